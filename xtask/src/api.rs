@@ -38,7 +38,7 @@ pub use kinds::Resource;
 pub use log::{Log, LogOptions};
 pub use stream::Streams;
 
-use answer::Answer;
+use answer::ServerAnswer;
 use request::Request;
 use server::Server;
 
@@ -51,8 +51,8 @@ const AT_ONCE: usize = 4;
 /// Objects of one page of a list.
 const PAGE: &str = "500";
 
-/// Certificate authority, client certificate and its key, as PEM. Read from minikube's folder at each look at the
-/// profile, because `minikube start` renews them.
+/// Certificate authority, client certificate and its key, as PEM. They are read at every observation of the profile,
+/// because `minikube start` renews them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     authority: Vec<u8>,
@@ -61,7 +61,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads those of `profile` from minikube's folder.
+    /// Reads the credentials of `profile` from minikube's folder.
     pub fn read(minikube: &Utf8Path, profile: &str) -> Result<Self> {
         let read = |path: Utf8PathBuf| {
             std::fs::read(&path).map_err(|error| {
@@ -85,40 +85,40 @@ pub struct Api {
     namespace: String,
 }
 
-/// Which objects of a kind are asked for.
+/// The namespaces of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Those of the client's namespace.
+    /// The client's namespace.
     Namespace,
-    /// Those of all namespaces.
+    /// All namespaces.
     Cluster,
 }
 
-/// What a list holds.
+/// The content of a list.
 #[derive(Debug)]
 pub struct List {
     /// The objects, each with `kind` and `apiVersion`.
     pub items: Vec<Value>,
-    /// The resource version that a watch goes on from.
+    /// The resource version from which a watch continues.
     pub version: String,
 }
 
-/// How a write that may meet somebody else's ended.
+/// The result of a write that may conflict with another one.
 #[derive(Debug)]
 pub enum Write {
-    /// The server took it; the object as it is now.
+    /// The server accepted it; the object as it is now.
     Done(Value),
-    /// The object exists already, or somebody else wrote it in between: in the server's words.
+    /// The object exists already, or another client wrote it in between: the server's message.
     Conflict(String),
 }
 
 impl Api {
-    /// A client for the API server at `address` with the deadlines of every run.
+    /// Makes a client for the API server at `address` with the default deadlines.
     pub fn new(address: SocketAddr, credentials: &Credentials, namespace: &str) -> Result<Self> {
         Self::with_deadlines(address, credentials, namespace, Deadlines::default())
     }
 
-    /// The same with other deadlines.
+    /// Makes a client with the given deadlines.
     pub fn with_deadlines(
         address: SocketAddr,
         credentials: &Credentials,
@@ -129,17 +129,17 @@ impl Api {
         Ok(Self { server, namespace: namespace.to_owned() })
     }
 
-    /// The same client for objects of `namespace`.
+    /// Returns the same client for objects of `namespace`.
     pub fn in_namespace(&self, namespace: &str) -> Self {
         Self { server: Arc::clone(&self.server), namespace: namespace.to_owned() }
     }
 
-    /// The longest waits.
+    /// Returns the client's deadlines.
     pub fn deadlines(&self) -> &Deadlines {
         &self.server.deadlines
     }
 
-    /// The object of this name; `None`: the API server says that there is none.
+    /// Returns the object `name`; `None`: the API server reports that it does not exist.
     pub fn get(&self, resource: &Resource, name: &str) -> Result<Option<Value>> {
         let request = Request::new(Method::GET, resource.object(&self.namespace, name));
         let answer = self.server.ask(&request)?;
@@ -148,22 +148,22 @@ impl Api {
         }
         let object = answer.object(&request, &self.server)?;
         if object["kind"] != resource.kind || object["metadata"]["name"] != name {
-            return Err(self.server.nonsense(&request, &format!("that is not {} {name}", resource.kind)).into());
+            return Err(self.server.unexpected(&request, &format!("that is not {} {name}", resource.kind)).into());
         }
         Ok(Some(object))
     }
 
-    /// The objects of a kind.
+    /// Lists the objects of a kind.
     pub fn list(&self, resource: &Resource, scope: Scope) -> Result<List> {
         self.pages(resource, scope, "", Request::JSON)
     }
 
-    /// The objects of a kind whose labels fit the selector.
+    /// Lists the objects of a kind whose labels match the selector.
     pub fn select(&self, resource: &Resource, scope: Scope, selector: &str) -> Result<Vec<Value>> {
         Ok(self.pages(resource, scope, selector, Request::JSON)?.items)
     }
 
-    /// The lists of several kinds, side by side, in the order of `resources`.
+    /// Lists several kinds side by side, in the order of `resources`.
     pub fn list_all(&self, resources: &[Resource], scope: Scope) -> Result<Vec<List>> {
         let next = AtomicUsize::new(0);
         let work = || {
@@ -177,14 +177,14 @@ impl Api {
         let mut lists: Vec<(usize, Result<List>)> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..AT_ONCE.min(resources.len())).map(|_| scope.spawn(work)).collect();
             let joined = workers.into_iter().map(|worker| worker.join());
-            // A panic goes on here: it is a defect, not an answer.
+            // A panic is a defect, not an answer, so it goes on.
             joined.flat_map(|found| found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         });
         lists.sort_by_key(|(at, _)| *at);
         lists.into_iter().map(|(_, list)| list).collect()
     }
 
-    /// Names, labels and times of objects, without their content: how to look at Secrets.
+    /// Lists names, labels and times of objects without their content: for Secrets.
     pub fn list_metadata(&self, resource: &Resource, selector: &str) -> Result<Vec<Value>> {
         Ok(self.pages(resource, Scope::Namespace, selector, Request::METADATA)?.items)
     }
@@ -208,15 +208,15 @@ impl Api {
             let items = match page["items"].take() {
                 _ if page["kind"] != kind.as_str() => None,
                 Value::Array(items) => Some(items),
-                // Go writes an empty list so.
+                // Go encodes an empty list as null.
                 Value::Null => Some(Vec::new()),
                 _ => None,
             };
             let Some(items) = items else {
-                return Err(self.server.nonsense(&request, &format!("that is no {kind}")).into());
+                return Err(self.server.unexpected(&request, &format!("that is no {kind}")).into());
             };
             list.items.extend(items.into_iter().map(|mut item| {
-                // A list leaves both out.
+                // The items of a list have neither.
                 item["kind"] = resource.kind.into();
                 item["apiVersion"] = resource.api_version().into();
                 item
@@ -229,24 +229,24 @@ impl Api {
         }
     }
 
-    /// Applies `object` server-side as `manager` and takes over fields that others own.
+    /// Applies `object` server-side as `manager` and takes over fields of other managers.
     pub fn apply(&self, object: &Value, manager: &str) -> Result<Value> {
         let request = self.apply_request(object, manager)?;
         let answer = self.server.ask(&request)?;
-        self.written(&request, &answer, &object["kind"], name_of(object))
+        self.read_written(&request, &answer, &object["kind"], name_of(object))
     }
 
-    /// The object that a write has left. An answer about something else does not say that anything was written.
-    fn written(&self, request: &Request, answer: &Answer, kind: &Value, name: &str) -> Result<Value> {
+    /// Returns the written object. An answer about another object does not prove the write.
+    fn read_written(&self, request: &Request, answer: &ServerAnswer, kind: &Value, name: &str) -> Result<Value> {
         let object = answer.object(request, &self.server)?;
         if object["kind"] != *kind || object["metadata"]["name"] != name {
             let kind = kind.as_str().unwrap_or_default();
-            return Err(self.server.nonsense(request, &format!("that is not {kind} {name}")).into());
+            return Err(self.server.unexpected(request, &format!("that is not {kind} {name}")).into());
         }
         Ok(object)
     }
 
-    /// What [`Api::apply`] asks, for a step to show.
+    /// Returns the request of [`Api::apply`], for a step to show.
     pub fn shown_apply(object: &Value, namespace: &str, manager: &str) -> String {
         let path = Resource::of(object).map(|resource| resource.object(in_it(object, namespace), name_of(object)));
         format!("PATCH {}?fieldManager={manager}&force=true", path.unwrap_or_default())
@@ -263,7 +263,7 @@ impl Api {
         Ok(request)
     }
 
-    /// Creates `object`. Sent again only where it cannot have arrived.
+    /// Creates `object`. It is sent again only if the request cannot have arrived.
     pub fn create(&self, object: &Value) -> Result<Write> {
         let resource = Resource::of(object)?;
         let path = resource.collection(in_it(object, &self.namespace), Scope::Namespace);
@@ -274,10 +274,10 @@ impl Api {
         if answer.is_refusal("AlreadyExists") {
             return Ok(Write::Conflict(answer.words()));
         }
-        self.written(&request, &answer, &object["kind"], name_of(object)).map(Write::Done)
+        self.read_written(&request, &answer, &object["kind"], name_of(object)).map(Write::Done)
     }
 
-    /// Applies a JSON patch. A `test` in it that fails is a conflict.
+    /// Applies a JSON patch. A failed `test` in it is a conflict.
     pub fn json_patch(&self, resource: &Resource, name: &str, patch: &Value) -> Result<Write> {
         let mut request = Request::new(Method::PATCH, resource.object(&self.namespace, name));
         request.query("fieldManager", MANAGER);
@@ -286,13 +286,13 @@ impl Api {
         if answer.is_refusal("Conflict") || answer.is_refusal("Invalid") {
             return Ok(Write::Conflict(answer.words()));
         }
-        self.written(&request, &answer, &json!(resource.kind), name).map(Write::Done)
+        self.read_written(&request, &answer, &json!(resource.kind), name).map(Write::Done)
     }
 }
 
 const METADATA_LIST: &str = "PartialObjectMetadataList";
 
-/// The namespace that `object` names, else `namespace`.
+/// Returns the namespace that `object` names, else `namespace`.
 fn in_it<'a>(object: &'a Value, namespace: &'a str) -> &'a str {
     object["metadata"]["namespace"].as_str().unwrap_or(namespace)
 }

@@ -21,7 +21,7 @@ const MARK: &str = "CACHEDIR.TAG";
 const MARK_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
                          # The cache of todo-xtask. `cargo xtask teardown --cache` removes this folder.\n";
 
-/// What xtask makes in a cache. It counts where there is no mark.
+/// Names that xtask creates in a cache; they identify a cache that has no mark.
 const UNMARKED: [&str; 13] = [
     "apt",
     "bases",
@@ -38,7 +38,7 @@ const UNMARKED: [&str; 13] = [
     "release",
 ];
 
-/// The cache's folder; it need not exist yet.
+/// Returns the cache's folder; it need not exist yet.
 pub fn locate() -> Result<Utf8PathBuf> {
     let from = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).map(Utf8PathBuf::from);
     if let Some(named) = from(CACHE_VARIABLE) {
@@ -51,7 +51,7 @@ pub fn locate() -> Result<Utf8PathBuf> {
         let is_cache = is_marked(&named)? || holds_origin(&named)?;
         return Ok(if is_cache { named } else { named.join(FOLDER) });
     }
-    // As the XDG specification says, a relative path counts as none.
+    // The XDG specification ignores a relative path.
     let caches = from("XDG_CACHE_HOME").filter(|path| path.is_absolute());
     let caches = caches.or_else(|| Some(from("HOME")?.join(".cache"))).filter(|path| path.is_absolute());
     caches.map(|caches| caches.join(FOLDER)).ok_or_else(|| {
@@ -61,17 +61,17 @@ pub fn locate() -> Result<Utf8PathBuf> {
     })
 }
 
-/// Makes the cache's folder with its mark. Fails where the folder is there and holds what xtask did not make.
+/// Creates the cache's folder with its mark. Fails if the folder holds something that xtask did not make.
 pub fn claim(folder: &Utf8Path) -> Result<()> {
     if is_marked(folder)? || holds_origin(folder)? {
         return Ok(());
     }
     let others = others(folder)?;
     if !others.is_empty() {
-        let what = format!("{folder} is no cache of xtask's: it holds {}", others.join(", "));
+        let what = format!("{folder} is not a cache of xtask: it holds {}", others.join(", "));
         return Err(Failure::new(Class::Config, what)
             .help(format!("mv {} {}", quote(folder), quote(format!("{folder}.old"))))
-            .help(format!("or name another place: export {CACHE_VARIABLE}=/path"))
+            .help(format!("or use another folder: export {CACHE_VARIABLE}=/path"))
             .into());
     }
     std::fs::create_dir_all(folder).with_context(|| format!("creating {folder}"))?;
@@ -82,7 +82,7 @@ pub fn claim(folder: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
-/// Fails if `folder` holds what xtask did not make: then it is not removed.
+/// Fails if `folder` holds something that xtask did not make.
 pub fn check_removable(folder: &Utf8Path) -> Result<()> {
     if is_marked(folder)? {
         return Ok(());
@@ -99,7 +99,7 @@ pub fn check_removable(folder: &Utf8Path) -> Result<()> {
         [] => failure,
         ours => {
             let paths: Vec<String> = ours.iter().map(|name| quote(folder.join(name))).collect();
-            failure.help(format!("if these are the cache's alone: rm -r {}", paths.join(" ")))
+            failure.help(format!("if these belong to the cache alone: rm -r {}", paths.join(" ")))
         }
     }
     .into())
@@ -115,13 +115,13 @@ fn is_marked(folder: &Utf8Path) -> Result<bool> {
     Ok(files::read_bytes(&folder.join(MARK))?.is_some_and(|bytes| bytes == MARK_TEXT.as_bytes()))
 }
 
-/// Whether `folder` is a cache of a version before the mark, which wrote the origin's name before anything large.
+/// Returns whether `folder` is a cache without a mark: older versions wrote the origin's name first.
 fn holds_origin(folder: &Utf8Path) -> Result<bool> {
     let text = files::read_bytes(&folder.join("origin"))?.unwrap_or_default();
     Ok(["release", "packages"].iter().any(|name| text.trim_ascii() == name.as_bytes()))
 }
 
-/// Names in `folder` that xtask does not make.
+/// Returns names in `folder` that xtask does not create.
 fn others(folder: &Utf8Path) -> Result<Vec<String>> {
     let names = files::entries(folder)?.into_iter().filter_map(|path| path.file_name().map(str::to_owned));
     let mut names: Vec<String> = names.filter(|name| !UNMARKED.contains(&name.as_str())).collect();
@@ -175,7 +175,7 @@ mod tests {
         let error = remove(&folder).unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert!(failure.to_string().contains("besides the cache it holds photos"), "{failure}");
-        let command = failure.hints()[1].strip_prefix("if these are the cache's alone: ").unwrap().to_owned();
+        let command = failure.hints()[1].strip_prefix("if these belong to the cache alone: ").unwrap().to_owned();
         assert!(folder.join("engine").exists());
         assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
         assert_eq!(files::entries(&folder).unwrap(), [folder.join("photos")]);

@@ -7,9 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     bench, cluster, db, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tidy, tool,
 };
-use crate::dotenv;
-use crate::origin;
-use crate::project::{Options, Project};
+use crate::project::{Options, OriginKind, Project, SecretsSource};
 use crate::report::Report;
 
 /// Build, deploy and prove the Todo application on Minikube
@@ -75,10 +73,10 @@ pub(crate) struct Global {
     pub port: Option<u16>,
     /// Where the application's secrets come from, instead of .env
     #[arg(long, global = true, value_name = "FROM", default_value = "file", hide_default_value = true)]
-    pub secrets: dotenv::Source,
+    pub secrets: SecretsSource,
     /// Where engine, tools and base images come from (default: probed once)
     #[arg(long, global = true, value_name = "ORIGIN")]
-    pub origin: Option<origin::OriginKind>,
+    pub origin: Option<OriginKind>,
     /// Use kubectl, helm and minikube on PATH if their versions are compatible
     #[arg(long, global = true)]
     pub system_tools: bool,

@@ -2,19 +2,19 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970.
+/// Returns the present time in seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// `2026-11-21T08:16:33Z` of seconds since 1970.
+/// Formats seconds since 1970 as `2026-11-21T08:16:33Z`.
 pub fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
-/// Seconds since 1970 of `2026-11-21T08:16:33Z`; fractions of a second are dropped. `None`: it is written otherwise.
+/// Parses `2026-11-21T08:16:33Z` to seconds since 1970, without fractions. `None`: another format.
 pub fn parse(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let mut parts = date.split('-').map(|part| part.parse::<u64>().ok());
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Option<u64> {
     valid.then(|| days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
-/// How long something has lasted, in the one or two units that matter: `42 s`, `5 min`, `3 h`, `2 d`.
+/// Formats a duration in its largest unit: `42 s`, `5 min`, `3 h`, `2 d`.
 pub fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -35,7 +35,7 @@ pub fn age(seconds: u64) -> String {
     }
 }
 
-/// How many whole days ago: `today`, `1 day ago`, `12 days ago`.
+/// Formats an age in whole days: `today`, `1 day ago`, `12 days ago`.
 pub fn days_ago(days: u64) -> String {
     match days {
         0 => "today".to_owned(),

@@ -1,5 +1,5 @@
-//! From `.env` to the cluster's Secrets: read and checked before anything is built, turned into Secrets when the cluster
-//! is there to be asked for the embedded database's password.
+//! From `.env` to the cluster's Secrets: read and checked before anything is built; turned into Secrets once the
+//! cluster can be asked for the embedded database's password.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -10,14 +10,15 @@ use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::Report;
-use crate::secrets::{self, POSTGRES_PASSWORD, Secret};
+use crate::secrets::Secret;
 use crate::settings::Chart;
+use crate::stages::release::secret_manifest::{self, POSTGRES_PASSWORD};
 use crate::stages::release::{ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
 
-/// What `.env` says, checked.
+/// The checked content of `.env`.
 pub struct Credentials {
-    /// `None`: there is no `.env` yet.
+    /// `None`: `.env` does not exist.
     dotenv: Option<Dotenv>,
     chart: Chart,
     report: Report,
@@ -25,13 +26,13 @@ pub struct Credentials {
     pub embedded: bool,
     /// The class of the chart's Ingress; empty: the cluster's default.
     pub ingress_class: String,
-    /// Which database serves, for people.
+    /// Which database serves, for messages.
     pub database: String,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Reads and checks `.env`; that there is none is no error.
+/// Reads and checks `.env`; a missing file is no error.
 pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
     let contract = Contract::read(project, environment)?;
     let absent = dotenv::ensure(project).is_some();
@@ -52,26 +53,26 @@ pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
 }
 
 impl Credentials {
-    /// The variables of `.env` that are set.
+    /// Returns the variables of `.env` that are set.
     pub fn values(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.dotenv.iter().flat_map(Dotenv::values)
     }
 
-    /// Makes `.env` where there is none, and reads it; a dry run shows the step.
+    /// Makes `.env` if it does not exist, and reads it; a dry run shows the step.
     pub fn ensure(self, project: &Project, environment: &str, mode: Mode) -> Result<Self> {
         let made = plan::apply(project, "machine", mode, dotenv::ensure(project).into_iter().collect())?;
         if made > 0 && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
     }
 
-    /// The embedded database's Secret, where it serves and there is one.
+    /// Reads the embedded database's Secret, if that database serves.
     pub fn postgres(&self, tools: &Toolbox) -> Result<Option<Value>> {
         if !self.embedded {
             return Ok(None);
         }
-        tools.api()?.get(&kinds::SECRET, &secrets::postgres_name(&self.chart))
+        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.chart))
     }
 
-    /// The Secrets that the release needs, given what the cluster has; `postgres` is what [`Credentials::postgres`] saw.
+    /// Returns the Secrets that the release needs; `postgres` is the result of [`Credentials::postgres`].
     pub fn plan(
         &self,
         tools: &Toolbox,
@@ -80,11 +81,11 @@ impl Credentials {
         mode: Mode,
     ) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
-        let name = secrets::postgres_name(&self.chart);
+        let name = secret_manifest::postgres_name(&self.chart);
         let mut password = None;
         if self.embedded {
             if let Some(object) = postgres {
-                password = secrets::decode(object, POSTGRES_PASSWORD)?;
+                password = secret_manifest::decode(object, POSTGRES_PASSWORD)?;
                 plan.add("postgres", &name, None);
             } else {
                 let claim = format!("data-{name}-0");
@@ -96,9 +97,10 @@ impl Credentials {
                         .help("if the todos may go: cargo xtask teardown --data")
                         .into());
                 }
-                let new = secrets::new_password()?;
-                plan.add("postgres", &name, Some(secrets::postgres(&self.chart, &new).json));
-                // A dry run cannot know the password that the real run will make, nor the name that follows from it.
+                let new = secret_manifest::new_password()?;
+                plan.add("postgres", &name, Some(secret_manifest::postgres(&self.chart, &new).json));
+                // A dry run does not know the password that the real run will make, nor the Secret's name that depends
+                // on it.
                 password = (mode == Mode::Apply).then_some(new);
             }
         }
@@ -108,11 +110,11 @@ impl Credentials {
         }
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {
-                let manifest = secrets::backend(&self.chart, dotenv, password.as_ref())?;
+                let manifest = secret_manifest::backend(&self.chart, dotenv, password.as_ref())?;
                 if let Some(old) = verified(observed, &manifest.name) {
                     let old = tools.api()?.get(&kinds::SECRET, &old)?;
                     let wanted = serde_json::from_slice(&manifest.json).ok().context("a Secret of ours is JSON")?;
-                    let changed = secrets::compare(old.as_ref(), &wanted).into_keys().collect();
+                    let changed = secret_manifest::compare(old.as_ref(), &wanted).into_keys().collect();
                     plan.changed.insert("backend".to_owned(), changed);
                 }
                 let mut urls = dotenv.values().filter(|(key, _)| *key == DATABASE_URL && !self.embedded);
@@ -125,7 +127,7 @@ impl Credentials {
     }
 }
 
-/// The backend's Secret that was verified last, if it is there and another one than `wanted`.
+/// Returns the backend's last verified Secret, if it exists and is not `wanted`.
 fn verified(observed: &ObservedRelease, wanted: &str) -> Option<String> {
     let old = observed.record.as_ref()?.fingerprint.get("Secret of backend")?;
     (old != wanted && observed.secrets.ours.contains(old)).then(|| old.clone())

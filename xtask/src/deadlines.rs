@@ -153,7 +153,7 @@ pub const APPLICATION_TEST: Limit = Limit::seconds(900);
 
 /// What an engine says about its images, containers and resources.
 pub const ENGINE_QUESTION: Limit = Limit::seconds(60);
-/// An engine to answer. A slower one is told, not taken for absent.
+/// An engine to answer. A slower one is an error; it does not count as absent.
 pub const ENGINE_ANSWER: Limit = Limit::seconds(15);
 /// One answer of an engine that is being started or ended.
 pub const ENGINE_PROBE: Limit = Limit::seconds(3);

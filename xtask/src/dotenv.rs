@@ -1,6 +1,6 @@
 //! `.env`: read with a real dotenv parser, checked against what the chart requires, never loaded into the environment.
 //!
-//! Every problem is found in one go and told by line, without any value: a value may be a secret in the wrong place.
+//! One run reports every problem with its line but without any value: a value may be a secret in the wrong place.
 
 mod contract;
 mod create;
@@ -13,11 +13,10 @@ use std::os::unix::fs::FileTypeExt;
 
 use anyhow::Result;
 use camino::Utf8Path;
-use clap::ValueEnum;
 
 use crate::failure::{Change, Class, Failure, Hint};
 use crate::files;
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::secrets::{Redactor, Secret};
 
 pub use contract::Contract;
@@ -45,26 +44,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// How to take it away.
+    /// Returns how to remove it.
     fn removal(&self) -> String {
         self.line.map_or(format!("unset {}", self.key), |line| format!("remove line {line}"))
     }
 }
 
-/// What messages call the environment, where the values come from it.
+/// The environment's name in messages, if the values come from it.
 const ENVIRONMENT: &str = "environment";
-
-/// Where the values come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Source {
-    /// `.env`; a named pipe is read once
-    #[default]
-    File,
-    /// The environment: `op run`, `sops exec-env`
-    Env,
-    /// Standard input, in the form of `.env`
-    Stdin,
-}
 
 /// Which database serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +78,7 @@ impl Problem {
         Self { line: line.into(), text: text.into(), fix: fix.into() }
     }
 
-    /// A problem whose fix is a change of `key`.
+    /// Makes a problem whose fix is a change of `key`.
     fn of_key(line: Option<usize>, text: impl Into<String>, key: &str, change: Change) -> Self {
         Self::new(line, text, Hint::edit(line, key, change))
     }
@@ -115,12 +102,12 @@ impl Dotenv {
         inspection.result(&shown(project), environment)
     }
 
-    /// The variables that are set, in the order of the file.
+    /// Returns the variables that are set, in the order of the file.
     pub fn values(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.entries.iter().map(|entry| (entry.key.as_str(), &entry.value))
     }
 
-    /// Takes all values out of text; `more` are secrets from elsewhere, such as the embedded database's password.
+    /// Returns a redactor of all values and of `more`, such as the embedded database's password.
     pub fn redactor<'a>(&'a self, more: impl IntoIterator<Item = &'a Secret>) -> Redactor {
         Redactor::new(self.entries.iter().map(|entry| &entry.value).chain(more))
     }
@@ -138,7 +125,7 @@ impl Dotenv {
     }
 }
 
-/// What there is in `.env`, right or wrong.
+/// The content of `.env`, valid or not.
 #[derive(Debug, Default)]
 pub struct Inspection {
     /// The variables that could be read.
@@ -160,50 +147,50 @@ impl Inspection {
         Ok(Dotenv { entries: self.entries, database, notes: self.notes })
     }
 
-    /// Which database would serve, if that can be told.
+    /// Returns which database would serve, if known.
     pub fn database(&self) -> Option<&Database> {
         self.database.as_ref()
     }
 
-    /// The problems as one failure, if there are any.
+    /// Returns the problems as one failure, if there are any.
     pub fn failure(&self, project: &Project) -> Option<Failure> {
         failure(&shown(project), &self.problems)
     }
 }
 
-/// Reads `.env` as far as it can be read. An error is a file that cannot be read at all.
+/// Reads and checks `.env`. Fails only if the file cannot be read at all.
 pub fn inspect(project: &Project, contract: &Contract) -> Result<Inspection> {
-    if project.options.secrets_from == Source::Env {
+    if project.options.secrets_from == SecretsSource::Env {
         return Ok(inspect_lines(file::environment(&contract.keys()), contract));
     }
     let mut inspection = inspect_text(&text(project)?, contract);
-    if project.options.secrets_from == Source::File {
+    if project.options.secrets_from == SecretsSource::File {
         inspection.problems.splice(0..0, file::exposure(&project.dotenv, &shown(project))?);
     }
     Ok(inspection)
 }
 
-/// The text of `.env`, or what standard input gives instead.
+/// Reads the text of `.env`, or standard input instead.
 fn text(project: &Project) -> Result<String> {
     match project.options.secrets_from {
-        Source::Stdin => file::read_stdin(),
+        SecretsSource::Stdin => file::read_stdin(),
         _ => file::read(&project.dotenv, &shown(project)),
     }
 }
 
-/// Whether there is something to read. Nothing is read for that.
+/// Returns whether `.env` or its replacement exists, without reading it.
 pub fn is_there(project: &Project) -> Result<bool> {
-    Ok(project.options.secrets_from != Source::File || files::exists(&project.dotenv)?)
+    Ok(project.options.secrets_from != SecretsSource::File || files::exists(&project.dotenv)?)
 }
 
-/// Whether `path` is a named pipe, which gives its text only once.
+/// Returns whether `path` is a named pipe, which can be read only once.
 pub fn is_pipe(path: &Utf8Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
-/// All values that can be found, whether or not they are in order, so that none of them is shown.
+/// Returns all values, valid or not, so that none of them is shown.
 pub fn every_value(project: &Project) -> Result<Vec<Secret>> {
-    if project.options.secrets_from == Source::Env {
+    if project.options.secrets_from == SecretsSource::Env {
         let mut keys = Vec::new();
         for environment in project.settings.environments.keys() {
             keys.extend(Contract::read(project, environment)?.keys().into_iter().map(str::to_owned));
@@ -211,9 +198,9 @@ pub fn every_value(project: &Project) -> Result<Vec<Secret>> {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         return Ok(file::environment(&keys).entries.into_iter().map(|entry| entry.value).collect());
     }
-    // A file that is not in order has values too.
+    // An invalid file has values too.
     let text = match project.options.secrets_from {
-        Source::File if !is_pipe(&project.dotenv) => {
+        SecretsSource::File if !is_pipe(&project.dotenv) => {
             String::from_utf8_lossy(&files::read_bytes(&project.dotenv)?.unwrap_or_default()).into_owned()
         }
         _ => text(project)?,
@@ -221,7 +208,7 @@ pub fn every_value(project: &Project) -> Result<Vec<Secret>> {
     Ok(values_in(&text))
 }
 
-/// What stands behind each `=`, with and without quotes.
+/// Returns the text after each `=`, with and without quotes.
 fn values_in(text: &str) -> Vec<Secret> {
     let values = text.lines().filter_map(|line| line.trim_start().split_once('='));
     let forms = values.filter(|(key, _)| !key.starts_with('#')).flat_map(|(_, value)| {
@@ -244,12 +231,12 @@ fn inspect_lines(lines: syntax::Lines, contract: &Contract) -> Inspection {
     Inspection { entries, problems, database: checked.database, notes: checked.notes }
 }
 
-/// The source's name for messages: as short as it can be.
+/// Returns the source's name for messages, as short as possible.
 pub fn shown(project: &Project) -> String {
     match project.options.secrets_from {
-        Source::File => {}
-        Source::Env => return ENVIRONMENT.to_owned(),
-        Source::Stdin => return file::STDIN.to_owned(),
+        SecretsSource::File => {}
+        SecretsSource::Env => return ENVIRONMENT.to_owned(),
+        SecretsSource::Stdin => return file::STDIN.to_owned(),
     }
     project.dotenv.strip_prefix(&project.root).unwrap_or(&project.dotenv).to_string()
 }

@@ -1,4 +1,4 @@
-//! A Docker Engine that answers: the user's own, or the private one in the cache.
+//! The Docker Engine in use: the user's own, or the private one in the cache.
 
 pub mod debian;
 pub mod mounts;
@@ -24,10 +24,10 @@ use crate::failure::{Class, Failure};
 use crate::process::{DOCKER, PROXY, Process};
 use paths::EnginePaths;
 
-/// The DOCKER_HOST with which a user says that their own engine is not to be used.
+/// The DOCKER_HOST by which a user hides their own engine from xtask.
 pub const HIDDEN: &str = "unix:///nonexistent";
 
-/// What [`Engine::machine`] asks.
+/// The format of `docker info` for [`Engine::machine`].
 const INFO: &str = "{{.MemTotal}} {{.NCPU}} {{.Name}} {{.OperatingSystem}} | {{json .SecurityOptions}} | \
                     {{range .ClientInfo.Plugins}}{{.Name}} {{end}}";
 
@@ -38,11 +38,11 @@ pub struct EngineMachine {
     pub memory: u64,
     /// Processors.
     pub cpus: u64,
-    /// Its name and operating system, by which Docker Desktop, colima and OrbStack are told.
+    /// Its name and operating system; they identify Docker Desktop, colima and OrbStack.
     pub kind: String,
-    /// The engine's security options, if it says so.
+    /// The engine's security options, if known.
     pub security: Option<String>,
-    /// Names of the client's plugins, if it says so.
+    /// Names of the client's plugins, if known.
     pub plugins: Option<String>,
 }
 
@@ -53,23 +53,23 @@ pub struct Engine {
     pub client: Utf8PathBuf,
     /// DOCKER_HOST, DOCKER_CONFIG and PATH for the private engine; empty for the user's own, which their variables name.
     pub envs: Vec<(String, String)>,
-    /// Whether it is the one that xtask made: only there may stand-ins carry official names.
+    /// Whether xtask made it: only there may our own images have official names.
     pub private: bool,
-    /// Whether it is yet to be made: then it holds nothing, and nobody need be asked.
+    /// Whether it does not exist yet: it holds nothing, and every question is answered without a call.
     pub empty: bool,
     /// Its /var/lib/docker, where that can be read: the private engine's.
     pub data: Option<Utf8PathBuf>,
-    /// What it has said already; see [`Engine::asked_for`].
-    pub(crate) answers: Option<Arc<Mutex<Answers>>>,
+    /// Answers that it has given already; see [`Engine::asked_for`].
+    pub(crate) answers: Option<Arc<Mutex<RecordedAnswers>>>,
 }
 
 impl Engine {
-    /// The user's own engine, as their `docker` reaches it.
+    /// Returns the user's own engine, as their `docker` reaches it.
     pub fn system() -> Self {
         Self { client: "docker".into(), envs: Vec::new(), private: false, empty: false, data: None, answers: None }
     }
 
-    /// The private engine of the cache that `paths` describes.
+    /// Returns the private engine of the cache that `paths` describes.
     pub fn private(paths: &EnginePaths) -> Self {
         let path = std::env::var("PATH").unwrap_or_default();
         let set = [
@@ -83,18 +83,18 @@ impl Engine {
         Self { client: paths.client(), envs, private: true, empty: false, data, answers: None }
     }
 
-    /// A `docker` command aimed at this engine.
+    /// Returns a `docker` command for this engine.
     pub fn docker(&self) -> Process {
         self.aim(Process::new(self.client.as_str()))
     }
 
-    /// Aims a program that itself talks to the engine (minikube).
+    /// Gives a program that talks to the engine (minikube) the variables for this engine.
     pub fn aim(&self, process: Process) -> Process {
         let process = process.inherit(PROXY).inherit(if self.private { &[] } else { DOCKER });
         self.envs.iter().fold(process, |process, (name, value)| process.env(name, value))
     }
 
-    /// The machine that the engine runs on. Its containers see all of it, whatever their own limits are.
+    /// Returns the machine that the engine runs on. Containers see all of its memory, whatever their limits are.
     pub fn machine(&self) -> Result<EngineMachine> {
         let info =
             self.docker().args(["info", "--format", INFO]).question().deadline(deadlines::ENGINE_QUESTION).read();
@@ -105,7 +105,7 @@ impl Engine {
         let text = info.map_err(|error| match error.to_string() {
             words if words.contains("can't evaluate field MemTotal") => Failure::new(
                 Class::Machine,
-                "the `docker` on PATH is Podman, in which minikube's docker driver does not work",
+                "the `docker` on PATH is Podman, which minikube's docker driver does not support",
             )
             .help("install Docker: https://docs.docker.com/engine/install/, and take podman-docker away"),
             words => unknown(words),
@@ -124,15 +124,15 @@ impl Engine {
         }
     }
 
-    /// This engine with what it says now of the containers and images `names`, asked by one call. A look that asks for
-    /// them one after another gets its answers from that. Steps must not: they want to know what is there when they run.
+    /// Returns this engine with its answers about the containers and images `names`, asked for by one call.
+    /// Observations then need no further calls. Steps must not use it: they need the state at the time when they run.
     pub fn asked_for(&self, names: &[String]) -> Result<Self> {
-        let answers = Answers { names: names.iter().cloned().collect(), said: self.ask(None, names)? };
+        let answers = RecordedAnswers { names: names.iter().cloned().collect(), inspected: self.ask(None, names)? };
         Ok(Self { answers: Some(Arc::new(Mutex::new(answers))), ..self.clone() })
     }
 
-    /// Asks for the objects `names` of the kind `noun`: `container`, `image`, `network` or `volume`. A name is absent only
-    /// if the engine says "no such <noun>" of it; whatever else it says is an error.
+    /// Inspects the objects `names` of the kind `noun`: `container`, `image`, `network` or `volume`. A name is absent
+    /// only if the engine reports "no such <noun>" for it; any other report is an error.
     pub fn inspect(&self, noun: &str, names: &[String]) -> Result<Inspected> {
         let known = self.answers.as_ref().and_then(|answers| lock(answers).give(noun, names));
         known.map_or_else(|| self.ask(Some(noun), names), Ok)
@@ -152,7 +152,7 @@ impl Engine {
             .map_err(|error| unknown(noun, names, &error.to_string()))?;
         let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let is_absent = |name: &&String| {
-            // Of networks, newer engines say so in other words.
+            // Newer engines have another message for networks.
             let missing = [format!("no such {noun}"), format!("network {} not found", name.to_lowercase())];
             let is_missing = |line: &str| missing.iter().any(|missing| line.to_lowercase().contains(missing));
             said.lines()
@@ -175,30 +175,30 @@ impl Engine {
         Ok(Inspected { found, absent })
     }
 
-    /// The one object called `name`; `None`: the engine says that there is none.
+    /// Inspects the object `name`; `None`: the engine reports that it does not exist.
     pub fn inspect_one(&self, noun: &str, name: &str) -> Result<Option<Value>> {
         Ok(self.inspect(noun, &[name.to_owned()])?.found.pop())
     }
 
-    /// The image ID (config digest) under `reference`; `None`: the engine does not have it.
+    /// Returns the image ID (config digest) of `reference`; `None`: the engine does not have it.
     pub fn image_id(&self, reference: &str) -> Result<Option<String>> {
         Ok(self.image_ids(&[reference.to_owned()])?.remove(reference))
     }
 
-    /// `name@sha256:…` under which a registry has the image that the engine calls `reference`, if it is from one.
+    /// Returns `name@sha256:…` of the image `reference` in its registry, if it was pulled from one.
     pub fn registry_digest(&self, reference: &str) -> Result<Option<String>> {
         let image = self.inspect_one("image", reference)?.unwrap_or_default();
         let digests = image["RepoDigests"].as_array().into_iter().flatten().filter_map(Value::as_str);
         Ok(digests.map(str::to_owned).find(|digest| digest.contains("@sha256:")))
     }
 
-    /// When `reference` was last given to an image in this engine, in seconds since 1970, if the engine knows.
+    /// Returns when an image in this engine last got the name `reference`, in seconds since 1970, if known.
     pub fn tagged_at(&self, reference: &str) -> Result<Option<u64>> {
         let image = self.inspect_one("image", reference)?.unwrap_or_default();
         Ok(image.pointer("/Metadata/LastTagTime").and_then(Value::as_str).and_then(clock::parse))
     }
 
-    /// The image IDs of those of `references` (names with tags) that the engine has, by one call.
+    /// Returns, by one call, the image IDs of those `references` (names with tags) that the engine has.
     pub fn image_ids(&self, references: &[String]) -> Result<BTreeMap<String, String>> {
         let inspected = self.inspect("image", references)?;
         let id = |name: &String| inspected.found.iter().find(|image| has_tag(image, name))?["Id"].as_str();
@@ -206,23 +206,24 @@ impl Engine {
             references.iter().filter_map(|name| Some((name.clone(), id(name)?.to_owned()))).collect();
         let answered = |name: &String| ids.contains_key(name) || inspected.absent.contains(name);
         if let Some(name) = references.iter().find(|name| !answered(name)) {
-            return Err(unknown("image", std::slice::from_ref(name), "it answered with something else"));
+            return Err(unknown("image", std::slice::from_ref(name), "it sent an unexpected answer"));
         }
         Ok(ids)
     }
 }
 
-/// What an engine said at one moment of the containers and images `names`.
+/// The answers of an engine about the containers and images `names`, at one moment.
 #[derive(Debug)]
-pub(crate) struct Answers {
-    /// Those that may still be asked for.
+pub(crate) struct RecordedAnswers {
+    /// Names that may still be asked for.
     names: BTreeSet<String>,
-    said: Inspected,
+    inspected: Inspected,
 }
 
-impl Answers {
-    /// What it said of `names`, if it said of each that it is there or that it is not: the name of something else (a network
-    /// has the profile's) is no answer. What is known of a container is given once: who asks again waits for a change.
+impl RecordedAnswers {
+    /// Returns the answers about `names`, if each is known to be present or absent. An object of another kind is no
+    /// answer: a network has the profile's name. An answer about a container is used once: a second question waits for
+    /// a change.
     fn give(&mut self, noun: &str, names: &[String]) -> Option<Inspected> {
         if !["container", "image"].contains(&noun) || !names.iter().all(|name| self.names.contains(name)) {
             return None;
@@ -232,8 +233,8 @@ impl Answers {
             _ => object["State"].is_object() && object["Name"] == format!("/{name}"),
         };
         let (absent, there): (Vec<String>, Vec<String>) =
-            names.iter().cloned().partition(|name| self.said.absent.contains(name));
-        let called = |name: &String| self.said.found.iter().find(|object| is_called(object, name)).cloned();
+            names.iter().cloned().partition(|name| self.inspected.absent.contains(name));
+        let called = |name: &String| self.inspected.found.iter().find(|object| is_called(object, name)).cloned();
         let found = there.iter().map(called).collect::<Option<_>>()?;
         if noun == "container" {
             self.names.retain(|name| !names.contains(name));
@@ -242,7 +243,7 @@ impl Answers {
     }
 }
 
-fn lock(answers: &Mutex<Answers>) -> std::sync::MutexGuard<'_, Answers> {
+fn lock(answers: &Mutex<RecordedAnswers>) -> std::sync::MutexGuard<'_, RecordedAnswers> {
     answers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -250,19 +251,19 @@ fn has_tag(image: &Value, name: &str) -> bool {
     image["RepoTags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == name))
 }
 
-/// The error where the engine did not say whether `names` exist.
+/// Returns the error for an engine that did not report whether `names` exist.
 fn unknown(noun: &str, names: &[String], words: &str) -> anyhow::Error {
     let names = names.join(", ");
     let what = format!("the Docker Engine does not say whether it has {noun} {names}: {words}");
     Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor").into()
 }
 
-/// What `docker inspect` said.
+/// The result of `docker inspect`.
 #[derive(Debug)]
 pub struct Inspected {
     /// The objects that exist.
     pub found: Vec<Value>,
-    /// The names of which it said that there is no such object.
+    /// The names that it reported as absent.
     pub absent: Vec<String>,
 }
 
@@ -293,7 +294,7 @@ mod tests {
         let unknown = [
             "exit 1",
             "echo 'Cannot connect to the Docker daemon' >&2; exit 1",
-            // One of two is told; the other one is not.
+            // An answer about one of two names.
             &a,
             &format!("{a}; {a}"),
             &format!("{a}; echo 'context deadline exceeded' >&2; exit 1"),
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_ahead_is_not_asked_again_but_for_a_container_that_may_change() {
+    fn reuses_recorded_answers_except_about_a_container() {
         let dir = tempfile::tempdir().unwrap();
         let calls = dir.path().join("calls");
         let (node, image) = (r#"{"Name": "/todo", "State": {}}"#, r#"{"Id": "sha256:aa", "RepoTags": ["todo-a:1"]}"#);

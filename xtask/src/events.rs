@@ -1,5 +1,5 @@
-//! What happened in a run, step by step. Progress lines, `--json`, `--timings` and `target/xtask/events.jsonl` are all
-//! made from these events, so none of them can tell another story than the others.
+//! The events of a run, step by step. Progress lines, `--json`, `--timings` and `target/xtask/events.jsonl` all come
+//! from these events, so they cannot contradict each other.
 
 mod document;
 mod timings;
@@ -21,7 +21,7 @@ use crate::secrets::Redactor;
 pub use document::document;
 pub use timings::write as write_timings;
 
-/// How an event ended.
+/// The result of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepOutcome {
@@ -29,17 +29,17 @@ pub enum StepOutcome {
     Running,
     /// It did what it says.
     Ran,
-    /// It was not needed; `why` says why.
+    /// It was not needed; `why` has the reason.
     Skipped,
-    /// It failed; the run's error says how.
+    /// It failed; the run's error has the reason.
     Failed,
-    /// It would run, were this no dry run.
+    /// It would run without `--dry-run`.
     Planned,
     /// A look that changes nothing.
     Looked,
 }
 
-/// One step of a run, or a look at what there is.
+/// One step or one observation of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
     /// 1, 2, … in the order of beginnings.
@@ -52,7 +52,7 @@ pub struct Event {
     pub why: String,
     /// The command as a user would type it; empty where there is no single one.
     pub command: String,
-    /// How it ended.
+    /// Its result.
     pub outcome: StepOutcome,
     /// Milliseconds from the beginning of the run.
     pub start_ms: u64,
@@ -63,20 +63,20 @@ pub struct Event {
 }
 
 impl Event {
-    /// How long it took.
+    /// Returns how long it took.
     pub fn took(&self) -> Duration {
         Duration::from_millis(self.end_ms.saturating_sub(self.start_ms))
     }
 }
 
-/// Keeps the events of one run. No secret gets in: every text passes the redactor first.
+/// The recorder of one run's events. Every text passes the redactor first, so no secret gets in.
 pub struct Recorder {
     origin: Instant,
     /// Seconds since 1970 when the run began.
     pub started: u64,
     events: Vec<Event>,
     redactor: Redactor,
-    /// What `--profile` says.
+    /// The value of `--profile`.
     profile: Option<String>,
     file: Option<File>,
 }
@@ -95,18 +95,18 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// Another run of the same command line begins. What is secret stays secret.
+    /// Starts another run of the same command line; the secrets stay known.
     pub fn begin_anew(&mut self) {
         let (redactor, profile) = (std::mem::take(&mut self.redactor), self.profile.take());
         *self = Self { redactor, profile, ..Self::default() };
     }
 
-    /// From now on, commands that are shown name this profile.
+    /// Sets the profile that shown commands name from now on.
     pub fn name_profile(&mut self, profile: Option<String>) {
         self.profile = profile;
     }
 
-    /// Removes these secrets, besides those that were known before, from what is recorded and from what will be.
+    /// Removes these secrets from all past and future records, besides those known before.
     pub fn hide(&mut self, redactor: Redactor) {
         self.redactor.extend(redactor);
         let redactor = &self.redactor;
@@ -117,13 +117,13 @@ impl Recorder {
         }
     }
 
-    /// `text` without secrets, and with the profile in commands.
+    /// Returns `text` without secrets, and with the profile in commands.
     pub fn shown(&self, text: &str) -> String {
         let text = self.redactor.redact(text);
         self.profile.as_ref().map_or(text.clone(), |profile| name_profile(&text, profile))
     }
 
-    /// The same of each text in a JSON value.
+    /// Does the same for each text in a JSON value.
     pub fn shown_json(&self, value: Value) -> Value {
         let Some(profile) = &self.profile else { return self.redactor.redact_json(value) };
         with_profile(self.redactor.redact_json(value), profile)
@@ -140,23 +140,23 @@ impl Recorder {
         Ok(())
     }
 
-    /// Milliseconds since the run began.
+    /// Returns the milliseconds since the run began.
     pub fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Something begins; gives its number for [`Recorder::end`].
+    /// Records a start and returns the number for [`Recorder::end`].
     pub fn begin(&mut self, stage: &'static str, what: &str, why: &str, command: &str) -> usize {
         self.add(stage, what, why, command, StepOutcome::Running)
     }
 
-    /// Something that takes no time: skipped or planned.
+    /// Records an event that takes no time: skipped or planned.
     pub fn note(&mut self, stage: &'static str, what: &str, why: &str, command: &str, outcome: StepOutcome) {
         let id = self.add(stage, what, why, command, outcome);
         self.write(id);
     }
 
-    /// It ended.
+    /// Records the end of an event.
     pub fn end(&mut self, id: usize, outcome: StepOutcome, result: &str) {
         let (now, result) = (self.elapsed_ms(), self.redactor.redact(result));
         if let Some(event) = self.events.get_mut(id.wrapping_sub(1)) {
@@ -167,7 +167,7 @@ impl Recorder {
         }
     }
 
-    /// All events, with the present as the end of those that still run.
+    /// Returns all events; those that still run end at the present time.
     pub fn events(&self) -> Vec<Event> {
         let now = self.elapsed_ms();
         let mut events = self.events.clone();
@@ -187,7 +187,7 @@ impl Recorder {
 
     fn write(&mut self, id: usize) {
         if let (Some(file), Some(event)) = (&mut self.file, self.events.get(id.wrapping_sub(1))) {
-            // A full disk must not end a deploy: the events are a record of it, not a part.
+            // A full disk must not end a deploy, because the events only describe it.
             let _ = serde_json::to_string(event).map(|line| writeln!(file, "{line}"));
         }
     }
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_in_the_file_and_what_runs_is_in_the_list() {
+    fn the_file_has_ended_events_and_the_list_has_running_ones() {
         let dir = tempfile::tempdir().unwrap();
         let path = camino::Utf8PathBuf::from_path_buf(dir.path().join("x/events.jsonl")).unwrap();
         let mut recorder = Recorder::default();

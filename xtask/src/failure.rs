@@ -1,4 +1,4 @@
-//! Errors that a user can act on: what is wrong, the way out, and the class that sets the exit code.
+//! Errors that a user can act on: what is wrong, hints, and the class that sets the exit code.
 
 mod hint;
 
@@ -43,7 +43,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that says `what` is wrong and where.
+    /// Makes a failure; `what` says what is wrong and where.
     pub fn new(class: Class, what: impl Into<String>) -> Self {
         Self { class, what: what.into(), help: Vec::new() }
     }
@@ -54,33 +54,33 @@ impl Failure {
         self
     }
 
-    /// Adds to what is wrong: what was done about it.
+    /// Appends `text` to the message: what was done about the failure.
     pub fn append(mut self, text: impl AsRef<str>) -> Self {
         self.what.push_str(text.as_ref());
         self
     }
 
-    /// Adds what else is wrong, and each of its ways out that is not told yet.
+    /// Appends another error, and those of its hints that the failure does not have yet.
     pub fn and(self, other: anyhow::Error) -> Self {
         let hints = other.downcast_ref::<Self>().map(|failure| failure.help.clone()).unwrap_or_default();
         let mut both = self.append(format!("\n{other}"));
         both.help.extend(hints);
-        let mut told = std::collections::HashSet::new();
-        both.help.retain(|hint| told.insert(hint.text().to_owned()));
+        let mut seen = std::collections::HashSet::new();
+        both.help.retain(|hint| seen.insert(hint.text().to_owned()));
         both
     }
 
-    /// The ways out.
+    /// Returns the hints.
     pub fn ways_out(&self) -> &[Hint] {
         &self.help
     }
 
-    /// The lines that tell the way out.
+    /// Returns the lines of the hints.
     pub fn hints(&self) -> Vec<String> {
         self.help.iter().map(|hint| hint.text().to_owned()).collect()
     }
 
-    /// The ways out as data; their form is in docs/schema.
+    /// Returns the hints as data; docs/schema has their form.
     pub fn repairs(&self) -> Vec<serde_json::Value> {
         self.help.iter().map(Hint::data).collect()
     }
@@ -94,12 +94,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The class of `error`: that of the first [`Failure`] in its chain.
+/// Returns the class of the first [`Failure`] in the chain of `error`.
 pub fn class_of(error: &anyhow::Error) -> Class {
     error.downcast_ref::<Failure>().map_or(Class::Internal, |f| f.class)
 }
 
-/// The valid name nearest to `wrong`, if one is near enough to be meant.
+/// Returns the valid name nearest to `wrong`, if one is near enough to be meant.
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn two_failures_are_told_as_one_with_each_way_out_once() {
+    fn joins_two_failures_without_repeating_hints() {
         let other = Failure::new(Class::Proof, "nobody answers").help("deploy").help("logs");
         let both = Failure::new(Class::Proof, "drift").help("deploy").and(other.into());
         assert_eq!(

@@ -3,41 +3,55 @@
 
 use std::io::{Error, ErrorKind};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::failure::{Class, Failure};
 use crate::units::quote;
 
-/// The content of the file `path`; `None`: there is no such file.
+/// Reads the text file `path`; `None`: it does not exist.
 pub fn read(path: &Utf8Path) -> Result<Option<String>> {
     absent_or(std::fs::read_to_string(path), path, "read")
 }
 
-/// The same for a file that need not be text.
+/// Reads the file `path` as bytes; `None`: it does not exist.
 pub fn read_bytes(path: &Utf8Path) -> Result<Option<Vec<u8>>> {
     absent_or(std::fs::read(path), path, "read")
 }
 
-/// Whether something is at `path`.
+/// Returns whether `path` exists.
 pub fn exists(path: &Utf8Path) -> Result<bool> {
     path.try_exists().map_err(|error| unknown(path, "look for", &error))
 }
 
-/// What lies in the folder `path`; a folder that is not there has nothing in it.
+/// Lists the folder `path`; a folder that does not exist is empty.
 pub fn entries(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
     let list = || path.read_dir_utf8()?.map(|entry| Ok(entry?.into_path())).collect::<std::io::Result<Vec<_>>>();
     Ok(absent_or(list(), path, "list")?.unwrap_or_default())
 }
 
-/// Removes the file `path`; nothing there is fine.
+/// Removes the file `path`, if it exists.
 pub fn remove(path: &Utf8Path) -> Result<()> {
     absent_or(std::fs::remove_file(path), path, "remove").map(drop)
 }
 
-/// Removes the folder `path` with all that is in it; nothing there is fine.
+/// Removes the folder `path` and its content, if it exists.
 pub fn remove_folder(path: &Utf8Path) -> Result<()> {
     absent_or(std::fs::remove_dir_all(path), path, "remove").map(drop)
+}
+
+/// Writes the file `path` and creates its folder if need be. A rename replaces the file, so an interruption leaves the
+/// old one or the new one.
+pub fn write(path: &Utf8Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().context("a file has a folder")?;
+    let put = || -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        let mut temp = tempfile::NamedTempFile::new_in(dir)?;
+        std::io::Write::write_all(&mut temp, bytes)?;
+        temp.persist(path)?;
+        Ok(())
+    };
+    put().with_context(|| format!("cannot write {path}"))
 }
 
 fn absent_or<T>(result: std::io::Result<T>, path: &Utf8Path, verb: &str) -> Result<Option<T>> {
@@ -51,7 +65,7 @@ fn absent_or<T>(result: std::io::Result<T>, path: &Utf8Path, verb: &str) -> Resu
 fn unknown(path: &Utf8Path, verb: &str, error: &Error) -> anyhow::Error {
     let folder = path.parent().unwrap_or(path);
     Failure::new(Class::Machine, format!("cannot {verb} {path}: {error}"))
-        .help(format!("see who may: ls -ld {} {}", quote(folder), quote(path)))
+        .help(format!("see who has access: ls -ld {} {}", quote(folder), quote(path)))
         .into()
 }
 

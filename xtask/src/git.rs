@@ -28,7 +28,7 @@ pub fn aim(process: Process, dir: &Utf8Path) -> Process {
         .env("GIT_OPTIONAL_LOCKS", "0")
 }
 
-/// Whether `dir` lies in the work tree of a repository. Without a git there is none to be read.
+/// Returns whether `dir` lies in the work tree of a repository; without git it does not.
 pub fn in_work_tree(dir: &Utf8Path) -> Result<bool> {
     Ok(ask(dir, &["rev-parse", "--is-inside-work-tree"])?.is_some_and(|answer| answer == "true"))
 }
@@ -60,29 +60,29 @@ fn ask(dir: &Utf8Path, args: &[&str]) -> Result<Option<String>> {
 }
 
 fn unknown(dir: &Utf8Path, words: &str) -> anyhow::Error {
-    Failure::new(Class::Machine, format!("git cannot be asked in {dir}: {words}"))
-        .help(format!("see what ails the repository: git -C {} status", quote(dir)))
+    Failure::new(Class::Machine, format!("git failed in {dir}: {words}"))
+        .help(format!("see what is wrong with the repository: git -C {} status", quote(dir)))
         .into()
 }
 
-/// How a file stands with git.
+/// The status of a file in git.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum GitStatus {
     /// There is no repository, or no git.
     NoRepository,
     /// git has it in the index: it is or will be committed.
     Tracked,
     /// git would add it with the next `git add .`.
     Exposed,
-    /// git leaves it alone.
+    /// git ignores it.
     Ignored,
 }
 
-/// How `file` stands with git.
-pub fn standing(file: &Utf8Path) -> Result<Standing> {
+/// Returns the status of `file` in git.
+pub fn git_status(file: &Utf8Path) -> Result<GitStatus> {
     let dir = file.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     let name = file.file_name().unwrap_or_default();
-    // Both commands print the name if so, whatever git warns of besides. A file in the index is never ignored.
+    // Both commands print the name if the answer is yes, besides git's warnings. A file in the index is never ignored.
     let is_named = |args: &[&str]| match ask(dir, &[args, &["--", name]].concat())? {
         Some(text) if text == name => Ok(Some(true)),
         Some(text) if text.is_empty() => Ok(Some(false)),
@@ -90,10 +90,10 @@ pub fn standing(file: &Utf8Path) -> Result<Standing> {
         None => Ok(None),
     };
     Ok(match is_named(&["check-ignore"])? {
-        None => Standing::NoRepository,
-        Some(true) => Standing::Ignored,
-        Some(false) if is_named(&["ls-files"])? == Some(true) => Standing::Tracked,
-        Some(false) => Standing::Exposed,
+        None => GitStatus::NoRepository,
+        Some(true) => GitStatus::Ignored,
+        Some(false) if is_named(&["ls-files"])? == Some(true) => GitStatus::Tracked,
+        Some(false) => GitStatus::Exposed,
     })
 }
 
@@ -107,16 +107,16 @@ mod tests {
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let file = root.join(".env");
         std::fs::write(&file, "A=b\n").unwrap();
-        assert_eq!(standing(&file).unwrap(), Standing::NoRepository);
+        assert_eq!(git_status(&file).unwrap(), GitStatus::NoRepository);
         git(root).args(["init", "--quiet"]).run().unwrap();
-        assert_eq!(standing(&file).unwrap(), Standing::Exposed);
+        assert_eq!(git_status(&file).unwrap(), GitStatus::Exposed);
         std::fs::write(root.join(".gitignore"), ".env\n").unwrap();
-        assert_eq!(standing(&file).unwrap(), Standing::Ignored);
+        assert_eq!(git_status(&file).unwrap(), GitStatus::Ignored);
         git(root).args(["add", "--force", ".env"]).run().unwrap();
-        assert_eq!(standing(&file).unwrap(), Standing::Tracked);
+        assert_eq!(git_status(&file).unwrap(), GitStatus::Tracked);
         // A repository that git cannot read says nothing about the file.
         std::fs::write(root.join(".git/config"), "[core\n").unwrap();
-        let error = standing(&file).unwrap_err().to_string();
-        assert!(error.starts_with("git cannot be asked in ") && error.contains("bad config"), "{error}");
+        let error = git_status(&file).unwrap_err().to_string();
+        assert!(error.starts_with("git failed in ") && error.contains("bad config"), "{error}");
     }
 }

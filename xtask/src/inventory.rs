@@ -1,5 +1,5 @@
-//! The cluster's objects as text: what a failed rollout's evidence and `doctor --bundle` hold. Secrets are named with
-//! their keys; their content never gets here.
+//! The cluster's objects as text, for the evidence of a failed rollout and for `doctor --bundle`. Secrets appear by
+//! name and keys; their content is never read.
 
 use std::io::Read;
 
@@ -11,15 +11,15 @@ use crate::api::{Api, Log, LogOptions};
 use crate::json::{number, text};
 use crate::report::{BAD, DIM, WARN};
 
-/// A line that kubelet gives in place of a log, with success, while it removes a container.
+/// The line that kubelet returns as a successful log while it removes a container.
 const NO_LOG: &str = "unable to retrieve container logs";
 
-/// The objects as YAML, one document each.
+/// Returns the objects as YAML, one document each.
 pub fn yaml<'a>(objects: impl IntoIterator<Item = &'a Value>) -> String {
     let document = |object: &Value| {
         let mut object = object.clone();
         if let Some(metadata) = object["metadata"].as_object_mut() {
-            // Who set which field: longer than the rest.
+            // The managers of all fields: longer than the rest.
             metadata.remove("managedFields");
         }
         if object["kind"] == "Secret" {
@@ -41,7 +41,7 @@ pub fn yaml<'a>(objects: impl IntoIterator<Item = &'a Value>) -> String {
     objects.into_iter().map(document).collect()
 }
 
-/// The Events among the objects, the newest last.
+/// Returns the Events among the objects, the newest last.
 pub fn events<'a>(objects: impl IntoIterator<Item = &'a Value>) -> String {
     let mut events: Vec<&Value> = objects.into_iter().filter(|object| object["kind"] == "Event").collect();
     events.sort_by_key(|event| time_of(event));
@@ -55,7 +55,7 @@ pub fn events<'a>(objects: impl IntoIterator<Item = &'a Value>) -> String {
     table(&["LAST SEEN", "TYPE", "REASON", "COUNT", "OBJECT", "MESSAGE"], events.iter().map(row).collect())
 }
 
-/// The Pods among the objects.
+/// Returns the Pods among the objects.
 pub fn pods<'a>(objects: impl IntoIterator<Item = &'a Value>) -> String {
     let row = |pod: &Value| {
         let containers = list(pod, "/status/containerStatuses");
@@ -76,7 +76,7 @@ pub fn pods<'a>(objects: impl IntoIterator<Item = &'a Value>) -> String {
     table(&["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "CREATED", "NODE"], rows)
 }
 
-/// Each object but Events with its conditions, what its containers do, and the Events about it.
+/// Returns each object except Events, with its conditions, its containers' states, and the Events about it.
 pub fn describe(objects: &[Value]) -> String {
     let mut told = String::new();
     for object in objects.iter().filter(|object| object["kind"] != "Event") {
@@ -108,13 +108,13 @@ pub fn describe(objects: &[Value]) -> String {
     told
 }
 
-/// Name of each container of a pod, init containers first.
+/// Returns the names of a pod's containers, init containers first.
 pub fn containers(pod: &Value) -> Vec<String> {
     let of = |path: &str| list(pod, path).iter().map(|container| text(container, "/name").to_owned());
     of("/spec/initContainers").chain(of("/spec/containers")).collect()
 }
 
-/// A container's log; `None`: it has none.
+/// Reads a container's log; `None`: it has none.
 pub fn log(api: &Api, pod: &str, container: &str, options: &LogOptions) -> Result<Option<String>> {
     let Log::Lines(mut lines) = api.log(pod, container, options)? else { return Ok(None) };
     let mut bytes = Vec::new();
@@ -123,8 +123,8 @@ pub fn log(api: &Api, pod: &str, container: &str, options: &LogOptions) -> Resul
     Ok((!text.is_empty() && !text.starts_with(NO_LOG)).then_some(text))
 }
 
-/// Time of day, level, message and fields of a JSON line; the time before anything else. It is `time`, the runtime's own,
-/// or the line's where that is empty.
+/// Returns time of day, level, message and fields of a JSON line. The time is `time`, the runtime's, or the line's if
+/// that is empty.
 pub fn readable(time: &str, line: &str) -> String {
     let shown = |time: &str| if time.is_empty() { String::new() } else { format!("{DIM}{time}{DIM:#} ") };
     let plain = || format!("{}{line}", shown(time));
@@ -155,7 +155,8 @@ pub fn readable(time: &str, line: &str) -> String {
     text + &blocks
 }
 
-/// The logs of all containers of a pod, each line under the container's name. A log that cannot be had costs no other.
+/// Returns the logs of all containers of a pod, each line under the container's name. A log that cannot be read does
+/// not prevent the others.
 pub fn logs(api: &Api, pod: &Value, options: &LogOptions) -> String {
     let name = text(pod, "/metadata/name");
     let mut told = String::new();
@@ -170,7 +171,7 @@ pub fn logs(api: &Api, pod: &Value, options: &LogOptions) -> String {
     told
 }
 
-/// When an Event happened last.
+/// Returns when an Event happened last.
 fn time_of(event: &Value) -> &str {
     let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
     times.iter().map(|pointer| text(event, pointer)).find(|time| !time.is_empty()).unwrap_or_default()
@@ -180,7 +181,7 @@ fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Rows in columns as wide as their longest cell; the last column has no end.
+/// Formats rows in columns as wide as their longest cell; the last column is not padded.
 fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();

@@ -19,7 +19,7 @@ use crate::process;
 /// belongs to the open file: taken again by the same one, it is also the guardian's again.
 static OPENED: Mutex<BTreeMap<Utf8PathBuf, File>> = Mutex::new(BTreeMap::new());
 
-/// Held as long as it lives.
+/// A lock that is held until it is dropped.
 pub struct Lock {
     path: Utf8PathBuf,
     file: Option<File>,
@@ -35,7 +35,7 @@ impl Drop for Lock {
     }
 }
 
-/// Takes the lock `name` below `folder`, or says who holds it.
+/// Takes the lock `name` below `folder`. The error names the process that holds it.
 pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating {folder}"))?;
     let mut lock = Lock::open(folder.join(format!("{name}.lock")))?;
@@ -49,10 +49,10 @@ pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
                 if start.elapsed() > deadlines::LOCK.time() || process_of(&holder).is_none_or(alive) {
                     let what = format!("another xtask is at work on `{name}`: {holder}");
                     return Err(Failure::new(Class::Busy, what)
-                        .help("wait for it to end, or end it; nothing was changed by this run")
+                        .help("wait for it to end, or end it; this run changed nothing")
                         .into());
                 }
-                // Its process is gone: the guardian ends what it had begun, and then lets go.
+                // Its process is gone; the guardian ends the children of that process, then releases the lock.
                 std::thread::sleep(deadlines::LOCK_POLL.time());
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {path}")),
@@ -66,7 +66,7 @@ pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
 }
 
 impl Lock {
-    /// Opens the file, or takes the one that was opened before, unless another file has its path now.
+    /// Opens the file, or reuses the one that was opened before unless another file has its path now.
     fn open(path: Utf8PathBuf) -> Result<Self> {
         let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
         if let Some(file) = opened
@@ -89,12 +89,12 @@ fn read(file: &mut File) -> Result<String> {
     Ok(text)
 }
 
-/// The process that wrote `holder` into the lock.
+/// Returns the ID of the process that wrote `holder` into the lock.
 fn process_of(holder: &str) -> Option<i32> {
     holder.rsplit_once("(pid ")?.1.strip_suffix(')')?.parse().ok()
 }
 
-/// Whether the process runs. One that has ended and whose parent does not fetch it does not count.
+/// Returns whether the process runs. A zombie does not count.
 fn alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let ended = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_told_who_holds_it() {
+    fn names_the_holder_of_a_lock() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(dir.path()).unwrap();
         let first = take(folder, "todo").unwrap();

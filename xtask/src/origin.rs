@@ -1,4 +1,4 @@
-//! Where artifacts come from. Nothing outside this module asks which origin it is.
+//! The origins: where artifacts come from. No code outside this module depends on which origin it is.
 
 pub mod bases;
 pub mod download;
@@ -15,31 +15,12 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
-use crate::project::Project;
+use crate::project::{OriginKind, Project};
 use crate::units::quote;
 use bases::BaseRecords;
 
-/// File in the cache that names the origin that it was begun with.
+/// File in the cache with the name of its origin.
 pub const REMEMBERED: &str = "origin";
-
-/// The two origins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OriginKind {
-    /// Official downloads by checksum and official images.
-    Release,
-    /// Made from package registries (Go modules, Debian, npm, PyPI).
-    Packages,
-}
-
-impl OriginKind {
-    /// As it is named on the command line and in the cache.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Packages => "packages",
-        }
-    }
-}
 
 /// The pinned tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
@@ -56,7 +37,7 @@ pub enum Tool {
     HelmUnittest,
 }
 
-/// What a stage needs an origin to bring.
+/// An artifact that a stage needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Requirement {
     /// A tool in the cache.
@@ -67,7 +48,7 @@ pub enum Requirement {
     Image(String),
 }
 
-/// What a node is to hold before minikube makes it, so that minikube need not copy it.
+/// The content that a node's volume gets before minikube makes the node, so that minikube need not copy it.
 #[derive(Clone, Debug)]
 pub struct NodeContent {
     /// The image that the node is made of.
@@ -80,7 +61,7 @@ pub struct NodeContent {
     pub names: [&'static str; 3],
 }
 
-/// What renews base images.
+/// The steps that renew base images.
 pub struct Refresh<'a> {
     /// Names of the images that get new content.
     pub images: Vec<String>,
@@ -88,52 +69,52 @@ pub struct Refresh<'a> {
     pub steps: Vec<Step<'a>>,
 }
 
-/// Where tools and images come from.
+/// A source of tools and images.
 pub trait Origin: Send + Sync {
-    /// A name for messages.
+    /// Returns the name for messages.
     fn name(&self) -> &'static str;
 
-    /// The steps that bring what is missing of `requirements`, in order; none if all is there. Read-only itself.
+    /// Returns the steps that bring the missing `requirements`, in order. Read-only itself.
     fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>>;
 
-    /// Whether nothing is missing of `requirements`. Cheap enough to be asked every second.
+    /// Returns whether all `requirements` are present. Cheap enough for a call each second.
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool>;
 
-    /// Where the pinned tool lies once it has been brought.
+    /// Returns the path of the pinned tool, whether or not it is installed yet.
     fn tool(&self, tool: Tool) -> Utf8PathBuf;
 
-    /// The engine's reference for an official image name, e.g. `python:3.13-slim-trixie`.
+    /// Returns the engine's reference for an official image name, e.g. `python:3.13-slim-trixie`.
     fn image(&self, official: &str) -> String;
 
-    /// Official names of what base images are made from here, and nothing else needs: none where they are pulled.
+    /// Returns official names of images that only serve to make base images; none if base images are pulled.
     fn roots(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What is known of the base images that it has brought.
+    /// Returns the records of the base images that it has brought.
     fn base_records(&self) -> &BaseRecords;
 
-    /// How to renew `images` although they are there. Read-only itself.
+    /// Returns the steps that renew `images` although they are present. Read-only itself.
     fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>>;
 
-    /// What fills the volume of a new node; `None` where minikube does.
+    /// Returns the content for the volume of a new node; `None` if minikube fills it.
     fn node_content(&self) -> Option<NodeContent> {
         None
     }
 
-    /// Additional `minikube start` flags for a new profile, e.g. `--base-image`.
+    /// Returns additional `minikube start` flags for a new profile, e.g. `--base-image`.
     fn minikube_flags(&self) -> Vec<String>;
 
-    /// Those for an existing profile: what minikube does not have on record.
+    /// Returns the flags for an existing profile: those that minikube does not record.
     fn minikube_restart_flags(&self) -> Vec<String>;
 }
 
-/// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds. With an
-/// engine of the user's own it is `release`.
+/// Returns the origin of this run: that of `--origin`, else that of the cache, else the result of a probe. With the
+/// user's own engine it is `release`.
 pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
     let kind = known(project)?.unwrap_or_else(|| {
         if !engine.private {
-            // Stand-ins are made in the private engine only, so there is no choice that a slow network could take.
+            // Our own images exist in the private engine only, so a slow network must not decide here.
             return OriginKind::Release;
         }
         let kind =
@@ -150,14 +131,14 @@ pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
     open(project, engine, kind)
 }
 
-/// The origin of what is there already: as [`select`], but without a probe. If the cache remembers none it holds
-/// nothing, so either would do; with an engine of the user's own it can only be `release`.
+/// Returns the origin of the present artifacts: as [`select`], but without a probe. A cache without a remembered origin
+/// is empty, so either origin fits; with the user's own engine it is `release`.
 pub fn present(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
     let kind = if engine.private { known(project)?.unwrap_or(OriginKind::Packages) } else { OriginKind::Release };
     open(project, engine, kind)
 }
 
-/// Remembers `origin` as the one that the cache was begun with.
+/// Records `origin` as that of the cache.
 pub fn remember(project: &Project, origin: &dyn Origin) -> Result<()> {
     let place = project.cache.join(REMEMBERED);
     if files::exists(&place)? {
@@ -167,7 +148,7 @@ pub fn remember(project: &Project, origin: &dyn Origin) -> Result<()> {
     std::fs::write(&place, origin.name()).with_context(|| format!("writing {place}"))
 }
 
-/// The origin asked for, else the one that the cache was begun with.
+/// Returns the origin of `--origin`, else that of the cache.
 fn known(project: &Project) -> Result<Option<OriginKind>> {
     if project.options.origin.is_some() {
         return Ok(project.options.origin);
@@ -192,11 +173,11 @@ fn open(project: &Project, engine: &Engine, kind: OriginKind) -> Result<Box<dyn 
 
 fn of_kind(project: &Project, engine: &Engine, kind: OriginKind) -> Result<Box<dyn Origin>> {
     match kind {
-        OriginKind::Release => Ok(Box::new(release::Release::new(project, engine.private)?)),
+        OriginKind::Release => Ok(Box::new(release::ReleaseOrigin::new(project, engine.private)?)),
         OriginKind::Packages if engine.private => Ok(Box::new(packages::Packages::new(project)?)),
         OriginKind::Packages => Err(Failure::new(
             Class::Machine,
-            "the packages origin tags stand-ins with official names, which it does only in an engine of its own",
+            "the packages origin gives its own images official names, so it works only with the private engine",
         )
         .help("with your own engine, take the official images: --origin release")
         .help("or let xtask run its own: export DOCKER_HOST=unix:///nonexistent")

@@ -17,19 +17,19 @@ use serde::Deserialize;
 
 use crate::failure::{Class, Failure, nearest, restore};
 
-/// The pins' place in the repository.
+/// Path of the pins in the repository.
 pub const FILE: &str = "infra/pins.toml";
 
-/// A pin's name in braces, alone or with the field that is meant. TOML's own braces hold spaces or `=`.
+/// A pin's name in braces, alone or with a field. TOML's own braces contain spaces or `=`.
 static TEMPLATE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{([A-Za-z0-9_.-]+)\}").expect("valid"));
 
-/// One pinned version and what tells its sources apart.
+/// One pinned version and its sources.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
     /// The version as its publisher writes it, less a leading `v`.
     pub version: String,
-    /// What it is, in a few words.
+    /// Its description, in a few words.
     #[serde(rename = "for")]
     pub purpose: String,
     /// Go module.
@@ -94,12 +94,12 @@ impl Pins {
         Self(pins.collect())
     }
 
-    /// The pins in the order of their names.
+    /// Returns the pins in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Pin)> {
         self.0.iter().map(|(name, pin)| (name.as_str(), pin))
     }
 
-    /// The text of `file` with each pin's value in the place of its name. Comments stay as they are.
+    /// Returns the text of `file` with each pin's value in place of its name. Comments stay unchanged.
     pub fn render(&self, file: &str, text: &str) -> Result<String> {
         let mut rendered = String::with_capacity(text.len());
         for (number, line) in (1..).zip(text.split_inclusive('\n')) {
@@ -121,7 +121,7 @@ impl Pins {
         Ok(rendered)
     }
 
-    /// The value of `name` or `name.field`; else what is wrong and what to write instead.
+    /// Returns the value of `name` or `name.field`, else what is wrong and what to write instead.
     fn value(&self, template: &str) -> Result<&str, (String, String)> {
         let (name, field) = template.split_once('.').map_or((template, None), |(name, field)| (name, Some(field)));
         let Some(pin) = self.0.get(name) else {
@@ -152,7 +152,7 @@ impl Pins {
         value.ok_or_else(lacks)
     }
 
-    /// The names of the pins that `text` mentions in braces.
+    /// Returns the names of the pins that `text` mentions in braces.
     pub fn named_in(&self, text: &str) -> Vec<&str> {
         let names = TEMPLATE.captures_iter(text).filter_map(|found| {
             let name = found.get(1)?.as_str().split('.').next()?;
@@ -162,7 +162,7 @@ impl Pins {
     }
 }
 
-/// Reads `file` of the checkout `root` and puts the pins into it.
+/// Reads `file` of the checkout `root` and renders its pins.
 pub fn read_rendered(root: &Utf8Path, file: &str) -> Result<String> {
     let text = std::fs::read_to_string(root.join(file)).map_err(|error| {
         Failure::new(Class::Config, format!("cannot read {file}: {error}")).help(restore(file, &error))
@@ -170,7 +170,7 @@ pub fn read_rendered(root: &Utf8Path, file: &str) -> Result<String> {
     Pins::read(root)?.render(file, &text)
 }
 
-/// The line of `text` that has the byte `offset`.
+/// Returns the number of the line of `text` with the byte `offset`.
 pub fn line_of(text: &str, offset: usize) -> usize {
     1 + text[..offset.min(text.len())].matches('\n').count()
 }

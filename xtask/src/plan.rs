@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::project::Project;
 use crate::report::Running;
 
-/// One thing to do: what, why, the command as a user would type it (no secrets), and the effect.
+/// One thing to do: what, why, the command as a user would type it (without secrets), and the effect.
 pub struct Step<'a> {
     /// What is done: an imperative, e.g. `load todo-backend`.
     pub what: String,
@@ -13,7 +13,7 @@ pub struct Step<'a> {
     pub why: String,
     /// The command or commands, shown by a dry run and with `--verbose`.
     pub command: String,
-    /// Does it; gives the result in a few words. Says how far it is through [`Running::progress`].
+    /// Does it and returns the result in a few words. Reports progress with [`Running::progress`].
     pub action: Action<'a>,
 }
 
@@ -21,7 +21,7 @@ pub struct Step<'a> {
 pub type Action<'a> = Box<dyn FnOnce(&Running) -> Result<String> + Send + 'a>;
 
 impl<'a> Step<'a> {
-    /// A step from its parts.
+    /// Makes a step from its parts.
     pub fn new(
         what: impl Into<String>,
         why: impl Into<String>,
@@ -32,7 +32,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// How steps are carried out.
+/// Whether steps run or are only shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Run them.
@@ -41,16 +41,16 @@ pub enum Mode {
     DryRun,
 }
 
-/// Applies `steps` one after the other, or shows them. Gives the number of steps.
+/// Applies `steps` one after the other, or shows them. Returns the number of steps.
 pub fn apply(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<usize> {
     let count = steps.len();
     for step in steps {
-        one(project, stage, mode, step)?;
+        apply_step(project, stage, mode, step)?;
     }
     Ok(count)
 }
 
-/// Applies independent `steps` side by side, or shows them; the first error is returned after all have ended.
+/// Applies independent `steps` side by side, or shows them. Returns the first error after all have ended.
 pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<usize> {
     let count = steps.len();
     if mode == Mode::DryRun || count < 2 {
@@ -58,14 +58,14 @@ pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, st
     }
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            steps.into_iter().map(|step| scope.spawn(move || one(project, stage, mode, step))).collect();
+            steps.into_iter().map(|step| scope.spawn(move || apply_step(project, stage, mode, step))).collect();
         threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a step panicked")))).collect()
     });
     results.into_iter().collect::<Result<Vec<()>>>()?;
     Ok(count)
 }
 
-fn one(project: &Project, stage: &'static str, mode: Mode, step: Step<'_>) -> Result<()> {
+fn apply_step(project: &Project, stage: &'static str, mode: Mode, step: Step<'_>) -> Result<()> {
     let report = &project.report;
     if mode == Mode::DryRun {
         report.planned(stage, &step.what, &step.why, &step.command);

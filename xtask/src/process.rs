@@ -31,13 +31,13 @@ use crate::failure::{Class, Failure};
 use crate::private;
 pub use watchdog::{end_all, ending};
 
-/// How often a command is run again that [`Process::again_if`] calls not begun.
+/// How often a command runs again that [`Process::again_if`] reports as not begun.
 const AGAIN: u32 = 3;
 
-/// A log that has become longer than this in bytes is put aside, in place of the one before.
+/// A log of more bytes than this is renamed; it replaces the one renamed before.
 const LOG_SIZE: u64 = 1 << 20;
 
-/// What a command reads as its standard input.
+/// The standard input of a command.
 #[derive(Clone, Debug)]
 enum Stdin {
     Null,
@@ -45,7 +45,7 @@ enum Stdin {
     File(Arc<File>),
 }
 
-/// A command to run: built once, shown (secrets never enter argv) and run from the same value.
+/// A command: shown and run from the same value, so secrets must not be arguments.
 #[derive(Clone, Debug)]
 pub struct Process {
     program: String,
@@ -63,7 +63,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// A command with a deadline of two minutes, no standard input, and only what every child gets of the environment.
+    /// Makes a command with a deadline of two minutes, no standard input and the base environment.
     pub fn new(program: impl Into<String>) -> Self {
         Self {
             program: program.into(),
@@ -100,7 +100,7 @@ impl Process {
         self
     }
 
-    /// Passes on these variables of xtask's own environment, besides the few that every child gets (see [`Names`]).
+    /// Passes on these variables of xtask's environment, besides the base list (see [`Names`]).
     pub fn inherit(mut self, names: Names) -> Self {
         self.inherited.extend(names);
         self
@@ -142,73 +142,74 @@ impl Process {
         self
     }
 
-    /// Marks a command that changes nothing: the guardian need not be started for it unless it takes long.
+    /// Marks a command that changes nothing: the guardian starts for it only if it takes long.
     pub fn question(mut self) -> Self {
         self.is_question = true;
         self
     }
 
-    /// Runs the command again, at most three times, when `not_begun` says of its result that it never started its work.
-    /// Only [`Process::output`] and what is made of it can tell; a stream has been handed on by then.
+    /// Runs the command again, at most three times, while `not_begun` reports that it never started its work. Only for
+    /// [`Process::output`] and the functions that use it: a stream has been passed on by then.
     pub fn again_if(mut self, not_begun: fn(&Output) -> bool) -> Self {
         self.again_if = Some(not_begun);
         self
     }
 
-    /// Lets the command write to our standard error: what it reports appears as it comes, colours and progress included.
-    /// Only [`Process::output`] honours it.
+    /// Lets the command write to our standard error: its reports appear at once, with colours and progress. Only
+    /// [`Process::output`] honours it.
     pub fn show_stderr(mut self) -> Self {
         self.stderr_shown = true;
         self
     }
 
-    /// The program as it is started.
+    /// Returns the program as it is started.
     pub fn program(&self) -> &str {
         &self.program
     }
 
-    /// The arguments.
+    /// Returns the arguments.
     pub fn arguments(&self) -> &[String] {
         &self.args
     }
 
-    /// The program's name, for messages.
+    /// Returns the program's name, for messages.
     pub fn name(&self) -> &str {
         Utf8Path::new(&self.program).file_name().unwrap_or(&self.program)
     }
 
-    /// Standard output of a command that must succeed.
+    /// Runs a command that must succeed, and returns its standard output.
     pub fn read(&self) -> Result<String> {
         let output = self.output()?;
         self.check(&output)?;
         String::from_utf8(output.stdout).with_context(|| format!("`{self}` did not print UTF-8"))
     }
 
-    /// Runs a command that must succeed; what it prints goes to the log only.
+    /// Runs a command that must succeed; its output goes to the log only.
     pub fn run(&self) -> Result<()> {
         let output = self.output()?;
         self.check(&output)
     }
 
-    /// Whether the command succeeds; a program that cannot be started is a no.
+    /// Returns whether the command succeeds; a program that does not start does not succeed.
     pub fn succeeds(&self) -> bool {
         self.output().is_ok_and(|output| output.status.success())
     }
 
-    /// Status and both outputs; a failing exit status is not an error here, a missing program or a passed deadline is.
+    /// Runs the command and returns its status and both outputs. A failing exit status is no error here; a missing
+    /// program or a passed deadline is one.
     pub fn output(&self) -> Result<Output> {
         let not_begun = self.again_if.unwrap_or(|_| false);
         for _ in 0..AGAIN {
-            let output = self.once()?;
+            let output = self.run_once()?;
             if !not_begun(&output) {
                 return Ok(output);
             }
             std::thread::sleep(deadlines::CHILD_AGAIN.time());
         }
-        self.once()
+        self.run_once()
     }
 
-    fn once(&self) -> Result<Output> {
+    fn run_once(&self) -> Result<Output> {
         let expression = self.expression()?.stdout_capture().unchecked();
         let expression = if self.stderr_shown { expression } else { expression.stderr_capture() };
         let handle = expression.start().with_context(|| self.cannot_start())?;
@@ -222,7 +223,7 @@ impl Process {
         Ok(output)
     }
 
-    /// Runs a command that must succeed and hands each line of both outputs to `each` as it appears.
+    /// Runs a command that must succeed, and passes each line of both outputs to `each` as it appears.
     pub fn stream(&self, mut each: impl FnMut(&str)) -> Result<()> {
         let handle = self.expression()?.stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&handle.pids(), self);
@@ -251,7 +252,7 @@ impl Process {
         self.check(&output)
     }
 
-    /// Runs with the terminal's own standard streams (for `tool`, `logs -f`); gives the exit code.
+    /// Runs with the terminal's standard streams (for `tool`, `logs -f`), and returns the exit code.
     pub fn interactive(&self) -> Result<i32> {
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).env_clear().envs(self.environment());
@@ -262,8 +263,8 @@ impl Process {
         Ok(status.code().unwrap_or(130))
     }
 
-    /// Starts the command with `input` as standard input and gives its output as a stream to read to the end.
-    /// The exit status is checked when the reader is at its end.
+    /// Starts the command with `input` as standard input, and returns its output as a stream. The end of the stream
+    /// checks the exit status.
     pub fn pipe_from(&self, input: Option<PipeReader>) -> Result<Piped> {
         // Not on top of `expression()`: of two redirections duct takes the inner one.
         let expression = match input {
@@ -289,7 +290,7 @@ impl Process {
         })
     }
 
-    /// The command without a standard input of its own.
+    /// Returns the command without its standard input.
     fn bare(&self) -> duct::Expression {
         if !self.is_question {
             guardian::ready();
@@ -297,7 +298,7 @@ impl Process {
         let expression = duct::cmd(&self.program, &self.args).full_env(self.environment());
         let mut expression = expression.before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
-            // Whoever goes on after a child was ended (a retry, a rollback) must not begin anything new.
+            // After Ctrl-C, a retry or a rollback must not begin anything new.
             if ending() { Err(std::io::Error::other("interrupted")) } else { Ok(()) }
         });
         if let Some(dir) = &self.cwd {
@@ -306,7 +307,7 @@ impl Process {
         expression
     }
 
-    /// The child's whole environment.
+    /// Returns the child's whole environment.
     fn environment(&self) -> BTreeMap<OsString, OsString> {
         let mut all = environment::chosen(&self.inherited);
         all.extend(self.envs.iter().map(|(name, value)| (name.into(), value.into())));
@@ -326,14 +327,14 @@ impl Process {
         Err(self.failure(format!("`{self}` failed ({}){}{log}", output.status, tail(said))))
     }
 
-    /// The error where the deadline ended the command after it had said `said`.
+    /// Returns the error for a command that the deadline ended; `said` is its output until then.
     fn expired(&self, said: &[u8]) -> anyhow::Error {
         self.failure(format!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(said)))
     }
 
-    /// Whoever knows more of the command's purpose says more; what always helps is to see it fail.
+    /// Callers that know the purpose of the command add better hints; running it alone always helps.
     fn failure(&self, what: String) -> anyhow::Error {
-        Failure::new(Class::Internal, what).help(format!("see what it says by itself: {self}")).into()
+        Failure::new(Class::Internal, what).help(format!("run it alone to see its output: {self}")).into()
     }
 
     fn record(&self, output: &Output) -> Result<()> {
@@ -344,7 +345,7 @@ impl Process {
         Ok(())
     }
 
-    /// The log with the command as its newest line.
+    /// Opens the log and appends the command as its newest line.
     fn open_log(&self) -> Result<Option<File>> {
         let Some(log) = &self.log else { return Ok(None) };
         if let Some(dir) = log.parent() {

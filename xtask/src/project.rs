@@ -12,7 +12,7 @@ use crate::lock::{self, Lock};
 use crate::report::Report;
 use crate::settings::{self, Settings};
 
-/// Everything that commands share.
+/// The checkout, settings, options and writer that all commands share.
 #[derive(Clone)]
 pub struct Project {
     /// The checkout.
@@ -27,8 +27,8 @@ pub struct Project {
     pub options: Options,
     /// The writer.
     pub report: Report,
-    /// Set when a newer save has made this run stale (`deploy --watch`), or a part of it has failed while others go on:
-    /// it ends unless it has begun to apply something.
+    /// Set when a newer save has made this run stale (`deploy --watch`), or when one part has failed beside others. The
+    /// run ends unless it has begun to apply something.
     pub stale: Arc<AtomicBool>,
 }
 
@@ -38,17 +38,48 @@ pub struct Options {
     /// Answer yes to every question.
     pub yes: bool,
     /// Where engine, tools and base images come from; `None`: probe once.
-    pub origin: Option<crate::origin::OriginKind>,
-    /// Use the tools on PATH where their version will do.
+    pub origin: Option<OriginKind>,
+    /// Use the tools on PATH where their version is supported.
     pub system_tools: bool,
     /// Extra CA bundle for downloads and image builds.
     pub ca_bundle: Option<Utf8PathBuf>,
-    /// The minikube profile, where it is not that of the settings.
+    /// The minikube profile, if it differs from the settings.
     pub profile: Option<String>,
     /// Where the application's secrets come from.
-    pub secrets_from: crate::dotenv::Source,
-    /// The preferred port, where it is not that of the settings.
+    pub secrets_from: SecretsSource,
+    /// The preferred port, if it differs from the settings.
     pub port: Option<u16>,
+}
+
+/// The two origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OriginKind {
+    /// Official downloads by checksum and official images.
+    Release,
+    /// Made from package registries (Go modules, Debian, npm, PyPI).
+    Packages,
+}
+
+impl OriginKind {
+    /// Returns its name on the command line and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Packages => "packages",
+        }
+    }
+}
+
+/// Where the values of `.env` come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SecretsSource {
+    /// `.env`; a named pipe is read once
+    #[default]
+    File,
+    /// The environment: `op run`, `sops exec-env`
+    Env,
+    /// Standard input, in the form of `.env`
+    Stdin,
 }
 
 impl Project {
@@ -65,12 +96,12 @@ impl Project {
         Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report, stale: Arc::default() })
     }
 
-    /// The same project with its settings read anew.
+    /// Reads the settings of the same checkout again.
     pub fn reopen(&self) -> Result<Self> {
         Self::open(Some(self.root.clone()), self.options.clone(), self.report.clone())
     }
 
-    /// The options that lead another program of this workspace to the same checkout, cache and cluster.
+    /// Returns the options that give another program of this workspace the same checkout, cache and cluster.
     pub fn arguments(&self) -> Vec<String> {
         let options = &self.options;
         let (quiet, has_progress) = (self.report.is_quiet(), self.report.has_progress());
@@ -94,36 +125,37 @@ impl Project {
         flags.chain(values).collect()
     }
 
-    /// `cargo xtask <rest>` for this profile, as a user types it.
+    /// Returns `cargo xtask <rest>` for this profile, as a user types it.
     pub fn command(&self, rest: &str) -> String {
         self.report.shown(&format!("cargo xtask {rest}"))
     }
 
-    /// Logs and other output of this checkout.
+    /// Returns the folder for logs and other output of this checkout.
     pub fn target(&self) -> Utf8PathBuf {
         target(&self.root)
     }
 
-    /// A log file below `target/xtask/logs`.
+    /// Returns a log file below `target/xtask/logs`.
     pub fn log(&self, name: &str) -> Utf8PathBuf {
         self.target().join("logs").join(format!("{name}.log"))
     }
 
-    /// Takes the profile's lock, or says who holds it.
+    /// Takes the profile's lock. The error names the process that holds it.
     pub fn lock(&self) -> Result<Lock> {
         cache::claim(&self.cache)?;
         lock::take(&self.cache.join("locks"), &self.settings.cluster.profile)
     }
 
-    /// The CA bundle that downloads, builds and the proof trust besides the system's own: `--ca-bundle`, else `SSL_CERT_FILE`.
+    /// Returns the CA bundle that downloads, builds and the proof trust besides the system's: `--ca-bundle`, else
+    /// `SSL_CERT_FILE`.
     pub fn ca_bundle(&self) -> Option<Utf8PathBuf> {
         let named = self.options.ca_bundle.clone();
         named.or_else(|| std::env::var("SSL_CERT_FILE").ok().map(Utf8PathBuf::from)).filter(|path| path.is_file())
     }
 }
 
-/// The checkout to work on: `named`, else the one that the current folder is in, else the one that this xtask was compiled
-/// from.
+/// Returns the checkout to work on: `named`, else the one around the current folder, else the one that this xtask was
+/// compiled from.
 pub fn checkout(named: Option<Utf8PathBuf>) -> Utf8PathBuf {
     let current = std::env::current_dir().ok().and_then(|path| Utf8PathBuf::from_path_buf(path).ok());
     let around = current.as_deref().into_iter().flat_map(Utf8Path::ancestors);
@@ -131,11 +163,11 @@ pub fn checkout(named: Option<Utf8PathBuf>) -> Utf8PathBuf {
     named.or_else(here).unwrap_or_else(compiled_from)
 }
 
-/// The checkout that this xtask was compiled from.
+/// Returns the checkout that this xtask was compiled from.
 ///
-/// cargo sets the variable by `.cargo/config.toml`, and compiles again where it has another value. A change of
-/// CARGO_MANIFEST_DIR goes unnoticed: two checkouts with one CARGO_TARGET_DIR, or a copy with its `target`, would run the
-/// program of the other one.
+/// cargo sets XTASK_CHECKOUT from `.cargo/config.toml`, and compiles again when its value changes. It does not do so
+/// for CARGO_MANIFEST_DIR: two checkouts with one CARGO_TARGET_DIR, or a copy with its `target`, would run each other's
+/// program.
 pub fn compiled_from() -> Utf8PathBuf {
     let manifest = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
     let checkout = option_env!("XTASK_CHECKOUT").map(Utf8Path::new);
@@ -143,7 +175,7 @@ pub fn compiled_from() -> Utf8PathBuf {
     checkout.or(manifest.parent()).unwrap_or(manifest).components().collect()
 }
 
-/// Where logs and other output of the checkout `root` go.
+/// Returns the folder for logs and other output of the checkout `root`.
 pub fn target(root: &Utf8Path) -> Utf8PathBuf {
     root.join("target/xtask")
 }

@@ -1,7 +1,7 @@
-//! What the user sees: one writer for stages, steps, progress, notes and errors. All of it on standard error.
+//! The one writer for stages, steps, progress, notes and errors, all on standard error.
 //!
-//! Each step is a line with its reason when it starts and one when it ends. On a terminal, unless it is a dumb one, running
-//! steps also are live lines with the time they have taken. `NO_COLOR` is honoured by `anstream`.
+//! Each step prints a line with its reason when it starts and another when it ends. On a terminal that is not dumb,
+//! running steps are also live lines with their elapsed time. `anstream` honours `NO_COLOR`.
 
 mod rows;
 
@@ -20,7 +20,7 @@ pub use crate::units::{bytes, seconds};
 pub use rows::DetailRow;
 use rows::Rows;
 
-/// A colour for each meaning.
+/// Success.
 pub const GOOD: Style = AnsiColor::Green.on_default();
 /// Attention.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
@@ -31,10 +31,10 @@ pub const DIM: Style = Style::new().dimmed();
 /// Headings.
 pub const BOLD: Style = Style::new().bold();
 
-/// How often a step that runs without a terminal says that it still does.
+/// How often a step without a terminal prints its latest progress.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// What to do when the user interrupts.
+/// An action for the user's interrupt.
 type OnInterrupt = Box<dyn FnOnce() + Send>;
 
 /// The writer; cheap to clone, safe to share between threads.
@@ -52,7 +52,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report on standard error; `verbose` adds every command.
+    /// Makes a report on standard error; `verbose` adds every command.
     pub fn new(verbose: bool) -> Self {
         let is_dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
         let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() && !is_dumb;
@@ -61,33 +61,33 @@ impl Report {
         Self { prefix: "", bars: MultiProgress::new(), live, verbose, quiet, progress, recorder, facts, interrupt }
     }
 
-    /// The same report; `quiet` leaves only what is wrong or was asked for, and without `progress` a step shows nothing
-    /// between its beginning and its end.
+    /// Returns the same report: `quiet` prints only errors, warnings and the requested result; without `progress` a
+    /// step prints nothing between its start and its end.
     pub fn limited(self, quiet: bool, progress: bool) -> Self {
         Self { live: self.live && progress && !quiet, quiet, progress: progress && !quiet, ..self }
     }
 
-    /// Whether `--verbose` was given.
+    /// Returns whether `--verbose` was given.
     pub fn is_verbose(&self) -> bool {
         self.verbose
     }
 
-    /// Whether `--quiet` was given.
+    /// Returns whether `--quiet` was given.
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Whether `--no-progress` was given, or `--quiet`.
+    /// Returns whether steps show progress: neither `--no-progress` nor `--quiet` was given.
     pub fn has_progress(&self) -> bool {
         self.progress
     }
 
-    /// The same writer for one of several jobs that run side by side: each line begins with the name of its job.
+    /// Returns the same writer for one of several parallel jobs: each line begins with the name of its job.
     pub fn within(&self, prefix: &'static str) -> Self {
         Self { prefix, ..self.clone() }
     }
 
-    /// Prints one line of plain text, without the secrets that are known by then.
+    /// Prints one line of plain text, without the secrets known so far.
     pub fn line(&self, text: impl AsRef<str>) {
         let text = self.shown(text.as_ref());
         self.bars.suspend(|| {
@@ -98,46 +98,46 @@ impl Report {
         });
     }
 
-    /// Prints a line that nobody needs who only wants to know what is wrong.
+    /// Prints a line that `--quiet` leaves out.
     pub fn info(&self, text: impl AsRef<str>) {
         if !self.quiet {
             self.line(text);
         }
     }
 
-    /// A heading.
+    /// Prints a heading.
     pub fn heading(&self, text: &str) {
         self.line(format!("{BOLD}{text}{BOLD:#}"));
     }
 
-    /// Something that holds already.
+    /// Prints a condition that holds already.
     pub fn ok(&self, text: impl AsRef<str>) {
         self.info(format!("  {GOOD}✓{GOOD:#} {}", text.as_ref()));
     }
 
-    /// Something the user should know.
+    /// Prints a note.
     pub fn note(&self, text: impl AsRef<str>) {
         self.info(format!("  {DIM}· {}{DIM:#}", text.as_ref()));
     }
 
-    /// What the command was asked for, in a sentence.
+    /// Prints the result of the command, in a sentence.
     pub fn answer(&self, text: impl AsRef<str>) {
         self.line(format!("  {DIM}· {}{DIM:#}", text.as_ref()));
     }
 
-    /// A warning: the job goes on.
+    /// Prints a warning; the job goes on.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.line(format!("  {WARN}! {}{WARN:#}", text.as_ref()));
     }
 
-    /// A command about to run, shown with `--verbose`.
+    /// Prints a command before it runs, with `--verbose`.
     pub fn command(&self, command: &dyn std::fmt::Display) {
         if self.verbose {
             self.line(format!("    {DIM}$ {command}{DIM:#}"));
         }
     }
 
-    /// An error with its chain and the way out.
+    /// Prints an error with its chain and its hints.
     pub fn error(&self, error: &anyhow::Error) {
         self.line(format!("{BAD}error:{BAD:#} {error}"));
         for cause in error.chain().skip(1) {
@@ -155,12 +155,12 @@ impl Report {
         self.step_of(stage, what, why, "")
     }
 
-    /// The same, with the command that the step stands for.
+    /// Starts a step with the command that it stands for.
     pub fn step_of(&self, stage: &'static str, what: impl Into<String>, why: &str, command: &str) -> Running {
         let what = what.into();
         let event = self.recorder().begin(stage, &what, why, command);
         let reason = if why.is_empty() { String::new() } else { format!(" ({why})") };
-        // A step without a reason is a part of another one: on a terminal its live line is enough.
+        // A step without a reason is part of another one; on a terminal its live line is enough.
         if !self.live || !why.is_empty() {
             self.info(format!("  > {what}{reason}"));
         }
@@ -185,7 +185,7 @@ impl Report {
         Running { report: self.clone(), event, what, bar, start: now, latest, rows, finished: false }
     }
 
-    /// Without a terminal a step shows every now and then that it is still at work, until its end drops `latest`.
+    /// Without a terminal, prints from time to time that the step still runs, until its end drops `latest`.
     fn heartbeat(&self, what: String, start: Instant, latest: Weak<Mutex<String>>) {
         let report = self.clone();
         std::thread::spawn(move || {
@@ -202,7 +202,7 @@ impl Report {
         });
     }
 
-    /// A step that is not needed, and why; shown with `--verbose`.
+    /// Records a step that is not needed, and why; prints it with `--verbose`.
     pub fn skipped(&self, stage: &'static str, what: &str, why: &str) {
         self.recorder().note(stage, what, why, "", StepOutcome::Skipped);
         if self.verbose {
@@ -210,7 +210,7 @@ impl Report {
         }
     }
 
-    /// A step as a dry run shows it.
+    /// Prints a step as a dry run shows it.
     pub fn planned(&self, stage: &'static str, what: &str, why: &str, command: &str) {
         self.recorder().note(stage, what, why, command, StepOutcome::Planned);
         self.line(format!("  {what} {}", DIM.render()));
@@ -218,7 +218,7 @@ impl Report {
         command.lines().for_each(|line| self.line(format!("      $ {line}")));
     }
 
-    /// Looks at something, silently; the events tell how long it took.
+    /// Runs a look without printing anything; the events have its duration.
     pub fn look<T>(&self, stage: &'static str, what: &str, look: impl FnOnce() -> T) -> T {
         let event = self.recorder().begin(stage, what, "", "");
         let seen = look();
@@ -226,56 +226,56 @@ impl Report {
         seen
     }
 
-    /// The steps under way: stage and what is done.
+    /// Returns stage and text of the steps that run now.
     pub fn under_way(&self) -> Vec<(&'static str, String)> {
         let running = self.events().into_iter().filter(|event| event.outcome == StepOutcome::Running);
         running.filter(|event| !event.why.is_empty()).map(|event| (event.stage, event.what)).collect()
     }
 
-    /// All events so far.
+    /// Returns all events so far.
     pub fn events(&self) -> Vec<Event> {
         self.recorder().events()
     }
 
-    /// The keeper of the events. Not to be held while printing.
+    /// Returns the recorder of the events. Do not hold it while printing.
     pub fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes these secrets from everything that is shown or recorded from now on.
+    /// Removes these secrets from all later output and records.
     pub fn hide(&self, redactor: &Redactor) {
         self.recorder().hide(redactor.clone());
     }
 
-    /// `text` as it may be shown: without secrets, and with the profile in commands.
+    /// Returns `text` without secrets, and with the profile in its commands.
     pub fn shown(&self, text: &str) -> String {
         self.recorder().shown(text)
     }
 
-    /// Something for the document of `--json`.
+    /// Adds a fact to the document of `--json`.
     pub fn fact(&self, name: &str, value: impl Into<Value>) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value.into());
     }
 
-    /// Forgets what happened until now, but not what is secret: another run begins.
+    /// Starts another run: forgets the events, but not the secrets.
     pub fn begin_anew(&self) {
         self.recorder().begin_anew();
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The document of `--json`.
+    /// Returns the document of `--json`.
     pub fn document(&self, command: &str, code: i32, error: Option<&anyhow::Error>) -> Value {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         events::document(&self.recorder(), command, code, error, &facts)
     }
 
-    /// Has `action` run when the user interrupts, after every child has ended, instead of the usual message.
+    /// Registers `action` for an interrupt: it runs after every child has ended, instead of the usual message.
     pub fn on_interrupt(&self, action: impl FnOnce() + Send + 'static) {
         self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(action));
     }
 
-    /// Runs what [`Report::on_interrupt`] was given, the last one first; whether there was anything.
+    /// Runs the actions of [`Report::on_interrupt`], the last one first. Returns whether there was one.
     pub fn interrupted(&self) -> bool {
         let actions = std::mem::take(&mut *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner));
         let any = !actions.is_empty();
@@ -284,7 +284,7 @@ impl Report {
     }
 }
 
-/// A step under way.
+/// A running step.
 pub struct Running {
     report: Report,
     event: usize,
@@ -297,7 +297,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Shows a live line for each of `rows`; without a terminal a line whenever one changes in its key.
+    /// Shows a live line for each of `rows`; without a terminal, prints a row when its key changes.
     pub fn rows(&self, rows: Vec<DetailRow>) {
         self.rows.show(&self.report, self.bar.as_ref(), rows);
     }
@@ -309,7 +309,7 @@ impl Running {
         }
     }
 
-    /// Says how far the step is; without a terminal the latest word is shown every 30 s.
+    /// Sets the progress of the step; without a terminal, the latest text is printed every 30 s.
     pub fn progress(&self, text: impl AsRef<str>) {
         let text = self.report.shown(text.as_ref());
         if let Some(bar) = &self.bar {

@@ -1,4 +1,4 @@
-//! `infra/xtask.toml`, read strictly: an unknown or missing key is an error with its place.
+//! `infra/xtask.toml`, read strictly: an unknown or missing key is an error with its line.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::failure::{Change, Class, Failure, Hint, describe_type, nearest};
 use crate::pins;
 
-/// The settings' place in the repository.
+/// Path of the settings in the repository.
 pub const FILE: &str = "infra/xtask.toml";
 
 /// The whole of `infra/xtask.toml`.
@@ -30,13 +30,13 @@ pub struct Settings {
     pub dev: Dev,
 }
 
-/// `cargo xtask dev`.
+/// The settings of `cargo xtask dev`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dev {
     /// Host port of both applications.
     pub port: u16,
-    /// The environment whose contract and settings hold.
+    /// The environment whose contract and settings apply.
     pub environment: String,
 }
 
@@ -101,12 +101,12 @@ pub struct Database {
 }
 
 impl Settings {
-    /// Reads the settings below `root`, with the pins in the place of their names.
+    /// Reads the settings below `root`, with the pins in place of their names.
     pub fn read(root: &Utf8Path) -> Result<Self> {
         Self::parse(&pins::read_rendered(root, FILE)?)
     }
 
-    /// The official names of the images that ours are built on. Two of ours may have the same one.
+    /// Returns the official names of the base images. Two images may have the same one.
     pub fn bases(&self) -> impl Iterator<Item = &String> {
         self.images.values().flat_map(|image| image.bases.values())
     }
@@ -124,24 +124,25 @@ impl Settings {
         })
     }
 
-    /// The environment called `name`, or an error with those there are.
+    /// Returns the environment `name`. The error names the known ones.
     pub fn environment(&self, name: &str) -> Result<&Environment> {
         self.environments.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.environments.keys().map(String::as_str).collect();
             let meant = nearest(name, names.iter().copied()).unwrap_or("dev");
-            Failure::new(Class::Config, format!("there is no environment `{name}`; there is: {}", names.join(", ")))
+            Failure::new(Class::Config, format!("there is no environment `{name}`; known are: {}", names.join(", ")))
                 .help(format!("cargo xtask deploy {meant}"))
                 .into()
         })
     }
 }
 
-/// The edit for what the parser says of the `wrong` part at byte `at` of `text`, if there is but one.
+/// Returns the only edit that fixes the parser's `message` about the `wrong` part at byte `at` of `text`, if there is
+/// one.
 fn edit(text: &str, wrong: &str, at: usize, message: &str) -> Option<Hint> {
     let line = pins::line_of(text, at);
     if let Some((_, rest)) = message.split_once("unknown field `") {
         let (name, rest) = rest.split_once('`')?;
-        // One line cannot mend a table, nor a name beside the right one.
+        // A change of one line cannot fix a table, nor a name beside the right one.
         let (_, value) = text.lines().nth(line - 1)?.split_once('=')?;
         let change = match nearest(name, rest.split('`').skip(1).step_by(2)) {
             Some(to) if table(text, line).any(|line| line.split('=').next().is_some_and(|key| key.trim() == to)) => {
@@ -167,7 +168,7 @@ fn edit(text: &str, wrong: &str, at: usize, message: &str) -> Option<Hint> {
     message.starts_with("invalid ").then(|| Hint::edit(line, key.trim(), change))
 }
 
-/// The lines of the table in which `line` of `text` is.
+/// Returns the lines of the table that contains `line` of `text`.
 fn table(text: &str, line: usize) -> impl Iterator<Item = &str> {
     let is_header = |line: &str| line.starts_with('[');
     let begin =
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_line() {
+    fn reports_the_line_of_a_mistake() {
         let error = Settings::parse("[chart]\npath = \"x\"\nreleas = \"y\"\n").unwrap_err().to_string();
         assert!(error.starts_with("infra/xtask.toml:3: unknown field `releas`"), "{error}");
     }
@@ -219,7 +220,7 @@ mod tests {
     fn an_unknown_environment_names_those_there_are() {
         let error = real().environment("dve").unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
-        assert!(failure.to_string().contains("there is: dev"));
+        assert!(failure.to_string().contains("known are: dev"));
         assert_eq!(failure.hints(), ["cargo xtask deploy dev"]);
     }
 }

@@ -12,11 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::api::{Resource, Scope, kinds};
 use crate::clock;
+use crate::labels::Release;
 use crate::toolbox::Toolbox;
 use crate::units;
 
 pub use crate::json::{number, text};
-pub use ours::{Release, is_xtasks, label, title};
+pub use ours::title;
 #[cfg(test)]
 pub(crate) use watch::KINDS as WATCHED;
 pub use watch::Watch;

@@ -12,22 +12,22 @@ use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::toolchain::{STAGE, Toolchain};
 
-/// The error of a part of a run that was given up (see [`Project::stale`]).
+/// The error of a part of a run that was cancelled (see [`Project::stale`]).
 #[derive(Debug)]
 pub struct Stale;
 
 impl std::fmt::Display for Stale {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("given up: its result is of no use any more")
+        f.write_str("cancelled: the run no longer needs the result")
     }
 }
 
 impl std::error::Error for Stale {}
 
-/// Asks whether nothing is missing of some needs.
+/// Returns whether all of some requirements are present.
 type IsThere<'a> = Box<dyn Fn(&[Requirement]) -> Result<bool> + Sync + 'a>;
 
-/// What the tools stage brings.
+/// The progress of the tools stage, shared with the stages that wait for it.
 pub struct Supply<'a> {
     project: &'a Project,
     is_there: IsThere<'a>,
@@ -80,17 +80,18 @@ impl<'a> Supply<'a> {
         self.end(result)
     }
 
-    /// The error of the first part that failed, else `result`.
+    /// Returns the error of the first part that failed, else `result`.
     fn end<T>(self, result: Result<T>) -> Result<T> {
         self.cause.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(result, Err)
     }
 
-    /// Whether something may still be missing.
+    /// Returns whether something may still be missing.
     pub fn is_under_way(&self) -> bool {
         self.outcome.get().is_none()
     }
 
-    /// Runs a part of the run beside the others. If it is the first that fails, the run gives up and ends with its error.
+    /// Runs a part of the run beside the others. If it is the first that fails, it cancels the run, which ends with its
+    /// error.
     pub fn part<T>(&self, part: impl FnOnce() -> Result<T>) -> Result<T> {
         part().map_err(|error| {
             if !self.project.stale.swap(true, Ordering::Relaxed) {
@@ -100,7 +101,7 @@ impl<'a> Supply<'a> {
         })
     }
 
-    /// Gives up what is under way if `result` is an error.
+    /// Cancels what is under way if `result` is an error.
     pub fn settle<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             self.project.stale.store(true, Ordering::Relaxed);
@@ -108,12 +109,12 @@ impl<'a> Supply<'a> {
         result
     }
 
-    /// Waits until `requirements` are there.
+    /// Waits until `requirements` are present.
     pub fn wait_for(&self, requirements: &[Requirement]) -> Result<()> {
         let is_good = loop {
             match self.outcome.get() {
                 Some(outcome) => break *outcome,
-                // Where nobody can tell yet, the tools stage's own end will.
+                // An error here is not final: the end of the tools stage decides.
                 None if (self.is_there)(requirements).unwrap_or(false) => break true,
                 None if self.project.stale.load(Ordering::Relaxed) => break false,
                 None => std::thread::sleep(deadlines::SUPPLY_POLL.time()),
@@ -123,7 +124,7 @@ impl<'a> Supply<'a> {
     }
 }
 
-/// Applies steps of the tools stage. What was ended because a newer save has made the deploy stale has not failed.
+/// Applies steps of the tools stage. A step that a newer save has cancelled has not failed.
 pub fn bring(project: &Project, mode: Mode, steps: Vec<Step<'_>>) -> Result<()> {
     let result = plan::apply(project, STAGE, mode, steps);
     result.map(drop).map_err(|error| if project.stale.load(Ordering::Relaxed) { Stale.into() } else { error })

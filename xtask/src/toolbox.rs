@@ -1,4 +1,5 @@
-//! The pinned tools, aimed: every kubectl and helm call names context and kubeconfig, every minikube call its profile.
+//! The pinned tools, bound to one profile: every kubectl and helm call names context and kubeconfig, every minikube
+//! call its profile.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,31 +13,31 @@ use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::labels::Release;
+use crate::minikube;
+use crate::node::Node;
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
-use crate::snapshot::Release;
-use crate::stages::cluster;
-use crate::stages::images::node::Node;
 
-/// What minikube must reach without a proxy: the node (its networks are 192.168.49.0/24 and those after it) and the
-/// cluster's Services.
+/// Addresses that minikube must reach without a proxy: the node (its networks are 192.168.49.0/24 and those after it)
+/// and the cluster's Services.
 const DIRECT: &str = "localhost,127.0.0.1,192.168.0.0/16,10.96.0.0/12";
 
-/// Tools, engine and the profile they are aimed at.
+/// Tools, engine and the profile that they work on.
 #[derive(Clone)]
 pub struct Toolbox {
     /// The engine that the cluster's node runs in.
     pub engine: Engine,
-    /// Kubeconfig that holds the profile's entry.
+    /// Kubeconfig with the profile's entry.
     pub kubeconfig: Utf8PathBuf,
-    /// MINIKUBE_HOME: that of the profile (see [`minikube_home`]).
+    /// MINIKUBE_HOME of the profile (see [`minikube_home`]).
     pub minikube_home: Utf8PathBuf,
     /// Profile, kube context and (docker driver) node container.
     pub profile: String,
     /// Whether `minikube_home` is ours.
     own_home: bool,
-    /// Where helm and kubectl keep what API servers offer, in place of `~/.kube/cache`.
+    /// Discovery cache of helm and kubectl, in place of `~/.kube/cache`.
     kube_cache: Utf8PathBuf,
     release: Release,
     client: Arc<Mutex<Client>>,
@@ -45,7 +46,7 @@ pub struct Toolbox {
     minikube: Utf8PathBuf,
 }
 
-/// The client for the API server, and what it was made from.
+/// The client for the API server, with its port and credentials.
 #[derive(Default)]
 struct Client {
     port: Option<u16>,
@@ -53,12 +54,12 @@ struct Client {
 }
 
 impl Toolbox {
-    /// Aims the tools of `origin` at the project's profile in `engine`.
+    /// Binds the tools of `origin` to the project's profile in `engine`.
     pub fn new(project: &Project, engine: Engine, origin: &dyn Origin) -> Result<Self> {
         let minikube_home = minikube_home(project, engine.private)?;
         Ok(Self {
             kubeconfig: kubeconfig(),
-            own_home: minikube_home == own_minikube_home(project),
+            own_home: minikube_home == minikube::own_home(&project.cache),
             minikube_home,
             kube_cache: project.cache.join("kube"),
             profile: project.settings.cluster.profile.clone(),
@@ -74,7 +75,7 @@ impl Toolbox {
         })
     }
 
-    /// Aims at nothing but the API server that a test plays.
+    /// Makes a toolbox that only reaches the API server of a test.
     #[cfg(test)]
     pub fn of_api(credentials: Credentials, api: Api) -> Self {
         let nowhere = Utf8PathBuf::new;
@@ -93,7 +94,7 @@ impl Toolbox {
         }
     }
 
-    /// The client for the API server, in the release's namespace.
+    /// Returns the client for the API server, in the release's namespace.
     pub fn api(&self) -> Result<Api> {
         let mut client = self.client();
         if let Some((_, api)) = &client.made {
@@ -101,7 +102,7 @@ impl Toolbox {
         }
         if client.port.is_none() {
             drop(client);
-            cluster::profile(self)?;
+            self.aim_api(self.inspect_node()?.as_ref().and_then(published_api_port));
             client = self.client();
         }
         let port = client.port.ok_or_else(|| {
@@ -114,18 +115,18 @@ impl Toolbox {
         Ok(api)
     }
 
-    /// The release's namespace.
+    /// Returns the release's namespace.
     pub fn namespace(&self) -> &str {
         &self.release.namespace
     }
 
-    /// The release, which tells what is ours.
+    /// Returns the release, which decides which objects are ours.
     pub fn release(&self) -> &Release {
         &self.release
     }
 
-    /// Aims the client at the port that the node publishes for its API server. Both the port and minikube's certificates
-    /// change when the node is started, so each look at the profile tells them anew.
+    /// Sets the port that the node publishes for its API server. A start of the node changes the port and minikube's
+    /// certificates, so every observation of the profile calls this.
     pub fn aim_api(&self, port: Option<u16>) {
         let mut client = self.client();
         let same = client.port == port
@@ -137,20 +138,30 @@ impl Toolbox {
         }
     }
 
+    /// Returns the container of the profile's first node as the engine describes it; `None`: the engine has no such container.
+    pub fn inspect_node(&self) -> Result<Option<Value>> {
+        let Some(node) = self.engine.inspect_one("container", &self.profile)? else { return Ok(None) };
+        let node = Some(node).filter(|node| node["State"]["Status"].is_string()).ok_or_else(|| {
+            let what = format!("`docker container inspect {}` printed no state of the node", self.profile);
+            Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor")
+        })?;
+        Ok(Some(node))
+    }
+
     fn client(&self) -> std::sync::MutexGuard<'_, Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pinned kubectl where it was brought, else the one of the cluster's own version: an older cluster does not need
-    /// the new Kubernetes.
+    /// Returns the pinned kubectl if it is installed, else the one of the cluster's version: an older cluster does not
+    /// need the new Kubernetes.
     fn kubectl_program(&self) -> Utf8PathBuf {
         let here =
             || Ok::<_, anyhow::Error>(if files::exists(&self.kubectl)? { None } else { self.clusters_kubectl()? });
-        // Where that cannot be told the pinned one is started, and its absence is an error with its path.
+        // If the look fails, the pinned one is started; its absence is an error with its path.
         here().ok().flatten().unwrap_or(self.kubectl.clone())
     }
 
-    /// The kubectl that minikube keeps for the Kubernetes of the profile.
+    /// Returns the kubectl that minikube keeps for the Kubernetes of the profile.
     fn clusters_kubectl(&self) -> Result<Option<Utf8PathBuf>> {
         let config = self.record()?.unwrap_or_default();
         let Some(version) = config.pointer("/KubernetesConfig/KubernetesVersion").and_then(Value::as_str) else {
@@ -162,13 +173,13 @@ impl Toolbox {
         Ok(files::exists(&path)?.then_some(path))
     }
 
-    /// Whether there is a kubectl to be run. A bare name is a tool on PATH that has answered before.
+    /// Returns whether a kubectl is installed. A bare name is a tool on PATH that has answered before.
     pub fn has_kubectl(&self) -> Result<bool> {
         let on_path = self.kubectl.parent().is_some_and(|dir| dir.as_str().is_empty());
         Ok(on_path || files::exists(&self.kubectl)? || self.clusters_kubectl()?.is_some())
     }
 
-    /// kubectl in the cluster's context.
+    /// Returns kubectl in the cluster's context.
     pub fn kubectl(&self) -> Process {
         Process::new(self.kubectl_program().as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
@@ -176,17 +187,17 @@ impl Toolbox {
             .deadline(deadlines::KUBECTL)
     }
 
-    /// kubectl in the release's namespace.
+    /// Returns kubectl in the release's namespace.
     pub fn kubectl_here(&self) -> Process {
         self.kubectl().args(["--namespace", self.namespace()])
     }
 
-    /// kubectl on the kubeconfig itself, with no context.
+    /// Returns `kubectl config` for the kubeconfig, without a context.
     pub fn kubectl_config(&self) -> Process {
         Process::new(self.kubectl_program().as_str()).args(["--kubeconfig", self.kubeconfig.as_str(), "config"])
     }
 
-    /// helm in the release's namespace.
+    /// Returns helm in the release's namespace.
     pub fn helm(&self) -> Process {
         Process::new(self.helm.as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
@@ -195,8 +206,8 @@ impl Toolbox {
             .deadline(deadlines::HELM)
     }
 
-    /// minikube for the profile. It finds docker through PATH, so the engine's client comes first there. A proxy serves its
-    /// downloads, but never leads to the node or into the cluster.
+    /// Returns minikube for the profile. It finds docker through PATH, so the engine's client comes first there. Its
+    /// downloads use the proxy; requests to the node and the cluster do not.
     pub fn minikube(&self) -> Process {
         let mut path = std::env::var("PATH").unwrap_or_default();
         if let Some(dir) = self.engine.client.parent().filter(|dir| !dir.as_str().is_empty()) {
@@ -217,13 +228,13 @@ impl Toolbox {
             .deadline(deadlines::MINIKUBE)
     }
 
-    /// The cluster's nodes: containers of the engine, which minikube names by the profile. Without a record that lists
-    /// them nobody knows how many there are.
+    /// Returns the cluster's nodes: containers that minikube names by the profile. Their number stands only in
+    /// minikube's record, so a record without nodes is an error.
     pub fn nodes(&self) -> Result<Vec<Node>> {
         let config = self.record()?.unwrap_or_default();
         let count = config["Nodes"].as_array().map_or(0, Vec::len);
         if count == 0 {
-            let what = format!("minikube's record {} does not say which nodes there are", self.profile_config());
+            let what = format!("minikube's record {} lists no nodes", self.profile_config());
             return Err(Failure::new(Class::Cluster, what).help("see what the cluster is: cargo xtask status").into());
         }
         let name = |index: usize| match index {
@@ -233,85 +244,64 @@ impl Toolbox {
         Ok((0..count).map(|index| Node::container(&self.engine, &name(index))).collect())
     }
 
-    /// The one node of a cluster that is yet to be made.
+    /// Returns the first node, whether or not it exists yet.
     pub fn first_node(&self) -> Node {
         Node::container(&self.engine, &self.profile)
     }
 
-    /// Whether minikube is there to be run.
+    /// Returns whether minikube is installed.
     pub fn minikube_exists(&self) -> Result<bool> {
         // A bare name is a tool on PATH that has answered before.
         let on_path = self.minikube.parent().is_some_and(|dir| dir.as_str().is_empty());
         Ok(on_path || files::exists(&self.minikube)?)
     }
 
-    /// minikube's own folder: `$MINIKUBE_HOME/.minikube`, or MINIKUBE_HOME itself where it is called that.
+    /// Returns minikube's folder: `$MINIKUBE_HOME/.minikube`, or MINIKUBE_HOME itself where it has that name.
     pub fn minikube_dir(&self) -> Utf8PathBuf {
-        dir_of(&self.minikube_home)
+        minikube::folder(&self.minikube_home)
     }
 
-    /// The file of minikube's record of the profile.
+    /// Returns the file with minikube's record of the profile.
     pub fn profile_config(&self) -> Utf8PathBuf {
-        record_of(&self.minikube_dir(), &self.profile)
+        minikube::record(&self.minikube_dir(), &self.profile)
     }
 
-    /// Whether the profile is the user's own: in their minikube's folder, and without the port that each version of xtask
-    /// has published. Those before 0.3 used that folder too.
+    /// Returns whether the profile is the user's own: in their minikube's folder, and without the port that every
+    /// version of xtask publishes. Versions before 0.3 used that folder too.
     pub fn is_users_profile(&self) -> Result<bool> {
         let Some(record) = self.record()?.filter(|_| !self.own_home) else { return Ok(false) };
         let ports = record["ExposedPorts"].as_array().cloned().unwrap_or_default();
         let is_ours = |port: &str| port.starts_with("127.0.0.1:") && port.ends_with(":80");
-        // A record that is cut off says nothing: it may be ours.
+        // A truncated record may be ours.
         Ok(!record.is_null() && !ports.iter().any(|port| port.as_str().is_some_and(is_ours)))
     }
 
-    /// minikube's record of the profile; `None`: there is none. One that was read and is no JSON is `Value::Null`: a
-    /// minikube that was killed over it leaves it empty or cut off.
+    /// Reads minikube's record of the profile; `None`: no record. A record that is not JSON is `Value::Null`: a
+    /// minikube that was killed while writing leaves it empty or truncated.
     pub fn record(&self) -> Result<Option<Value>> {
         Ok(files::read(&self.profile_config())?.map(|text| serde_json::from_str(&text).unwrap_or_default()))
     }
 }
 
-/// The record of `profile` in minikube's own folder `dir`.
-pub fn record_of(dir: &Utf8Path, profile: &str) -> Utf8PathBuf {
-    dir.join("profiles").join(profile).join("config.json")
+/// Returns the port on this machine that a node's `container` publishes for its API server.
+pub fn published_api_port(container: &Value) -> Option<u16> {
+    container.pointer("/NetworkSettings/Ports/8443~1tcp/0/HostPort")?.as_str()?.parse().ok()
 }
 
-/// The MINIKUBE_HOME that is ours: neither the user's settings nor their other profiles are in it.
-pub fn own_minikube_home(project: &Project) -> Utf8PathBuf {
-    project.cache.join("minikube")
-}
-
-/// The MINIKUBE_HOME of the profile: ours, unless the user's minikube has the profile on record and ours has not. A
-/// profile of theirs stays where it is found; its node is never in a private engine.
+/// Returns the MINIKUBE_HOME of the profile: ours, unless the user's minikube has the profile on record and ours has not.
+/// A profile of theirs stays where it is; its node is never in a private engine.
 fn minikube_home(project: &Project, private: bool) -> Result<Utf8PathBuf> {
-    let (own, users) = (own_minikube_home(project), users_minikube_home());
-    let recorded = |home: &Utf8Path| is_recorded(project, home);
-    Ok(if !private && !recorded(&own)? && recorded(&users)? { users } else { own })
+    let (own, users) = (minikube::own_home(&project.cache), minikube::users_home());
+    let is_recorded = |home: &Utf8Path| minikube::is_recorded(home, &project.settings.cluster.profile);
+    Ok(if !private && !is_recorded(&own)? && is_recorded(&users)? { users } else { own })
 }
 
-/// Whether minikube has the profile on record below `home`, a MINIKUBE_HOME. A folder that cannot be read is an error.
-pub fn is_recorded(project: &Project, home: &Utf8Path) -> Result<bool> {
-    files::exists(&record_of(&dir_of(home), &project.settings.cluster.profile))
-}
-
-/// The MINIKUBE_HOME that the user's own minikube would use.
-pub fn users_minikube_home() -> Utf8PathBuf {
-    let named = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).map(Utf8PathBuf::from);
-    named("MINIKUBE_HOME").or_else(|| named("HOME")).unwrap_or_else(|| Utf8Path::new("/").to_owned())
-}
-
-/// minikube's own folder below `home`, its MINIKUBE_HOME.
-pub fn dir_of(home: &Utf8Path) -> Utf8PathBuf {
-    if home.file_name() == Some(".minikube") { home.to_owned() } else { home.join(".minikube") }
-}
-
-/// The kubeconfig that minikube writes: the first file of KUBECONFIG, else `~/.kube/config`.
+/// Returns the kubeconfig that minikube writes: the first file of KUBECONFIG, else `~/.kube/config`.
 pub fn kubeconfig() -> Utf8PathBuf {
     kubeconfigs().remove(0)
 }
 
-/// All files that the user's kubectl reads as one: those of KUBECONFIG, else `~/.kube/config`. Never empty.
+/// Returns all files that the user's kubectl merges: those of KUBECONFIG, else `~/.kube/config`. Never empty.
 pub fn kubeconfigs() -> Vec<Utf8PathBuf> {
     let named = std::env::var("KUBECONFIG").unwrap_or_default();
     let named: Vec<Utf8PathBuf> = named.split(':').filter(|path| !path.is_empty()).map(Utf8PathBuf::from).collect();

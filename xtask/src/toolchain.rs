@@ -18,7 +18,7 @@ use crate::toolbox::Toolbox;
 /// The name of the tools stage in reports.
 pub const STAGE: &str = "tools";
 
-/// What must be done to the machine before later stages can work, said before anything begins.
+/// The machine's observed state and the steps that later stages need; nothing has changed yet.
 pub struct Preparation<'a> {
     project: &'a Project,
     requirements: &'a [Requirement],
@@ -27,7 +27,7 @@ pub struct Preparation<'a> {
 }
 
 impl<'a> Preparation<'a> {
-    /// Looks at the machine and decides where artifacts come from; changes nothing.
+    /// Observes the machine and decides where artifacts come from; changes nothing.
     pub fn new(project: &'a Project, requirements: &'a [Requirement]) -> Result<Self> {
         let machine = machine::decide(project, &machine::observe(project)?)?;
         // A profile of the user's own keeps its size.
@@ -35,7 +35,7 @@ impl<'a> Preparation<'a> {
             && machine.steps.is_empty()
             && !cluster::exists_anywhere(project)?
         {
-            // Told before anything is brought: minikube would refuse after the downloads.
+            // Reported before the downloads: minikube would refuse only after them.
             let (size, wanted) =
                 (machine::node_size(project, &machine.engine)?, NodeSize::wanted(&project.settings.cluster));
             if size != wanted {
@@ -49,7 +49,7 @@ impl<'a> Preparation<'a> {
         Ok(Self { project, requirements, machine, origin })
     }
 
-    /// Asks for what needs consent: not only the engine, but also what follows from there being none yet.
+    /// Asks for consent: for the private engine, and for the artifacts that a new engine needs.
     pub fn consent(&self) -> Result<()> {
         if self.machine.consent.is_empty() {
             return Ok(());
@@ -62,7 +62,7 @@ impl<'a> Preparation<'a> {
         Ok(())
     }
 
-    /// Brings engine and tools: the stages machine and tools.
+    /// Runs the stages machine and tools.
     pub fn bring(self, mode: Mode) -> Result<Toolchain> {
         let (project, requirements) = (self.project, self.requirements);
         let toolchain = self.bring_engine(mode)?;
@@ -70,7 +70,7 @@ impl<'a> Preparation<'a> {
         Ok(toolchain)
     }
 
-    /// Brings the engine alone: the stage machine.
+    /// Runs the stage machine alone.
     pub fn bring_engine(self, mode: Mode) -> Result<Toolchain> {
         let project = self.project;
         if mode == Mode::Apply {
@@ -83,8 +83,7 @@ impl<'a> Preparation<'a> {
             machine::remember_engine(&project.cache, &engine)?;
         }
         if !engine_answers && !engine.empty {
-            let what =
-                "the private Docker Engine does not run, so nobody can say what it holds and what else there is to do";
+            let what = "the private Docker Engine is not running, so a dry run cannot list the later steps";
             return Err(Failure::new(Class::Machine, what).help("without --dry-run the same command starts it").into());
         }
         engine.empty = !engine_answers;
@@ -93,19 +92,20 @@ impl<'a> Preparation<'a> {
     }
 }
 
-/// What later stages work with.
+/// Origin and tools, as later stages use them.
 pub struct Toolchain {
     /// Where artifacts come from.
     pub origin: Box<dyn Origin>,
-    /// The tools, aimed at the profile.
+    /// The tools for the profile.
     pub tools: Toolbox,
-    /// Whether the engine can be asked: in a dry run there may be none yet.
+    /// Whether the engine answers: in a dry run it may not exist yet.
     pub engine_answers: bool,
 }
 
 impl Toolchain {
-    /// The tools for a look: by one call, the engine has been asked for the node and for all images that a deploy needs. If
-    /// that gave no answer, each is asked for by itself: an engine may refuse to look among plugins, where docker looks last.
+    /// Returns tools that only observe: one call has already asked the engine for the node and for all images that a
+    /// deploy needs. If that call fails, each is asked for separately: docker looks among plugins last, and an engine
+    /// may refuse that.
     pub fn tools_for_look(&self, project: &Project) -> Toolbox {
         let settings = &project.settings;
         let images = settings.bases().chain([&settings.database.image, &settings.cluster.ingress_image]);
@@ -121,7 +121,7 @@ impl Toolchain {
         tools
     }
 
-    /// Brings engine and tools for `requirements`: the stages machine and tools.
+    /// Runs the stages machine and tools for `requirements`.
     pub fn bring(project: &Project, mode: Mode, requirements: &[Requirement]) -> Result<Self> {
         let preparation = Preparation::new(project, requirements)?;
         if mode == Mode::Apply {
@@ -130,7 +130,7 @@ impl Toolchain {
         preparation.bring(mode)
     }
 
-    /// What is there already, for commands that only look: an error that says how to get the rest.
+    /// Returns the installed tools, for commands that only observe. Fails with the command that installs them.
     pub fn present(project: &Project) -> Result<Self> {
         let observed = machine::observe(project)?;
         let engine = observed.engine(project)?.ok_or_else(|| {
@@ -138,11 +138,11 @@ impl Toolchain {
                 .help("cargo xtask deploy dev")
         })?;
         Self::look(project, engine)?.ok_or_else(|| {
-            Failure::new(Class::Machine, "the tools have not been brought yet").help("cargo xtask deploy dev").into()
+            Failure::new(Class::Machine, "the tools are not installed yet").help("cargo xtask deploy dev").into()
         })
     }
 
-    /// The same with `engine`; `None`: the tools have not been brought yet.
+    /// Returns the installed tools with `engine`; `None`: they are not installed yet.
     pub fn look(project: &Project, engine: Engine) -> Result<Option<Self>> {
         let origin = origin::present(project, &engine)?;
         let tools = Toolbox::new(project, engine, origin.as_ref())?;
@@ -150,7 +150,7 @@ impl Toolchain {
     }
 }
 
-/// The secret scanner, brought if need be.
+/// Returns the secret scanner, and installs it if need be.
 pub fn gitleaks(project: &Project) -> Result<Process> {
     let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
     Ok(Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()))

@@ -11,9 +11,9 @@ use super::step;
 use xtask::clock;
 use xtask::commands::bench::{self, BenchIdle};
 use xtask::commands::output;
+use xtask::node::Node;
 use xtask::project::Project;
 use xtask::report::{BOLD, DIM};
-use xtask::stages::images::node::Node;
 
 /// How old a cluster must be: Kubernetes' first minutes are not what it takes afterwards.
 const SETTLED: u64 = 240;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::lifecycle::references;
 use super::load::Load;
 use super::test_cluster::{AUTH, TestCluster};
-use xtask::stages::images::node::canonical;
+use xtask::node::canonical;
 use xtask_faults::ran::Ran;
 
 pub const VALUES: &str = "infra/helm/values-dev.yaml";

@@ -9,7 +9,7 @@ use super::interrupts::{Deploy, change};
 use super::lifecycle::references;
 use super::refusals::foreign_is_current;
 use super::test_cluster::{AUTH, TestCluster};
-use xtask::stages::images::node::canonical;
+use xtask::node::canonical;
 
 pub fn source(test_cluster: &TestCluster) -> Result<()> {
     foreign_is_current(test_cluster)?;

@@ -25,7 +25,7 @@ pub fn dotenv(test_cluster: &TestCluster) -> Result<()> {
 }
 
 pub fn settings(test_cluster: &TestCluster) -> Result<()> {
-    test_cluster.xtask(&["deploy", "dve"])?.expect(3, &["there is: dev", &test_cluster.hint("deploy dev")])?;
+    test_cluster.xtask(&["deploy", "dve"])?.expect(3, &["known are: dev", &test_cluster.hint("deploy dev")])?;
     let path = test_cluster.root.join("infra/xtask.toml");
     let text = std::fs::read_to_string(&path)?;
     std::fs::write(&path, text.replace("release = \"todo\"", "releas = \"todo\""))?;

@@ -9,9 +9,8 @@ use xtask::commands::test::refuse_ordinary;
 use xtask::failure::{Class, Failure};
 use xtask::git;
 use xtask::lock;
-use xtask::origin;
 use xtask::pins;
-use xtask::project::Project;
+use xtask::project::{OriginKind, Project};
 use xtask::report::bytes;
 use xtask::tally::Tally;
 
@@ -68,7 +67,7 @@ const CONTAINERD: &[Scenario] = &[
 /// Runs the scenarios of both stores, or of the one machine that `only` names.
 pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
     // Before anything is brought, whose origin is known only then.
-    if let Some(refusal) = refuse_ordinary(origin::OriginKind::Packages.name()) {
+    if let Some(refusal) = refuse_ordinary(OriginKind::Packages.name()) {
         return Err(refusal.into());
     }
     let _lock = lock::take(&project.cache.join("locks"), "ordinary")?;

@@ -1,4 +1,4 @@
-//! What the API server answered, and what it means.
+//! An answer of the API server, and its meaning.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -8,30 +8,30 @@ use super::kinds::Resource;
 use super::request::Request;
 use super::server::Server;
 
-/// Characters of an answer that is no `Status` which an error shows.
+/// Number of characters that an error shows of an answer that is no `Status`.
 const SHOWN: usize = 200;
 
-/// A whole answer.
-pub struct Answer {
+/// A complete answer.
+pub struct ServerAnswer {
     pub status: StatusCode,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// The object in a success. A success that is no JSON object is an error, like every refusal.
+impl ServerAnswer {
+    /// Returns the object in a success. A refusal is an error, and so is a success that is no JSON object.
     pub fn object(&self, request: &Request, server: &Server) -> Result<Value> {
         if !self.status.is_success() {
             return Err(server.refusal(request, self).into());
         }
         match serde_json::from_slice(&self.body) {
             Ok(object @ Value::Object(_)) => Ok(object),
-            Ok(_) => Err(server.nonsense(request, "that is JSON but no object").into()),
-            Err(error) => Err(server.nonsense(request, &format!("that is not JSON: {error}")).into()),
+            Ok(_) => Err(server.unexpected(request, "that is JSON but no object").into()),
+            Err(error) => Err(server.unexpected(request, &format!("that is not JSON: {error}")).into()),
         }
     }
 
-    /// Whether it says that the object called `name` does not exist. A starting API server and a proxy answer 404 too,
-    /// but not with a `Status` about this object.
+    /// Returns whether the object `name` does not exist. A starting API server and a proxy answer 404 too, but without
+    /// a `Status` about this object.
     pub fn is_absence_of(&self, resource: &Resource, name: &str) -> bool {
         let Some(status) = self.refusal() else { return false };
         let details = &status["details"];
@@ -41,12 +41,12 @@ impl Answer {
             && details["kind"] == resource.plural
     }
 
-    /// Whether it is a refusal with this reason.
+    /// Returns whether it is a refusal with this reason.
     pub fn is_refusal(&self, reason: &str) -> bool {
         self.refusal().is_some_and(|status| status["reason"] == reason)
     }
 
-    /// The `Status` object of a refusal.
+    /// Returns the `Status` object of a refusal.
     fn refusal(&self) -> Option<Value> {
         if self.status.is_success() {
             return None;
@@ -55,7 +55,7 @@ impl Answer {
         (status["kind"] == "Status" && status["apiVersion"] == "v1" && status["status"] == "Failure").then_some(status)
     }
 
-    /// The server's own words.
+    /// Returns the server's message.
     pub fn words(&self) -> String {
         if let Some(message) = self.refusal().as_ref().and_then(|status| status["message"].as_str()) {
             return message.to_owned();

@@ -1,4 +1,4 @@
-//! Deletion, and the wait until what was deleted is gone.
+//! Deletion, and the wait until the object is gone.
 
 use std::time::{Duration, Instant};
 
@@ -21,24 +21,24 @@ pub enum Propagation {
 }
 
 impl Api {
-    /// Asks for the deletion of an object. Gives its UID; `None`: there is none.
+    /// Requests the deletion of an object. Returns its UID; `None`: it does not exist.
     pub fn begin_delete(&self, resource: &Resource, name: &str, propagation: Propagation) -> Result<Option<String>> {
         self.begin(resource, name, None, propagation)
     }
 
-    /// Asks for the deletion of the object with this UID; a successor of the same name stays.
+    /// Requests the deletion of the object with this UID; a successor of the same name stays.
     pub fn begin_delete_of(&self, resource: &Resource, name: &str, uid: &str) -> Result<Option<String>> {
         self.begin(resource, name, Some(uid), Propagation::Background)
     }
 
-    /// Deletes an object and waits until it is gone. Whether there was one.
+    /// Deletes an object and waits until it is gone. Returns whether it existed.
     pub fn delete(&self, resource: &Resource, name: &str, propagation: Propagation) -> Result<bool> {
         let Some(uid) = self.begin_delete(resource, name, propagation)? else { return Ok(false) };
         self.wait_until_gone(resource, name, &uid)?;
         Ok(true)
     }
 
-    /// Deletes the objects whose labels fit the selector, and waits until they are gone. Gives their names.
+    /// Deletes the objects whose labels match the selector, and waits until they are gone. Returns their names.
     pub fn delete_selected(&self, resource: &Resource, selector: &str) -> Result<Vec<String>> {
         let field = |object: &Value, name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
         let found = self.pages(resource, Scope::Namespace, selector, Request::METADATA)?.items;
@@ -70,19 +70,19 @@ impl Api {
         }
         request.body("application/json", &options);
         let answer = self.server.ask(&request)?;
-        // A conflict is the precondition: the object with that UID is gone.
+        // A conflict comes from the precondition: the object with that UID is gone.
         if answer.is_absence_of(resource, name) || uid.is_some() && answer.is_refusal("Conflict") {
             return Ok(None);
         }
         let object = answer.object(&request, &self.server)?;
-        // The object that is going, or a Status about the one that has gone.
+        // The answer is the object that is being deleted, or a Status about the deleted one.
         let Some(named) = [&object["metadata"], &object["details"]].into_iter().find(|part| part["name"] == name)
         else {
-            return Err(self.server.nonsense(&request, &format!("it is not about {name}")).into());
+            return Err(self.server.unexpected(&request, &format!("it is not about {name}")).into());
         };
         match named["uid"].as_str().or(uid) {
             Some(uid) => Ok(Some(uid.to_owned())),
-            None => Err(self.server.nonsense(&request, "it names no UID").into()),
+            None => Err(self.server.unexpected(&request, "it names no UID").into()),
         }
     }
 

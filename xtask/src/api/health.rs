@@ -1,4 +1,4 @@
-//! Whether the API server can be asked at all.
+//! Health of the API server.
 
 use anyhow::Result;
 use ureq::http::{Method, StatusCode};
@@ -6,21 +6,21 @@ use ureq::http::{Method, StatusCode};
 use super::Api;
 use super::request::Request;
 
-/// How the API server is.
+/// The health of the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// It answers, and is ready.
     Ready,
-    /// It answers, but does not serve yet: in its words.
+    /// It answers, but is not ready: its message.
     NotReady(String),
-    /// It does not know our certificate: in its words. minikube renews one that has expired.
+    /// It rejects our certificate: its message. minikube renews an expired one.
     Refused(String),
-    /// Nothing answers: in the system's words.
+    /// No answer: the system's message.
     Silent(String),
 }
 
 impl Api {
-    /// Asks whether it is ready.
+    /// Asks the API server whether it is ready.
     pub fn health(&self) -> Result<Health> {
         let request = Request::new(Method::GET, "/readyz");
         let answer = match self.server.ask(&request) {

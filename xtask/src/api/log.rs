@@ -6,37 +6,37 @@ use anyhow::Result;
 use ureq::Body;
 use ureq::http::{Method, Response, StatusCode};
 
-use super::answer::Answer;
+use super::answer::ServerAnswer;
 use super::request::Request;
 use super::{Api, Streams, kinds};
 
-/// What of a log is asked for.
+/// The part of a log to read.
 #[derive(Clone, Debug, Default)]
 pub struct LogOptions {
-    /// The log of the container before this one.
+    /// The log of the previous container.
     pub previous: bool,
-    /// Each line begins with the time at which the node took it.
+    /// Each line begins with the time when the node received it.
     pub timestamps: bool,
-    /// The last lines only.
+    /// Only this many of the last lines.
     pub tail: Option<u32>,
-    /// What is newer than so many seconds.
+    /// Only lines of this many last seconds.
     pub since_seconds: Option<u64>,
-    /// What is not older than this time, in RFC 3339.
+    /// Only lines since this time, in RFC 3339.
     pub since: Option<String>,
 }
 
-/// A log.
+/// The answer to a request for a log.
 pub enum Log {
-    /// What there is.
+    /// The log.
     Lines(Box<dyn BufRead + Send>),
-    /// The pod is there, but the container has no such log: in the node's words.
+    /// The pod exists, but its container has no such log: the node's message.
     Nothing(String),
-    /// There is no such pod.
+    /// The pod does not exist.
     NoPod,
 }
 
 impl Api {
-    /// The log of a container as it is now; see [`Log`] for why it may be none.
+    /// Reads the present log of a container.
     pub fn log(&self, pod: &str, container: &str, options: &LogOptions) -> Result<Log> {
         let request = request(self, pod, container, options, false);
         let answer = self.server.ask(&request)?;
@@ -48,7 +48,7 @@ impl Api {
 }
 
 impl Streams {
-    /// The log of a container, which goes on as lines come.
+    /// Streams the log of a container.
     pub fn follow_log(&self, pod: &str, container: &str, options: &LogOptions) -> Result<Log> {
         let request = request(&self.api, pod, container, options, true);
         let response: Response<Body> = self.api.server.send(&self.agent, &request)?;
@@ -57,7 +57,7 @@ impl Streams {
         if status == StatusCode::OK {
             return Ok(Log::Lines(Box::new(BufReader::new(body.into_reader()))));
         }
-        let answer = Answer { status, body: body.read_to_vec().unwrap_or_default() };
+        let answer = ServerAnswer { status, body: body.read_to_vec().unwrap_or_default() };
         without(&request, &self.api, &answer, pod)
     }
 }
@@ -79,11 +79,11 @@ fn request(api: &Api, pod: &str, container: &str, options: &LogOptions, follow: 
     request
 }
 
-fn without(request: &Request, api: &Api, answer: &Answer, pod: &str) -> Result<Log> {
+fn without(request: &Request, api: &Api, answer: &ServerAnswer, pod: &str) -> Result<Log> {
     if answer.is_absence_of(&kinds::POD, pod) {
         return Ok(Log::NoPod);
     }
-    // A container that has not started, or had none before it.
+    // The container has not started, or has no predecessor.
     if answer.is_refusal("BadRequest") {
         return Ok(Log::Nothing(answer.words()));
     }

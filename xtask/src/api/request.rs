@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ureq::http::Method;
 
-/// What needs no escape in a query, so that a request stays readable.
+/// Characters that a query need not escape, so that a request stays readable.
 const IN_QUERY: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b',').remove(b':');
 
@@ -17,7 +17,7 @@ pub struct Request {
     path: String,
     query: Vec<String>,
     pub accept: &'static str,
-    /// Content type and content. It is never shown: it may be a Secret.
+    /// Content type and content. The content may be a Secret, so it is never shown.
     pub body: Option<(&'static str, Vec<u8>)>,
 }
 
@@ -37,12 +37,12 @@ impl Request {
         self.body = Some((content_type, content.to_string().into_bytes()));
     }
 
-    /// Path and query.
+    /// Returns path and query.
     pub fn target(&self) -> String {
         if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query.join("&")) }
     }
 
-    /// Whether sending it twice does what sending it once does.
+    /// Returns whether sending it twice has the same effect as sending it once.
     pub fn is_idempotent(&self) -> bool {
         self.method != Method::POST
     }

@@ -9,20 +9,20 @@ use ureq::http::{self, StatusCode, header};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use super::answer::Answer;
+use super::answer::ServerAnswer;
 use super::request::Request;
 use super::{Credentials, Deadlines};
 use crate::failure::{Class, Failure};
 use crate::process;
 
-/// Connections that stay open while nothing is asked: as many as ask side by side.
+/// Idle connections that stay open: as many as requests run side by side.
 const IDLE: usize = 8;
-/// Bytes of an answer. A list of hundreds of objects has a few million.
+/// Largest answer in bytes. A list of hundreds of objects has a few million.
 const LARGEST: u64 = 256 << 20;
 /// Bytes of a connection's buffers: a TLS record, and more than the head of any answer.
 const BUFFER: usize = 16 << 10;
 
-/// Where the API server is, and how it is asked.
+/// The API server's address, and the agents that send requests.
 pub struct Server {
     agent: Agent,
     address: SocketAddr,
@@ -30,12 +30,12 @@ pub struct Server {
     pub deadlines: Deadlines,
 }
 
-/// No answer came.
+/// A request without an answer.
 #[derive(Debug)]
-struct Silence {
-    /// In the system's words.
+struct NoAnswer {
+    /// The system's message.
     words: String,
-    /// Whether the connection ended before an answer: the server is away, or going.
+    /// Whether the connection ended before an answer: the server has stopped, or is stopping.
     away: bool,
     /// Whether the request cannot have arrived.
     unsent: bool,
@@ -58,42 +58,43 @@ impl Server {
         Ok(Self { agent: config.new_agent(), address, tls, deadlines })
     }
 
-    /// An agent for streams: no deadline for the whole, and its own connections, so that it can be shut down.
+    /// Makes an agent for streams: without a deadline for the whole, and with its own connections, so that it can be
+    /// closed.
     pub fn stream_agent(&self) -> Agent {
         config(&self.tls, &self.deadlines).timeout_recv_response(Some(self.deadlines.head)).build().new_agent()
     }
 
-    /// Asks once more and once more where that may help; gives the whole answer.
-    pub fn ask(&self, request: &Request) -> Result<Answer> {
+    /// Sends `request`, with retries where they may help, and reads the complete answer.
+    pub fn ask(&self, request: &Request) -> Result<ServerAnswer> {
         let mut response = self.send(&self.agent, request)?;
         let status = response.status();
         match response.body_mut().with_config().limit(LARGEST).read_to_vec() {
-            Ok(body) => Ok(Answer { status, body }),
-            Err(error) => Err(self.silence(request, &format!("the answer was cut off: {error}")).into()),
+            Ok(body) => Ok(ServerAnswer { status, body }),
+            Err(error) => Err(self.no_answer(request, &format!("the answer was cut off: {error}")).into()),
         }
     }
 
-    /// Sends `request` and gives the response, whatever its status.
+    /// Sends `request` and returns the response, whatever its status.
     pub fn send(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>> {
         let begun = Instant::now();
         let mut pause = self.deadlines.pause;
         let mut attempt = 1;
         loop {
-            // What goes on after Ctrl-C (a retry, a rollback) must begin nothing new.
+            // After Ctrl-C, a retry or a rollback must not begin anything new.
             if process::ending() {
                 bail!("interrupted");
             }
-            let result = self.once(agent, request);
+            let result = self.send_once(agent, request);
             let wait = match &result {
                 Ok(response) if may_repeat(response.status(), request) => retry_after(response).unwrap_or(pause),
-                Err(silence) if silence.unsent || silence.away && request.is_idempotent() => pause,
+                Err(no_answer) if no_answer.unsent || no_answer.away && request.is_idempotent() => pause,
                 _ => Duration::MAX,
             };
             let wait = if wait == Duration::MAX { wait } else { wait.min(self.deadlines.longest_pause) };
             let last =
                 attempt >= self.deadlines.attempts || begun.elapsed().saturating_add(wait) > self.deadlines.retry;
             if wait == Duration::MAX || last {
-                return result.map_err(|silence| self.silence(request, &silence.words).into());
+                return result.map_err(|no_answer| self.no_answer(request, &no_answer.words).into());
             }
             std::thread::sleep(wait);
             attempt += 1;
@@ -102,7 +103,7 @@ impl Server {
     }
 
     /// Sends `request` a single time.
-    fn once(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>, Silence> {
+    fn send_once(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>, NoAnswer> {
         let uri = format!("https://{}{}", self.address, request.target());
         let built =
             http::Request::builder().method(request.method.clone()).uri(uri).header(header::ACCEPT, request.accept);
@@ -114,37 +115,37 @@ impl Server {
                 .map_err(ureq::Error::from)
                 .and_then(|built| agent.run(built)),
         };
-        sent.map_err(Silence::from)
+        sent.map_err(NoAnswer::from)
     }
 
-    /// The error where no whole answer came.
-    pub fn silence(&self, request: &Request, words: &str) -> Failure {
+    /// Returns the error for a missing or incomplete answer.
+    pub fn no_answer(&self, request: &Request, words: &str) -> Failure {
         let what = format!("the API server at {} did not answer `{request}`: {words}", self.address);
         Failure::new(Class::Cluster, what)
             .help("see whether the node runs: cargo xtask status")
             .help("start an API server that stays away: cargo xtask deploy dev")
     }
 
-    /// The error where the server answered with a refusal.
-    pub fn refusal(&self, request: &Request, answer: &Answer) -> Failure {
+    /// Returns the error for a refusal.
+    pub fn refusal(&self, request: &Request, answer: &ServerAnswer) -> Failure {
         let what = format!("the API server refused `{request}`: {}", answer.words());
         Failure::new(Class::Cluster, what)
-            .help("see what ails it: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
+            .help("see its health checks: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
     }
 
-    /// The error where the answer is not what was asked for.
-    pub fn nonsense(&self, request: &Request, why: &str) -> Failure {
-        let what = format!("the API server at {} answered `{request}` with something else: {why}", self.address);
+    /// Returns the error for an answer that does not fit the request.
+    pub fn unexpected(&self, request: &Request, why: &str) -> Failure {
+        let what = format!("the API server at {} sent an unexpected answer to `{request}`: {why}", self.address);
         Failure::new(Class::Cluster, what)
-            .help("see what ails it: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
+            .help("see its health checks: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
     }
 }
 
-/// What all agents have in common.
+/// Returns the configuration that all agents share.
 fn config(tls: &TlsConfig, deadlines: &Deadlines) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     Agent::config_builder()
         .tls_config(tls.clone())
-        // The node is local: no proxy of the environment may come between.
+        // The node is local, so the environment's proxy is not used.
         .proxy(None)
         .https_only(true)
         .http_status_as_error(false)
@@ -165,13 +166,13 @@ fn may_repeat(status: StatusCode, request: &Request) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE && request.is_idempotent()
 }
 
-/// How long the server asks to wait.
+/// Returns how long the server asks to wait.
 fn retry_after(response: &http::Response<Body>) -> Option<Duration> {
     let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-impl From<ureq::Error> for Silence {
+impl From<ureq::Error> for NoAnswer {
     fn from(error: ureq::Error) -> Self {
         let kind = if let ureq::Error::Io(error) = &error { Some(error.kind()) } else { None };
         let gone = [

@@ -8,11 +8,11 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Method, StatusCode};
 
-use super::answer::Answer;
+use super::answer::ServerAnswer;
 use super::request::Request;
 use super::{Api, Resource, Scope};
 
-/// Streams that end together: at the latest when this is dropped.
+/// A group of streams that end together, at the latest when it is dropped.
 pub struct Streams {
     pub(super) api: Api,
     pub(super) agent: Agent,
@@ -20,15 +20,15 @@ pub struct Streams {
 }
 
 impl Api {
-    /// Begins a group of streams.
+    /// Starts a group of streams.
     pub fn streams(&self) -> Streams {
         Streams { api: self.clone(), agent: self.server.stream_agent(), closed: AtomicBool::new(false) }
     }
 }
 
 impl Streams {
-    /// Hands `take` each event (`{"type": "MODIFIED", "object": {…}}`) of a kind from a list's version on, until `take`
-    /// gives `false` or the streams are closed. An error is a watch that is broken: the caller lists again.
+    /// Passes `take` each event (`{"type": "MODIFIED", "object": {…}}`) of a kind from a list's version on, until
+    /// `take` returns `false` or the streams are closed. After an error the caller must list again.
     pub fn watch(&self, resource: &Resource, version: &str, mut take: impl FnMut(Value) -> bool) -> Result<()> {
         let (api, mut version) = (&self.api, version.to_owned());
         loop {
@@ -36,7 +36,7 @@ impl Streams {
             request.query("watch", "true");
             request.query("allowWatchBookmarks", "true");
             request.query("resourceVersion", &version);
-            // The server ends a watch; the next request goes on from the last version, so that nothing is missed.
+            // The server ends each watch; the next request continues from the last version, so no event is missed.
             request.query("timeoutSeconds", &api.server.deadlines.watch.as_secs().max(1).to_string());
             let response = match api.server.send(&self.agent, &request) {
                 Err(_) if self.is_closed() => return Ok(()),
@@ -45,7 +45,7 @@ impl Streams {
             let status = response.status();
             let mut body = response.into_body();
             if status != StatusCode::OK {
-                let answer = Answer { status, body: body.read_to_vec().unwrap_or_default() };
+                let answer = ServerAnswer { status, body: body.read_to_vec().unwrap_or_default() };
                 return Err(api.server.refusal(&request, &answer).into());
             }
             let events = serde_json::Deserializer::from_reader(BufReader::new(body.into_reader()));
@@ -55,7 +55,7 @@ impl Streams {
                     Err(_) if self.is_closed() => return Ok(()),
                     Err(error) => {
                         let words = format!("the watch broke: {error}");
-                        return Err(api.server.silence(&request, &words).into());
+                        return Err(api.server.no_answer(&request, &words).into());
                     }
                 };
                 if let Some(seen) = event["object"]["metadata"]["resourceVersion"].as_str() {
@@ -71,7 +71,7 @@ impl Streams {
                     // 410 Gone: the version is too old.
                     _ => {
                         let words = event["object"]["message"].as_str().unwrap_or("an event of no known type");
-                        return Err(api.server.nonsense(&request, words).into());
+                        return Err(api.server.unexpected(&request, words).into());
                     }
                 }
             }
@@ -81,7 +81,7 @@ impl Streams {
         }
     }
 
-    /// Ends all of them, also those that wait for a byte in another thread.
+    /// Ends all streams, also those that wait for a byte in another thread.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.agent.clone().shutdown();

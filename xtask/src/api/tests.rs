@@ -326,7 +326,11 @@ fn a_deletion_waits_for_the_object_with_that_uid() {
         json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": "q", "uid": "old"}});
     server.on(&format!("DELETE {path}"), &[Reply::Json(200, "", other), going]);
     let error = api.begin_delete_of(&kinds::POD, "p", "old").unwrap_err();
-    assert!(error.to_string().contains("with something else: it is not about p"), "{error}");
+    let words = error.to_string();
+    assert!(
+        words.contains("sent an unexpected answer to `DELETE ") && words.contains(": it is not about p"),
+        "{words}"
+    );
     server.on(&format!("GET {path}"), &[Reply::Text(404, "")]);
     assert!(api.delete(&kinds::POD, "p", Propagation::Background).is_err(), "a bare 404 is no absence");
 }
@@ -392,7 +396,7 @@ fn closing_ends_a_watch_that_waits_for_a_byte() {
 }
 
 #[test]
-fn a_log_that_is_not_there_is_told_from_one_that_cannot_be_had() {
+fn a_missing_log_differs_from_an_unreadable_one() {
     let server = ApiServer::start();
     let api = client(&server);
     let path = "GET /api/v1/namespaces/todo/pods/p/log";
@@ -413,7 +417,7 @@ fn a_log_that_is_not_there_is_told_from_one_that_cannot_be_had() {
 }
 
 #[test]
-fn health_tells_a_starting_server_from_a_silent_one() {
+fn distinguishes_a_starting_server_from_a_silent_one() {
     let server = ApiServer::start();
     let api = client(&server);
     assert_eq!(api.health().unwrap(), Health::Ready);

@@ -15,10 +15,10 @@ use crate::origin::Requirement;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::bytes;
-use crate::secrets::{self, Secret};
+use crate::secrets::Secret;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
-use crate::stages::release;
+use crate::stages::release::{self, secret_manifest};
 use crate::stages::upgrade::{self, Backend, DumpContents, Postgres, Remote, VERSION_TABLE};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
@@ -243,14 +243,14 @@ fn uses_database(project: &Project, open: &OpenDatabase, backend: &Backend) -> R
     let secret = backend.secret.as_ref().context("the backend's Deployment names no Secret")?;
     let live = open.toolchain.tools.api()?.get(&kinds::SECRET, secret)?;
     let live = live.with_context(|| format!("the backend's Secret {secret} does not exist"))?;
-    let embedded = || secrets::embedded_url(&project.settings.chart, &Secret::new(""));
+    let embedded = || secret_manifest::embedded_url(&project.settings.chart, &Secret::new(""));
     let here = env_value(&open.credentials, DATABASE_URL).cloned().unwrap_or_else(embedded);
     // Host and name identify the database; password and parameters may differ.
     let host_and_name = |url: &Secret| {
         let (_, location) = split_url(url.expose());
         location.split('?').next().map(str::to_owned)
     };
-    Ok(secrets::decode(&live, DATABASE_URL)?.is_some_and(|live| host_and_name(&live) == host_and_name(&here)))
+    Ok(secret_manifest::decode(&live, DATABASE_URL)?.is_some_and(|live| host_and_name(&live) == host_and_name(&here)))
 }
 
 /// The migrations of this checkout.

@@ -18,6 +18,7 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::stages::cluster::{self, ProfileState};
+use crate::stages::database;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
@@ -253,7 +254,8 @@ fn run_stages(
     let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
     let names: Vec<String> = secrets.names.values().cloned().collect();
     let run = release::Run::default();
-    let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run);
+    let preflight = database::due(project, tools, &desired, &secrets, &live.release).map(|preflight| preflight.steps());
+    let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run, preflight);
     let mut changed = release_steps.len();
     if changed == 0 {
         let what = format!("helm upgrade {}", project.settings.chart.release);

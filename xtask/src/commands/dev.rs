@@ -30,9 +30,10 @@ use crate::private;
 use crate::process;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, Report, seconds};
-use crate::secrets::{self, Secret};
+use crate::secrets::Secret;
 use crate::stages::machine;
 use crate::stages::proof::http;
+use crate::stages::release::secret_manifest;
 use crate::toolchain::Toolchain;
 use service::{Number, Service};
 use sources::{ExtraSources, Part, Sources};
@@ -176,7 +177,7 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
 fn database_digest(credentials: &Credentials) -> Result<String> {
     let keys = [AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED];
     let pairs = credentials.values().filter(|(key, _)| keys.contains(key));
-    secrets::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
+    secret_manifest::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
 }
 
 /// Returns whether the database URLs differ. A new AUTH_SECRET does not count.

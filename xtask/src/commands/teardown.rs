@@ -10,24 +10,24 @@ use crate::api::{Api, Propagation, Scope, kinds};
 use crate::cache;
 use crate::commands::dev;
 use crate::deadlines;
-use crate::dotenv;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::Answer;
 use crate::engine::{Engine, stop, stored};
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::labels::SELECTOR;
 use crate::lock;
+use crate::minikube;
 use crate::origin;
 use crate::plan::{self, Mode};
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::report::bytes;
-use crate::secrets::SELECTOR;
 use crate::snapshot::{Snapshot, text, title};
 use crate::stages::images::owned::{self, OwnedImage};
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, UpgradeState};
 use crate::stages::{cluster, machine};
-use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
+use crate::toolbox::Toolbox;
 use crate::units::quote;
 
 /// Remove the application; data, cluster, engine and cache only with flags
@@ -174,7 +174,7 @@ fn remove_engine(project: &Project) -> Result<()> {
     if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
         project.report.ok("no private engine");
     }
-    let minikube = dir_of(&own_minikube_home(project));
+    let minikube = minikube::folder(&minikube::own_home(&project.cache));
     for folder in
         nodes.iter().flat_map(|node| ["profiles", "machines"].map(|records| minikube.join(records).join(node)))
     {
@@ -387,7 +387,7 @@ fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<
 /// Returns the profiles in minikube's records in the cache.
 fn profiles(project: &Project) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for folder in files::entries(&dir_of(&own_minikube_home(project)).join("profiles"))? {
+    for folder in files::entries(&minikube::folder(&minikube::own_home(&project.cache)).join("profiles"))? {
         if files::exists(&folder.join("config.json"))? {
             names.extend(folder.file_name().map(str::to_owned));
         }
@@ -472,9 +472,7 @@ fn report_remainder(project: &Project, remainder: &Remainder) -> Result<()> {
 /// Returns whether `.env` names a database. Does not read a pipe, because its writer may ask a person.
 fn names_database(project: &Project) -> Result<bool> {
     if !project.dotenv.is_file() {
-        return Ok(
-            std::env::var_os("DATABASE_URL").is_some_and(|_| project.options.secrets_from == dotenv::Source::Env)
-        );
+        return Ok(std::env::var_os("DATABASE_URL").is_some_and(|_| project.options.secrets_from == SecretsSource::Env));
     }
     let text = files::read(&project.dotenv)?.unwrap_or_default();
     let assigned =

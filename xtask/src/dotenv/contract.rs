@@ -1,4 +1,4 @@
-//! What the chart wants of `.env`: its values files are the one place that says so.
+//! The keys that the chart requires of `.env`, read from its values files alone.
 
 use anyhow::Result;
 use camino::Utf8Path;
@@ -25,11 +25,11 @@ pub struct Contract {
     pub embedded: bool,
     /// The class of its Ingress; empty: the cluster's default.
     pub ingress_class: String,
-    /// Where the assistant asks: `config.openai.baseUrl`.
+    /// The assistant's API: `config.openai.baseUrl`.
     pub openai_url: String,
-    /// The model that it asks: `config.openai.model`.
+    /// The assistant's model: `config.openai.model`.
     pub openai_model: String,
-    /// What else the chart's `config` gives the backend: variables with their values.
+    /// The other variables that the chart's `config` gives the backend, with their values.
     pub config: Vec<(&'static str, String)>,
 }
 
@@ -78,14 +78,14 @@ impl Contract {
         Self { environment, values, required, optional, embedded, ingress_class, openai_url, openai_model, config }
     }
 
-    /// Whether the assistant asks OpenAI itself, as the chart does where nothing else is said.
+    /// Returns whether the assistant uses OpenAI itself, which is the chart's default.
     pub fn asks_openai(&self) -> bool {
         let rest = self.openai_url.split_once("://").map_or(self.openai_url.as_str(), |(_, rest)| rest);
         let host = rest.split(['/', ':']).next().unwrap_or_default();
         host.is_empty() || host == "openai.com" || host.ends_with(".openai.com")
     }
 
-    /// All keys that may be in `.env`.
+    /// Returns all keys that may be in `.env`.
     pub fn keys(&self) -> Vec<&str> {
         self.required.iter().chain(&self.optional).map(String::as_str).collect()
     }
@@ -105,13 +105,13 @@ fn yaml(root: &Utf8Path, path: &Utf8Path) -> Result<Value> {
     })
 }
 
-/// Parses values as Helm does: of a key that is there twice the last one counts.
+/// Parses values as Helm does: the last one of duplicate keys counts.
 fn parse(text: &str) -> Result<Value, serde_norway::Error> {
     // An empty file is a document without a value.
     serde_norway::from_str::<Option<Values>>(text).map(|values| values.map_or(Value::Null, |values| values.0))
 }
 
-/// The line to look at: where something begins that is not ended, else where the parser stopped.
+/// Returns the line of the mistake: where an unclosed construct begins, else where the parser stopped.
 fn line_of(error: &serde_norway::Error) -> Option<usize> {
     let words = error.to_string();
     let unfinished = ["unexpected end of stream", "could not find expected ':'"].iter().any(|end| words.contains(end));
@@ -120,8 +120,8 @@ fn line_of(error: &serde_norway::Error) -> Option<usize> {
     begun.filter(|_| unfinished).or_else(|| Some(error.location()?.line()))
 }
 
-/// Whether Helm takes the value for true: it reads YAML 1.1, which also has `yes` and `on`. In quotes they are texts, and
-/// the chart's schema refuses these.
+/// Returns whether Helm reads the value as true: it reads YAML 1.1, which also has `yes` and `on`. In quotes they are
+/// strings, which the chart's schema refuses.
 fn is_true(value: &Value) -> bool {
     const WORDS: [&str; 3] = ["y", "yes", "on"];
     let is_word = |text: &str| {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_a_values_file_is_told_with_its_place() {
+    fn reports_the_line_of_a_mistake_in_a_values_file() {
         let dir = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(dir.path()).unwrap();
         std::fs::write(root.join("v.yaml"), "a: 1\nb: [\n").unwrap();

@@ -5,22 +5,22 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
-use super::{AUTH_SECRET, Source, shown};
+use super::{AUTH_SECRET, shown};
 use crate::failure::{Class, Failure, restore};
 use crate::plan::Step;
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::secrets::Secret;
 
-/// The documented form, which is in the repository.
+/// The documented example in the repository.
 pub const EXAMPLE: &str = ".env.example";
 
-/// The step that makes `.env` where there is none.
+/// Returns the step that makes `.env`, if it does not exist.
 pub fn ensure(project: &Project) -> Option<Step<'_>> {
-    if project.options.secrets_from != Source::File {
+    if project.options.secrets_from != SecretsSource::File {
         return None;
     }
-    // A dangling link counts as there: it is the user's, and reading it tells what is wrong.
-    // So does one that cannot be looked at.
+    // A dangling link counts as existing: it is the user's, and reading it reports what is wrong.
+    // So does a file whose metadata cannot be read.
     let looked = std::fs::symlink_metadata(&project.dotenv);
     if !looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return None;
@@ -40,19 +40,19 @@ fn create(example: &Utf8Path, dotenv: &Utf8Path) -> Result<String> {
     })?;
     let text = fill(&text, &Secret::random(32)?)?;
     let dir = dotenv.parent().context("the dotenv file has no folder")?;
-    // Made in the same folder, with mode 600 from the first byte, under a name that .gitignore covers; then linked into
-    // place, which is atomic and never replaces a file that somebody else made meanwhile.
+    // Created in the same folder with mode 600 under a name that .gitignore covers, then linked: the link is atomic and
+    // never replaces a file that another process has made meanwhile.
     let mut file = tempfile::Builder::new().prefix(".env.").tempfile_in(dir)?;
     file.write_all(text.expose().as_bytes())?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(dotenv) {
         Ok(_) => Ok("with a random AUTH_SECRET".to_owned()),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok("it is there by now".to_owned()),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok("it exists by now".to_owned()),
         Err(error) => Err(error.error).with_context(|| format!("cannot write {dotenv}")),
     }
 }
 
-/// The example with AUTH_SECRET filled in.
+/// Returns the example with AUTH_SECRET filled in.
 fn fill(example: &str, secret: &Secret) -> Result<Secret> {
     let empty = format!("{AUTH_SECRET}=");
     let mut filled = false;
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(create(&example, &dotenv).unwrap(), "with a random AUTH_SECRET");
         assert_eq!(std::fs::metadata(&dotenv).unwrap().permissions().mode() & 0o777, 0o600);
         let first = std::fs::read_to_string(&dotenv).unwrap();
-        assert_eq!(create(&example, &dotenv).unwrap(), "it is there by now");
+        assert_eq!(create(&example, &dotenv).unwrap(), "it exists by now");
         assert_eq!(std::fs::read_to_string(&dotenv).unwrap(), first);
         assert_eq!(std::fs::read_dir(root).unwrap().count(), 2, "nothing else is left behind");
     }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_example_tells_every_variable() {
+    fn the_real_example_has_every_variable() {
         for key in super::super::tests::contract(true).keys() {
             assert!(REAL.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key}="))), "{key}");
         }

@@ -1,4 +1,4 @@
-//! `.env` as a file: readable at all, and by nobody else.
+//! `.env` as a file: reads it, and checks that nobody else can.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
@@ -12,31 +12,31 @@ use super::syntax::Lines;
 use super::{Entry, Problem};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
-use crate::git::{Standing, standing};
+use crate::git::{GitStatus, git_status};
 use crate::secrets::Secret;
 use crate::units::quote;
 use crate::wsl;
 
-/// A dotenv file is a few hundred bytes; what is larger than this is something else.
+/// Largest dotenv file, in bytes; a real one has a few hundred.
 const LARGEST: u64 = 64 * 1024;
 
 /// What messages call standard input.
 pub const STDIN: &str = "standard input";
 
-/// The text of `path`; `shown` is its name in messages.
+/// Reads the text of `path`; `shown` is its name in messages.
 pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
     let fail = |what: String, fix: &str| Failure::new(Class::Config, format!("{shown}: {what}")).help(fix);
     let word = quote(shown);
     let own = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            fail("is not there".into(), "cargo xtask deploy dev   # makes it from .env.example")
+            fail("does not exist".into(), "cargo xtask deploy dev   # makes it from .env.example")
         }
         _ => fail(format!("cannot be read: {error}"), &format!("ls -l {word}")),
     })?;
     let meta = std::fs::metadata(path).map_err(|error| {
         if own.is_symlink() {
             let target = std::fs::read_link(path).map(|t| t.display().to_string()).unwrap_or_default();
-            fail(format!("is a link to {target}, which is not there"), &format!("rm {word}   # or make {target}"))
+            fail(format!("is a link to {target}, which does not exist"), &format!("rm {word}   # or make {target}"))
         } else {
             fail(format!("cannot be read: {error}"), &format!("ls -l {word}"))
         }
@@ -53,31 +53,34 @@ pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
     if meta.is_file() {
         return text(&read_from(std::fs::File::open(path).map_err(refused)?)?, shown);
     }
-    once(path, || {
+    read_once(path, || {
         let (sender, receiver) = mpsc::channel();
         let pipe = path.to_owned();
-        // Opening a pipe waits for its writer, who may ask a person first.
+        // Opening a pipe waits for its writer, which may ask a person first.
         std::thread::spawn(move || sender.send(std::fs::File::open(&pipe).and_then(read_from)));
         let limit = deadlines::DOTENV_PIPE;
         let silent = |_| {
-            let what = format!("is a named pipe into which nobody writes within {} s", limit.as_secs());
-            fail(what, &format!("start what writes into {shown}; or rm {word}, and the next deploy makes a file"))
+            let what = format!("is a named pipe, and no program wrote to it within {} s", limit.as_secs());
+            fail(
+                what,
+                &format!("start the program that writes to {shown}; or rm {word}, and the next deploy makes a file"),
+            )
         };
         text(&receiver.recv_timeout(limit.time()).map_err(silent)?.map_err(refused)?, shown)
     })
 }
 
-/// The text that standard input gives, as [`read`] gives that of a file.
+/// Reads the text of standard input, as [`read`] does for a file.
 pub fn read_stdin() -> Result<String> {
     if std::io::stdin().is_terminal() {
         let what = format!("{STDIN} is a terminal, and no values come from it");
         let help = "sops decrypt secrets.env | cargo xtask deploy dev --secrets stdin";
         return Err(Failure::new(Class::Config, what).help(help).into());
     }
-    once(STDIN.into(), || text(&read_from(std::io::stdin().lock())?, STDIN))
+    read_once(STDIN.into(), || text(&read_from(std::io::stdin().lock())?, STDIN))
 }
 
-/// The variables of the environment among `keys`. One that is empty counts as absent.
+/// Returns the variables of the environment among `keys`. An empty one counts as absent.
 pub fn environment(keys: &[&str]) -> Lines {
     let mut lines = Lines::default();
     for key in keys {
@@ -95,8 +98,8 @@ pub fn environment(keys: &[&str]) -> Lines {
     lines
 }
 
-/// What `read` gives the first time: a stream gives its text only once.
-fn once(name: &Utf8Path, read: impl FnOnce() -> Result<String>) -> Result<String> {
+/// Returns the result of the first `read` of `name`: a stream can be read only once.
+fn read_once(name: &Utf8Path, read: impl FnOnce() -> Result<String>) -> Result<String> {
     static READ: Mutex<BTreeMap<Utf8PathBuf, String>> = Mutex::new(BTreeMap::new());
     let mut known = READ.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(text) = known.get(name) {
@@ -113,7 +116,7 @@ fn read_from(source: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text in `bytes`, which come from what is called `shown`.
+/// Returns the text in `bytes`; `shown` is the name of their source in messages.
 fn text(bytes: &[u8], shown: &str) -> Result<String> {
     let fail = |what: String, fix: &str| Failure::new(Class::Config, format!("{shown}: {what}")).help(fix);
     if bytes.len() as u64 > LARGEST {
@@ -130,7 +133,7 @@ fn text(bytes: &[u8], shown: &str) -> Result<String> {
     })
 }
 
-/// UTF-8, or the line that is not.
+/// Returns the text if it is UTF-8, else the line that is not.
 fn decode(bytes: Vec<u8>) -> Result<String, usize> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -138,7 +141,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, usize> {
     })
 }
 
-/// Who else can get at the file: other users, or whoever has the repository.
+/// Returns problems with the file's exposure: to other users, or through the repository.
 pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     let mode = std::fs::metadata(path)?.permissions().mode();
@@ -146,8 +149,8 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
         let text = format!("may be read or changed by other users (mode {:03o})", mode & 0o777);
         problems.push(Problem::new(None, text, mode_fix(path, shown, &wsl::kernel())));
     }
-    match standing(path)? {
-        Standing::Tracked => problems.push(Problem::new(
+    match git_status(path)? {
+        GitStatus::Tracked => problems.push(Problem::new(
             None,
             "is tracked by git, so its secrets go wherever the repository goes",
             format!(
@@ -155,17 +158,18 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
                 quote(shown)
             ),
         )),
-        Standing::Exposed => problems.push(Problem::new(
+        GitStatus::Exposed => problems.push(Problem::new(
             None,
             "is not ignored by git: the next `git add .` would take it",
             format!("echo {} >> .gitignore", quote(shown)),
         )),
-        Standing::Ignored | Standing::NoRepository => {}
+        GitStatus::Ignored | GitStatus::NoRepository => {}
     }
     Ok(problems)
 }
 
-/// How the file gets a mode of its own. On a Windows drive in WSL there are none, unless it is mounted with `metadata`.
+/// Returns the command that makes the file private. A Windows drive in WSL has no modes, unless it is mounted with
+/// `metadata`.
 fn mode_fix(path: &Utf8Path, shown: &str, kernel: &str) -> String {
     wsl::drive(path, kernel).map_or(format!("chmod 600 {}", quote(shown)), |drive| {
         format!("chmod has no effect on a Windows drive: clone into WSL's own file system (~), not below {drive}")
@@ -187,16 +191,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_the_way_out() {
+    fn reports_an_unreadable_file_with_a_hint() {
         let (what, help) = message(|_| {});
         assert_eq!(
             (what.as_str(), help[0].as_str()),
-            (".env: is not there", "cargo xtask deploy dev   # makes it from .env.example")
+            (".env: does not exist", "cargo xtask deploy dev   # makes it from .env.example")
         );
         let (what, help) = message(|path| std::fs::create_dir(path).unwrap());
         assert_eq!((what.as_str(), help[0].as_str()), (".env: is a folder, not a file", "mv .env .env.old"));
         let (what, _) = message(|path| std::os::unix::fs::symlink("/no/where", path).unwrap());
-        assert_eq!(what, ".env: is a link to /no/where, which is not there");
+        assert_eq!(what, ".env: is a link to /no/where, which does not exist");
         let (what, _) = message(|path| std::os::unix::fs::symlink("/dev/null", path).unwrap());
         assert_eq!(what, ".env: is neither a file nor a named pipe");
         let (what, _) = message(|path| std::fs::write(path, vec![b'#'; 70_000]).unwrap());

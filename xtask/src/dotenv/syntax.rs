@@ -1,7 +1,7 @@
 //! From text to entries, a line at a time.
 //!
-//! dotenvy parses; but it expands `$`, drops a trailing backslash, lets an unclosed quote swallow the lines after it,
-//! tells no line numbers, and its errors print the line. So what it would misread is refused here, before it sees it.
+//! dotenvy parses; but it expands `$`, drops a trailing backslash, lets an unclosed quote swallow the next lines,
+//! reports no line numbers, and prints the line in its errors. So this module refuses such lines first.
 
 use super::{Entry, Problem};
 use crate::failure::{Change, nearest};
@@ -17,14 +17,14 @@ enum Fault {
     Typographic,
 }
 
-/// What the lines of a text give.
+/// The result of reading a text.
 #[derive(Debug, Default)]
 pub struct Lines {
     /// The variables that could be read.
     pub entries: Vec<Entry>,
     /// What is wrong.
     pub problems: Vec<Problem>,
-    /// Keys that are there, or meant, in lines that are wrong: these are not missing too.
+    /// Keys of invalid lines, as written or as meant: they are not reported as missing too.
     pub broken: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ pub fn lines(text: &str, keys: &[&str]) -> Lines {
     found
 }
 
-/// The name in a line that is no comment.
+/// Returns the name in a line that is no comment.
 fn name_of(line: &str) -> Option<&str> {
     let (name, _) = line.trim().split_once('=').filter(|(name, _)| !name.starts_with('#'))?;
     let name = name.trim();
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_dotenvy_reads_as_it_is_meant_passes() {
+    fn accepts_values_that_dotenvy_reads_as_meant() {
         let cases = [
             ("A=b", "b"),
             ("  export A = b  ", "b"),

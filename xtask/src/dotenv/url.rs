@@ -1,11 +1,11 @@
-//! A Postgres URL as libpq reads it, and the mistakes that are made with one.
+//! A Postgres URL as libpq reads it, and common mistakes in one.
 //!
-//! libpq takes the first `@` or `/` for the end of user and password; an unencoded one inside a password therefore moves
-//! part of it into the host's name. So no message shows a host before everything else has been found in order.
+//! libpq ends user and password at the first `@` or `/`; an unencoded one inside a password moves part of it into the
+//! host's name. So no message shows a host before all other checks have passed.
 
 use crate::failure::{Change, nearest};
 
-/// What messages may show of a URL that is in order.
+/// The parts of a valid URL that messages may show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresUrl {
     /// The host, or the hosts with commas between.
@@ -29,9 +29,9 @@ pub enum Fault {
     Percent,
     /// Copied from documentation, or with the password hidden.
     Placeholder,
-    /// There is no host.
+    /// It has no host.
     NoHost,
-    /// The host is none, or the port.
+    /// The host or the port is invalid.
     Host,
     /// The host is the machine itself, which a pod is not on; with what stands before it, where it is a usual one.
     Local(Option<String>),
@@ -101,7 +101,7 @@ const DRIVERS: [&str; 4] =
 /// The host by which a pod reaches a Postgres on this machine.
 const HOST: &str = "host.minikube.internal";
 
-/// Reads `url`.
+/// Parses `url`.
 pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
     if url.starts_with("psql ") {
         return Err(Fault::Psql);
@@ -155,7 +155,7 @@ pub fn split(rest: &str) -> (Option<&str>, &str) {
     at.or_else(|| rest.find('@')).map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]))
 }
 
-/// One `host[:port]`.
+/// Parses one `host[:port]`.
 fn host(text: &str) -> Result<String, Fault> {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => (address, port.strip_prefix(':')),
@@ -205,8 +205,8 @@ fn is_sample(userinfo: &str, host: &str) -> bool {
 }
 
 impl Fault {
-    /// What is wrong with the value, and how it changes.
-    pub fn tell(&self) -> (String, Change) {
+    /// Returns what is wrong with the value, and its change.
+    pub fn describe(&self) -> (String, Change) {
         const NEON: &str = "the connection string from Neon's console, with its password, in single quotes";
         let (text, what) = match self {
             Self::Driver(Some(scheme)) => {
@@ -254,7 +254,7 @@ impl Fault {
     }
 }
 
-/// What is wrong with a host that is the machine itself.
+/// The message about a host that is the machine itself.
 const LOCAL: &str = "names this machine, which a pod cannot reach by that name";
 
 #[cfg(test)]
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_told_apart() {
+    fn reports_each_mistake_in_its_own_words() {
         // Put together here, because the secret scan would rightly find them as literals.
         let with = |userinfo: &str| format!("postgresql://{userinfo}@db.lan/x");
         let cases = [

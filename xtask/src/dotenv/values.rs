@@ -1,4 +1,4 @@
-//! The values: there, no placeholders, and what the backend will accept. No message shows any part of one.
+//! Checks the values: present, no placeholders, accepted by the backend. No message shows any part of one.
 
 use super::url::{self, PostgresUrl};
 use super::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, Database, Entry, OPENAI_API_KEY, Problem};
@@ -7,13 +7,13 @@ use crate::failure::Change;
 /// The backend refuses a shorter AUTH_SECRET: an HS256 key has 32 bytes.
 const AUTH_BYTES: usize = 32;
 
-/// And one with fewer different characters, which nobody made at random.
+/// The backend refuses fewer different characters: such a value is not random.
 const AUTH_CHARACTERS: usize = 8;
 
 /// Makes an AUTH_SECRET.
 const MAKE_AUTH: &str = "openssl rand -hex 32";
 
-/// Words that no real secret holds.
+/// Words that no real secret contains.
 const PLACEHOLDERS: [&str; 11] = [
     "changeme",
     "change-me",
@@ -28,12 +28,12 @@ const PLACEHOLDERS: [&str; 11] = [
     "sk-...",
 ];
 
-/// The outcome of [`check`].
+/// The result of [`check`].
 #[derive(Debug, Default)]
 pub struct Checked {
     /// What is wrong.
     pub problems: Vec<Problem>,
-    /// Which database serves, if that can be told.
+    /// Which database serves, if known.
     pub database: Option<Database>,
     /// Consequences that are no mistakes.
     pub notes: Vec<String>,
@@ -115,7 +115,7 @@ fn value(entry: &Entry, contract: &Contract) -> Verdict {
         return refuse("begins or ends with a space", "its value without the space inside the quotes");
     }
     match key {
-        DATABASE_URL | DATABASE_URL_UNPOOLED => url::parse(text).map(Some).map_err(|fault| fault.tell()),
+        DATABASE_URL | DATABASE_URL_UNPOOLED => url::parse(text).map(Some).map_err(|fault| fault.describe()),
         AUTH_SECRET => auth(text),
         // A compatible API takes what its operator says: `ollama`, `none`.
         OPENAI_API_KEY if !contract.asks_openai() => Ok(None),
@@ -128,7 +128,7 @@ fn value(entry: &Entry, contract: &Contract) -> Verdict {
     }
 }
 
-/// The backend's own rules (its settings refuse to start otherwise), told before anything is deployed.
+/// Checks the backend's own rules before anything is deployed; the backend would refuse to start.
 fn auth(text: &str) -> Verdict {
     let bad = |text: &str| Err((text.to_owned(), Change::SetPrinted(MAKE_AUTH)));
     let mut characters: Vec<char> = text.chars().collect();
@@ -150,7 +150,7 @@ fn refuse(text: &str, what: impl Into<String>) -> Verdict {
     Err((text.to_owned(), Change::SetDescribed(what.into())))
 }
 
-/// Whether `text` only marks where a value goes.
+/// Returns whether `text` is a placeholder.
 fn is_placeholder(text: &str) -> bool {
     let lower = text.to_lowercase();
     let marks = lower.trim_start_matches("sk-").chars().all(|c| "x*.-_ ".contains(c));

@@ -1,5 +1,5 @@
-//! The engine's part of the machine's network: a bridge of its own, so that it stands beside other engines, and taking
-//! back what an engine leaves there (Docker removes neither bridges nor firewall rules when it ends).
+//! The private engine's part of the machine's network: a bridge of its own beside other engines, and the removal of
+//! what it leaves (Docker removes neither bridges nor firewall rules when it ends).
 
 use std::net::Ipv4Addr;
 
@@ -77,12 +77,12 @@ fn default_device(routes: &str) -> Option<&str> {
     lines.find(|f| f.get(1) == Some(&"00000000") && f.get(7) == Some(&"00000000")).map(|f| f[0])
 }
 
-/// What the first start of an engine changes for the whole machine.
+/// The machine-wide network settings that the first start of an engine changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Before {
-    /// Whether some Docker had its chains there already: then all of it is left alone.
+pub struct NetworkState {
+    /// Whether a Docker Engine already had its chains there: then none of the settings is changed back.
     pub docker: bool,
-    /// Whether packets were dropped that no rule lets through.
+    /// Whether the policy of the chain FORWARD was DROP.
     pub drop: bool,
     /// Whether the machine forwarded packets.
     pub forwarding: bool,
@@ -91,21 +91,21 @@ pub struct Before {
 const DEVICES: &str = "/sys/class/net";
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// The network as it is now, told by a tree's `iptables-save`.
-pub fn before(tree: &Utf8Path) -> Result<Before> {
+/// Reads the present settings, with the `iptables-save` of a tree.
+pub fn before(tree: &Utf8Path) -> Result<NetworkState> {
     let rules = rules(tree)?;
     let forwarding =
         std::fs::read_to_string(FORWARDING).with_context(|| format!("reading {FORWARDING}"))?.trim() == "1";
-    Ok(Before { docker: rules.contains(":DOCKER "), drop: rules.contains(":FORWARD DROP"), forwarding })
+    Ok(NetworkState { docker: rules.contains(":DOCKER "), drop: rules.contains(":FORWARD DROP"), forwarding })
 }
 
-/// The firewall rules as they are. A kernel without nftables has them in its old tables alone.
+/// Reads the firewall rules. A kernel without nftables has only the legacy tables.
 pub fn rules(tree: &Utf8Path) -> Result<String> {
     let save = within(tree, "iptables-save", &[]).read();
     save.or_else(|error| within(tree, "iptables-legacy-save", &[]).read().map_err(|_| error))
 }
 
-/// Gives other engines back the rules of `before` that are gone: a starting engine empties the chains that all share.
+/// Restores other engines' rules of `before` that are gone: a starting engine empties the chains that all share.
 pub fn give_back(paths: &EnginePaths, tree: &Utf8Path, before: &str) -> Result<()> {
     let bridges = bridges(paths)?;
     let nets = nets_of(&within(tree, "ip", &["-4", "-o", "addr", "show"]).read()?, &bridges);
@@ -141,7 +141,7 @@ pub fn clean(paths: &EnginePaths, tree: &Utf8Path) -> Result<(usize, Vec<String>
         within(tree, "ip", &["link", "delete", bridge]).run()?;
     }
     let left = match files::read(&paths.network_before())? {
-        None => vec!["IP forwarding and Docker's firewall rules: nobody noted what they were before".to_owned()],
+        None => vec!["IP forwarding and Docker's firewall rules: their earlier state was not recorded".to_owned()],
         Some(text) => match serde_json::from_str(&text) {
             Ok(before) => put_back(tree, before)?,
             Err(error) => {
@@ -152,7 +152,7 @@ pub fn clean(paths: &EnginePaths, tree: &Utf8Path) -> Result<(usize, Vec<String>
     Ok((bridges.len(), left))
 }
 
-/// What stays of the engine's network where no tree with iptables is left to remove it.
+/// Describes what stays of the engine's network if no tree with iptables is left to remove it.
 pub fn leftover(paths: &EnginePaths) -> Result<Vec<String>> {
     let bridges = bridges(paths)?;
     let what =
@@ -162,7 +162,7 @@ pub fn leftover(paths: &EnginePaths) -> Result<Vec<String>> {
 
 /// Removes Docker's chains and settings if there were none before and nobody else uses them now, which is asked right
 /// before. Gives what was left.
-fn put_back(tree: &Utf8Path, before: Before) -> Result<Vec<String>> {
+fn put_back(tree: &Utf8Path, before: NetworkState) -> Result<Vec<String>> {
     if before.docker {
         return Ok(Vec::new());
     }
@@ -190,7 +190,7 @@ struct Keep {
 
 /// What others use now, by the rules and the network devices that are left once the engine's own are gone; and what is said
 /// about it.
-fn users(rules: &str, before: Before, devices: &[Device]) -> (Keep, Vec<String>) {
+fn users(rules: &str, before: NetworkState, devices: &[Device]) -> (Keep, Vec<String>) {
     let all = parse(rules);
     let in_docker = |(_, words): &&Rule<'_>| words[0].starts_with("DOCKER");
     let leads_to_docker = |words: &[&str]| words.iter().any(|word| word.starts_with("DOCKER"));
@@ -237,7 +237,7 @@ fn devices() -> Result<Vec<Device>> {
 }
 
 /// Commands that take Docker's chains away, as far as nobody else uses them: references first, then the chains.
-fn removals(rules: &str, before: Before, keep: &Keep) -> Vec<Vec<String>> {
+fn removals(rules: &str, before: NetworkState, keep: &Keep) -> Vec<Vec<String>> {
     if keep.chains {
         return Vec::new();
     }

@@ -1,5 +1,5 @@
-//! Where the private engine keeps what, and the names it takes on the machine, all derived from the cache's path: two
-//! caches are two engines that do not meet.
+//! The private engine's files and its names on the machine, all derived from the cache's path: engines of two caches
+//! share nothing.
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::files;
 use crate::units::hex;
 
-/// Longest socket path that is used; the kernel's limit is 108 bytes with the final zero.
+/// Longest socket path; the kernel's limit is 108 bytes with the final zero.
 const SOCKET_LIMIT: usize = 100;
 
 /// The private engine's folders and names.
@@ -20,40 +20,41 @@ pub struct EnginePaths {
 }
 
 impl EnginePaths {
-    /// The place in `cache`, an absolute path that need not exist yet.
+    /// Returns the paths in `cache`, an absolute path that need not exist yet.
     pub fn new(cache: &Utf8Path) -> Self {
         let cache = real(cache);
         let id = hex(&Sha256::digest(cache.as_str()))[..8].to_owned();
         Self { cache, id }
     }
 
-    /// What tells this cache from others on the machine: 8 hex digits.
+    /// Returns 8 hex digits that differ between the caches of a machine.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Everything of the engine.
+    /// Returns the folder with everything of the engine.
     pub fn dir(&self) -> Utf8PathBuf {
         self.cache.join("engine")
     }
 
-    /// The root file system made from the recipe with this key.
+    /// Returns the root file system made from the recipe with this key.
     pub fn tree(&self, key: &str) -> Utf8PathBuf {
         self.dir().join(format!("tree-{key}"))
     }
 
-    /// All finished and unfinished trees.
+    /// Returns all finished and unfinished trees.
     pub fn trees(&self) -> Result<Vec<Utf8PathBuf>> {
         let entries = files::entries(&self.dir())?;
         Ok(entries.into_iter().filter(|path| is_tree(path) && path.is_dir()).collect())
     }
 
-    /// Images, containers and volumes: the engine's /var/lib/docker. Outside of the tree, so that a new tree keeps them.
+    /// Returns the engine's /var/lib/docker. It lies outside of the tree, so that a new tree keeps images, containers
+    /// and volumes.
     pub fn data(&self) -> Utf8PathBuf {
         self.dir().join("data")
     }
 
-    /// Socket, process ID and the like. In /run where the cache's path is too long for a socket.
+    /// Returns the folder of socket and process ID. It is in /run if the cache's path is too long for a socket.
     pub fn run(&self) -> Utf8PathBuf {
         let near = self.dir().join("run");
         if near.as_str().len() + "/docker.sock".len() <= SOCKET_LIMIT {
@@ -62,62 +63,62 @@ impl EnginePaths {
         Utf8PathBuf::from(format!("/run/todo-xtask-{}", self.id))
     }
 
-    /// The engine's socket.
+    /// Returns the engine's socket.
     pub fn socket(&self) -> Utf8PathBuf {
         self.run().join("docker.sock")
     }
 
-    /// Process ID of the engine that was started last.
+    /// Returns the file with the process ID of the engine that was started last.
     pub fn pid_file(&self) -> Utf8PathBuf {
         self.run().join("pid")
     }
 
-    /// Key of the tree that the engine was started from.
+    /// Returns the file with the key of the tree that the engine was started from.
     pub fn key_file(&self) -> Utf8PathBuf {
         self.run().join("key")
     }
 
-    /// Folder of the client, to be put on PATH.
+    /// Returns the folder of the client, for PATH.
     pub fn bin(&self) -> Utf8PathBuf {
         self.dir().join("bin")
     }
 
-    /// The docker client.
+    /// Returns the docker client.
     pub fn client(&self) -> Utf8PathBuf {
         self.bin().join("docker")
     }
 
-    /// The client's configuration, with buildx as its plugin.
+    /// Returns the client's configuration folder, with the plugin buildx.
     pub fn config(&self) -> Utf8PathBuf {
         self.dir().join("docker-config")
     }
 
-    /// What the engine says.
+    /// Returns the engine's log.
     pub fn log(&self) -> Utf8PathBuf {
         self.dir().join("dockerd.log")
     }
 
-    /// Held while the engine is made, started or ended.
+    /// Returns the lock that is held while the engine is made, started or ended.
     pub fn lock(&self) -> Utf8PathBuf {
         self.dir().join("lock")
     }
 
-    /// What the machine's network was like before the first start.
+    /// Returns the file with the machine's network settings before the first start.
     pub fn network_before(&self) -> Utf8PathBuf {
         self.dir().join("network-before.json")
     }
 
-    /// The default network's bridge (at most 15 characters: the kernel's limit).
+    /// Returns the name of the default network's bridge (the kernel's limit is 15 characters).
     pub fn bridge(&self) -> String {
         format!("todo-{}", self.id)
     }
 
-    /// The control group that holds every container.
+    /// Returns the control group of all containers.
     pub fn cgroup(&self) -> String {
         format!("todo-xtask-{}", self.id)
     }
 
-    /// A number that differs between caches, to start looking for free addresses from.
+    /// Returns a number that differs between caches: the search for free addresses starts there.
     pub fn seed(&self) -> u8 {
         u8::from_str_radix(&self.id[..2], 16).unwrap_or_default()
     }
@@ -127,7 +128,8 @@ fn is_tree(path: &Utf8Path) -> bool {
     path.file_name().is_some_and(|name| name.starts_with("tree-"))
 }
 
-/// `path` without symbolic links as far as it exists, so that the names are the same before and after it is made.
+/// Resolves symbolic links in the part of `path` that exists, so that the names are the same before and after it is
+/// made.
 fn real(path: &Utf8Path) -> Utf8PathBuf {
     let found = path.ancestors().find_map(|a| Some((a, a.canonicalize_utf8().ok()?)));
     match found {

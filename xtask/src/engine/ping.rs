@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 
-/// Whether an engine answers.
+/// The answer of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Its version.
     Version(String),
-    /// Nobody listens, and why that is certain.
+    /// No engine listens, and why that is certain.
     Absent(String),
-    /// Somebody listens or might, but gave no answer that can be read: in the system's or the client's words.
+    /// An engine listens or may listen, but sent no valid answer: the system's or the client's message.
     Unknown(String),
 }
 
@@ -21,7 +21,7 @@ pub enum Answer {
 pub fn ask(socket: &Utf8Path, bound: Duration) -> Answer {
     let stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
-        // No file, or a file that a process which has ended left behind.
+        // No file, or the file of a process that has ended.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             return Answer::Absent(format!("nobody listens at {socket}: {error}"));
         }
@@ -29,7 +29,7 @@ pub fn ask(socket: &Utf8Path, bound: Duration) -> Answer {
     };
     match exchange(stream, bound) {
         Ok(answer) => parse(&answer).map_or_else(
-            || Answer::Unknown(format!("{socket} answered with something else: {}", answer.trim())),
+            || Answer::Unknown(format!("{socket} sent an unexpected answer: {}", answer.trim())),
             Answer::Version,
         ),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_at_the_socket_is_told_from_somebody_who_is_silent() {
+    fn distinguishes_an_absent_engine_from_a_silent_one() {
         let temp = tempfile::tempdir().unwrap();
         let socket = Utf8Path::from_path(temp.path()).unwrap().join("docker.sock");
         let ask = || ask(&socket, Duration::from_millis(100));

@@ -1,8 +1,8 @@
 //! Ends what a killed engine leaves behind.
 //!
 //! A SIGKILLed engine leaves containerd, proxies and its containers' processes; they hold its data and its control
-//! groups, and the next engine hangs or cannot start the same containers ("devices.allow: invalid argument"). They are
-//! told from everybody else's by their root, the engine's tree, or by the engine's own parent control group.
+//! groups, and the next engine hangs or cannot start the same containers ("devices.allow: invalid argument"). Their
+//! root, the engine's tree, or the engine's parent control group identifies them.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -31,7 +31,7 @@ pub fn reap(paths: &EnginePaths) -> Result<usize> {
         let groups = groups(&paths.cgroup())?;
         let pids: BTreeSet<i32> = rooted(&trees(paths)?)?.into_iter().chain(members(&groups)?).collect();
         for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-            // One that is already gone is what we want.
+            // A process that has already ended is no error.
             let _ = kill_process(pid, Signal::KILL);
         }
         ended.extend(pids.iter().copied());
@@ -135,7 +135,7 @@ fn rooted(trees: &[(u64, u64)]) -> Result<Vec<i32>> {
 fn groups(name: &str) -> Result<Vec<Utf8PathBuf>> {
     let tops = std::iter::once(Utf8PathBuf::from(CGROUPS)).chain(files::entries(Utf8Path::new(CGROUPS))?);
     let found = tops.map(|top| top.join(name)).filter(|group| group.is_dir());
-    // A group that goes meanwhile is what we want.
+    // A group that has gone meanwhile is no error.
     Ok(found
         .flat_map(|group| WalkDir::new(group).into_iter().flatten())
         .filter(|entry| entry.file_type().is_dir())
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_predecessor_started_is_ended() {
+    fn ends_processes_of_a_killed_predecessor() {
         let mut child = std::process::Command::new("sleep").arg("60").env("XTASK_TEST_MARK", "a/b").spawn().unwrap();
         assert_eq!(marked("XTASK_TEST_MARK", "a").unwrap(), Vec::<i32>::new());
         // The kernel lets us go on a moment before the child's environment is in place.

@@ -20,14 +20,14 @@ use crate::project::Project;
 use crate::report::Running;
 use crate::units::quote;
 
-/// How much BuildKit keeps besides what images share, the least recently used first to go. Both applications take 0.9 GB,
-/// and 1 GB more with their tests, half of it stages whose results are kept anyway.
+/// The size of BuildKit's cache besides layers of images; the least recently used entries go first. Both applications
+/// take 0.9 GB, and 1 GB more with their tests, half of it stages whose results are kept anyway.
 const BUILD_CACHE: &str = "1500MB";
 
 /// dockerd's configuration, in the engine's run folder.
 const CONFIGURATION: &str = "daemon.json";
 
-/// Session leader: leaves xtask's output for the log, says its process ID, and enters a mount namespace.
+/// Session leader: redirects its output to the log, writes its process ID, and enters a mount namespace.
 const DETACH: &str = r#"exec >>"$1" 2>&1 && echo $$ >"$2" && shift 2 && exec unshare --mount sh -euc "$@""#;
 
 /// In the namespace: the tree becomes the root, with the machine's /proc, /sys, /dev and kernel modules and the engine's
@@ -90,7 +90,7 @@ exec dockerd "$@"
 /// Folders that [`ENTER`] mounts on, where packages bring none.
 const MOUNT_POINTS: [&str; 3] = [".old", "usr/lib/modules", "var/lib/docker"];
 
-/// Variable by which a starting engine is told from a process that was given its number later.
+/// Variable that identifies a starting engine: its process ID may belong to another process later.
 const MARK: &str = "TODO_XTASK_ENGINE";
 
 /// Starts the engine from the tree for `key`, unless it runs already. The tree must be there.
@@ -112,7 +112,7 @@ pub fn start(project: &Project, paths: &EnginePaths, key: &str, running: &Runnin
             stop::end(paths, running)?;
         }
         Answer::Absent(_) if !launching(paths)? => {}
-        // Its containers run on: they are not ended because it is slow.
+        // A slow engine is not ended: its containers run on.
         Answer::Absent(words) | Answer::Unknown(words) => return Err(hung(paths, &words).into()),
     }
     let left = reap::reap(paths)?;
@@ -141,7 +141,7 @@ pub fn start(project: &Project, paths: &EnginePaths, key: &str, running: &Runnin
     }
 }
 
-/// The error where the engine's process runs and does not answer.
+/// Returns the error for an engine whose process runs but does not answer.
 fn hung(paths: &EnginePaths, words: &str) -> Failure {
     Failure::new(Class::Machine, format!("the private Docker Engine runs but does not answer: {words}"))
         .help(format!("see what it says: less {}", quote(paths.log())))
@@ -151,14 +151,14 @@ fn hung(paths: &EnginePaths, words: &str) -> Failure {
         ))
 }
 
-/// Key of the tree that the running engine was started from.
+/// Returns the key of the tree that the running engine was started from.
 pub fn running_key(paths: &EnginePaths) -> Result<Option<String>> {
     Ok(files::read(&paths.key_file())?.map(|key| key.trim().to_owned()))
 }
 
 fn prepare(paths: &EnginePaths) -> Result<()> {
     std::fs::create_dir_all(paths.dir()).with_context(|| format!("making {}", paths.dir()))?;
-    // Whoever reaches the socket is root on this machine.
+    // Access to the socket is root access to this machine.
     for (dir, mode) in [(paths.run(), 0o700), (paths.data(), 0o711)] {
         DirBuilder::new().recursive(true).mode(mode).create(&dir).with_context(|| format!("making {dir}"))?;
     }
@@ -172,7 +172,8 @@ fn launch(project: &Project, paths: &EnginePaths, key: &str) -> Result<()> {
     }
     tree::write_client(paths, key)?;
     if !files::exists(&paths.network_before())? {
-        let before = network::before(&tree).unwrap_or(network::Before { docker: true, drop: true, forwarding: true });
+        let before =
+            network::before(&tree).unwrap_or(network::NetworkState { docker: true, drop: true, forwarding: true });
         std::fs::write(paths.network_before(), serde_json::to_string(&before)?)?;
     }
     resolver(&tree)?;
@@ -187,7 +188,7 @@ fn launch(project: &Project, paths: &EnginePaths, key: &str) -> Result<()> {
     command(paths, key)?.run()
 }
 
-/// The command that starts the engine; it returns at once.
+/// Returns the command that starts the engine; it returns at once.
 pub fn command(paths: &EnginePaths, key: &str) -> Result<Process> {
     let address = network::address(paths).ok_or_else(|| {
         Failure::new(
@@ -282,7 +283,7 @@ fn certificates(project: &Project, paths: &EnginePaths) -> Result<()> {
     std::fs::write(paths.run().join("ca.pem"), text).context("writing the engine's CA bundle")
 }
 
-/// Asks until it answers, `bound` has passed, or its process has ended; gives the last answer.
+/// Asks until the engine answers, `bound` has passed, or its process has ended. Returns the last answer.
 fn wait(paths: &EnginePaths, bound: Limit, running: &Running) -> Result<Answer> {
     let start = Instant::now();
     loop {
@@ -297,8 +298,8 @@ fn wait(paths: &EnginePaths, bound: Limit, running: &Running) -> Result<Answer> 
     }
 }
 
-/// Whether the engine that was started last still runs. In its first moments its root is not the tree yet, and its number
-/// alone may be somebody else's by now: it is told by the environment that [`command`] gives it.
+/// Returns whether the engine that was started last still runs. At first its root is not the tree yet, and its process
+/// ID may belong to another process by now; so the environment from [`command`] identifies it.
 fn launching(paths: &EnginePaths) -> Result<bool> {
     let pid: Option<i32> = files::read(&paths.pid_file())?.and_then(|pid| pid.trim().parse().ok());
     let alive = reap::marked(MARK, &paths.cgroup())?;

@@ -12,15 +12,15 @@ use crate::deadlines;
 use crate::files;
 use crate::report::Running;
 
-/// Whether there is anything of a private engine here.
+/// Returns whether anything of a private engine exists.
 pub fn exists(paths: &EnginePaths) -> Result<bool> {
     Ok(files::exists(&paths.dir())? || files::exists(&paths.run())?)
 }
 
-/// Asks the engine to end, and ends what is left. Images, containers and volumes stay.
+/// Stops the engine, and ends the processes that are left. Images, containers and volumes stay.
 pub fn end(paths: &EnginePaths, running: &Running) -> Result<()> {
     let pid = files::read(&paths.pid_file())?.and_then(|text| Pid::from_raw(text.trim().parse().ok()?));
-    // The number may be somebody else's by now: only one of the processes in the tree is the engine.
+    // The process ID may belong to another process by now; the engine is a process in the tree.
     let ours = |pid: &Pid| Ok::<_, anyhow::Error>(reap::alive(paths)?.contains(&pid.as_raw_nonzero().get()));
     if let Some(pid) = pid
         && ours(&pid)?

@@ -12,7 +12,7 @@ use crate::pins;
 use crate::project::Project;
 use crate::report::Running;
 
-/// The recipe's place in the repository.
+/// Path of the recipe in the repository.
 pub const RECIPE: &str = "infra/packages/engine.toml";
 
 /// Dynamic loader and library folder of a Debian architecture, below its root.
@@ -24,7 +24,7 @@ struct Abi {
 const AMD64: Abi = Abi { loader: "usr/lib64/ld-linux-x86-64.so.2", libraries: "usr/lib/x86_64-linux-gnu" };
 const ARM64: Abi = Abi { loader: "usr/lib/ld-linux-aarch64.so.1", libraries: "usr/lib/aarch64-linux-gnu" };
 
-/// Whether Debian's packages serve this machine's processor.
+/// Returns whether Debian has packages for this machine's processor.
 pub fn supported(arch: &str) -> bool {
     abi(arch).is_some()
 }
@@ -42,12 +42,12 @@ pub fn recipe(root: &Utf8Path) -> Result<Recipe> {
     Recipe::parse(RECIPE, &pins::read_rendered(root, RECIPE)?)
 }
 
-/// Whether the tree for `key` is complete: it is renamed to its name when it is.
+/// Returns whether the tree for `key` is complete: only a complete one gets its name.
 pub fn ready(paths: &EnginePaths, key: &str) -> Result<bool> {
     files::exists(&paths.tree(key).join("usr/sbin/dockerd"))
 }
 
-/// Makes the tree for `recipe` unless it is there.
+/// Makes the tree for `recipe`, if it does not exist.
 pub fn make(project: &Project, paths: &EnginePaths, recipe: &Recipe, running: &Running) -> Result<String> {
     let tree = paths.tree(&recipe.key());
     debian::debian_tree(project, running, recipe, &Dest::Tree(tree.clone()))?;

@@ -52,7 +52,7 @@ mod tests {
     use crate::secrets::{Redactor, Secret};
 
     #[test]
-    fn a_failure_is_told_with_its_class_and_the_way_out_but_no_secret() {
+    fn a_failure_has_its_class_and_hints_but_no_secret() {
         let mut recorder = Recorder::default();
         recorder.hide(Redactor::new([&Secret::new("not-a-secret-canary")]));
         let failure = Failure::new(Class::Rollout, "refused \"not-a-secret-canary\"").help("try again");

@@ -86,15 +86,15 @@ fn row(event: &Event, total_ms: u64, order: &[&str]) -> String {
         StepOutcome::Running => ("failed", format!("cut off after {}", seconds(event.took()))),
         StepOutcome::Ran | StepOutcome::Planned => (class_of(event.stage, order), seconds(event.took())),
     };
-    let told = [event.why.as_str(), event.result.as_str(), event.command.as_str()];
-    let told: Vec<&str> = told.into_iter().filter(|text| !text.is_empty()).collect();
+    let parts = [event.why.as_str(), event.result.as_str(), event.command.as_str()];
+    let parts: Vec<&str> = parts.into_iter().filter(|text| !text.is_empty()).collect();
     // Where there is no room to the right of the bar, its time stands to the left of it.
     let side = if left + width > 82.0 { "before" } else { "after" };
     format!(
         "<div class=\"row\" role=\"listitem\" title=\"{}\"><div class=\"name\"><b>{}</b> {}</div><div class=\"lane\">\
          <i class=\"{class}\" style=\"left:{left:.3}%;width:{width:.3}%\"></i><span class=\"{side}\" \
          style=\"--l:{left:.3}%;--r:{:.3}%\">{}</span></div></div>",
-        escape(&told.join("\n")),
+        escape(&parts.join("\n")),
         escape(event.stage),
         escape(&event.what),
         left + width,

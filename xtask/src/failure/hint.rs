@@ -1,28 +1,28 @@
-//! Ways out of a failure: a line for people, and the same as data for scripts (docs/json.md).
+//! Hints of a failure: a line for people, and the same as data for scripts (docs/json.md).
 //!
-//! Nobody writes a hint twice. A line has the form `purpose: command   # note`, and the data is read from it: the command
-//! ends at the first two spaces. An edit is data from the start, and its line is made from that.
+//! Each hint is written once. A line has the form `purpose: command   # note`; the data is parsed from it, and the
+//! command ends at the first two spaces. An edit is data, and its line is made from that.
 
 use serde_json::{Map, Value, json};
 
 use crate::units::quote;
 
-/// One way out.
+/// A hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
     text: String,
     repair: Box<Repair>,
 }
 
-/// What a script can do about a failure.
+/// A repair that a script can apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Repair {
     Edit(Edit),
-    /// A command that repairs and removes nothing that somebody may need.
+    /// A command that repairs, and removes nothing of value.
     Run(String),
-    /// A command that only shows more.
+    /// A command that only shows information.
     Look(String),
-    /// A command that a person must agree to.
+    /// A command that needs a person's consent.
     Ask(String),
     /// The same command again, with these arguments besides, and these environment variables set or unset.
     Again(Vec<String>, Vec<(String, Option<String>)>),
@@ -52,19 +52,19 @@ pub enum Change {
     SetDescribed(String),
     /// It gets this name.
     Rename(String),
-    /// It goes.
+    /// It is removed.
     Remove,
-    /// In its value, the second text takes the place of the first one.
+    /// In its value, the second text replaces the first one.
     Replace(String, String),
 }
 
 impl Hint {
-    /// A change of `key`, which is in `line`. [`Hint::of_file`] names the file.
+    /// Makes an edit of `key` in `line`. [`Hint::of_file`] names the file.
     pub fn edit(line: impl Into<Option<usize>>, key: impl Into<String>, change: Change) -> Self {
         Self::from(Edit { file: None, line: line.into(), key: key.into(), change })
     }
 
-    /// The same edit in `file`.
+    /// Returns the same edit in `file`.
     pub fn of_file(self, file: &str) -> Self {
         match &*self.repair {
             Repair::Edit(edit) => Self::from(Edit { file: Some(file.to_owned()), ..edit.clone() }),
@@ -72,12 +72,12 @@ impl Hint {
         }
     }
 
-    /// The line for people.
+    /// Returns the line for people.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The hint as data.
+    /// Returns the hint as data.
     pub fn data(&self) -> Value {
         let mut data = match &*self.repair {
             Repair::Edit(edit) if edit.file.is_some() => edit.data(),
@@ -151,8 +151,8 @@ impl Edit {
 const OF_CLUSTER: [&str; 12] =
     ["bench", "cluster", "db", "deploy", "doctor", "logs", "rollback", "start", "status", "stop", "teardown", "tool"];
 
-/// `text` with `--profile` in each command of xtask that is about a cluster and names none: without it, the command would be
-/// about the profile of the settings.
+/// Adds `--profile` to each command of xtask in `text` that is about a cluster and names no profile: without it, the
+/// command would use the profile of the settings.
 pub fn name_profile(text: &str, profile: &str) -> String {
     const PROGRAM: &str = "cargo xtask ";
     let mut parts = text.split(PROGRAM);
@@ -208,8 +208,8 @@ const REPAIRS: [&str; 8] = [
     "git checkout ",
 ];
 
-/// The way back to a `file` of the checkout that could not be read because of `error`. Only a file that is not there has no
-/// changes to lose.
+/// Returns the hint that restores a `file` of the checkout after a read `error`. Only a missing file has no changes to
+/// lose.
 pub fn restore(file: impl AsRef<str>, error: &std::io::Error) -> String {
     let condition = if error.kind() == std::io::ErrorKind::NotFound { "" } else { "if your changes may go: " };
     format!("{condition}git checkout {}", quote(file))
@@ -239,11 +239,11 @@ const LOOKS: [&str; 17] = [
 /// Words after which a pinned tool only shows something.
 const TOOL_LOOKS: [&str; 9] = ["describe", "df", "get", "history", "inspect", "lint", "list", "logs", "status"];
 
-/// What a hint says of the user's own command.
+/// Begin of a hint to repeat the user's command.
 const SAME_COMMAND: &str = "run the same command ";
 
 impl Repair {
-    /// Reads `purpose: command   # note`. Whatever has another form is for people.
+    /// Parses `purpose: command   # note`. A line of another form is for people only.
     fn read(line: &str) -> Self {
         let line = line[..masked(line).find("  ").unwrap_or(line.len())].trim();
         if let Some(rest) = line.strip_prefix(SAME_COMMAND) {
@@ -257,7 +257,7 @@ impl Repair {
         let starts = std::iter::once(0).chain(line.match_indices(": ").map(|(at, found)| at + found.len()));
         let Some(at) = starts.into_iter().find(|at| is_command(&line[*at..])) else { return Self::Tell };
         let (purpose, command) = (line[..at].trim_end_matches(": "), &line[at..]);
-        // What comes first is for a person, or the command has a gap that a person fills.
+        // The first part is for a person, or the command has a gap for a person to fill.
         if [", and", ", then"].iter().any(|end| purpose.ends_with(end)) || has_gap(command) {
             return Self::Tell;
         }
@@ -295,7 +295,7 @@ impl Repair {
     }
 }
 
-/// Whether `text` is a command or a part of one.
+/// Returns whether `text` is a command or a part of one.
 fn is_command(text: &str) -> bool {
     let word = text.split(' ').next().unwrap_or_default();
     // A variable that is unset together with another command is more than an environment.
@@ -306,7 +306,7 @@ fn is_command(text: &str) -> bool {
         || text.strip_prefix("export ").is_some_and(is_variable) && !has_gap(text)
 }
 
-/// Whether a person must fill something in: `NAME`, `<suite>`, `…`, `/path`.
+/// Returns whether a person must fill something in: `NAME`, `<suite>`, `…`, `/path`.
 fn has_gap(command: &str) -> bool {
     let command = masked(command);
     let is_name = |word: &str| word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '^');
@@ -314,8 +314,8 @@ fn has_gap(command: &str) -> bool {
     command.contains(['…', '<']) || command.split([' ', '=']).any(is_path) || command.split(' ').any(is_name)
 }
 
-/// `text` with an underscore for each byte in single quotes: what stands there is no part of the line's form. An
-/// apostrophe within a word begins nothing.
+/// Replaces each byte in single quotes by an underscore: quoted text is no part of the line's form. An apostrophe
+/// within a word is no quote.
 fn masked(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let (mut rest, mut before) = (text, ' ');
@@ -331,7 +331,7 @@ fn masked(text: &str) -> String {
     masked
 }
 
-/// What a value of the type `name` is, in words; the names are those of serde and of JSON schemas.
+/// Describes a value of the type `name`, a name of serde or of JSON schemas.
 pub fn describe_type(name: &str) -> Option<&'static str> {
     Some(match name {
         "u8" => "a whole number from 0 to 255",

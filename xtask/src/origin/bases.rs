@@ -1,4 +1,4 @@
-//! When each base image was brought, and as what.
+//! Records of the base images: when each one was pulled or made.
 //!
 //! A base image has a mutable tag, or holds Debian packages of the day on which it was made. Nothing renews it by
 //! itself: the content tags of the applications' images would change without a change of ours. So its age is shown, and
@@ -15,7 +15,6 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::project::Project;
-use crate::stages::images::recipe::write;
 use crate::units::quote;
 
 /// Folder of the records in the cache.
@@ -34,7 +33,7 @@ pub enum Brought {
     Made,
 }
 
-/// What is known of an image since it was brought.
+/// The record of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseRecord {
     /// The official name.
@@ -44,13 +43,13 @@ pub struct BaseRecord {
     /// `name@sha256:…` in the registry; absent for an image that was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
-    /// When, RFC 3339.
+    /// When it was pulled or made, in RFC 3339.
     pub at: String,
-    /// How.
+    /// How it got into the engine.
     pub how: Brought,
 }
 
-/// The records of one origin's images: two origins use two engines.
+/// The records of one origin's images; each origin uses its own engine.
 #[derive(Clone, Debug)]
 pub struct BaseRecords {
     dir: Utf8PathBuf,
@@ -67,7 +66,7 @@ impl BaseRecords {
         self.dir.join(format!("{name}.json"))
     }
 
-    /// The record of `image`; `None` if it was never recorded. A record that cannot be read is an error.
+    /// Reads the record of `image`; `None`: never recorded. An unreadable record is an error.
     pub fn read(&self, image: &str) -> Result<Option<BaseRecord>> {
         let file = self.file(image);
         let text = match std::fs::read_to_string(&file) {
@@ -82,21 +81,23 @@ impl BaseRecords {
         Ok(Some(record))
     }
 
-    /// Records that `engine` has just got `image`.
+    /// Records that `engine` now has a new `image`.
     pub fn record(&self, engine: &Engine, image: &str, how: Brought) -> Result<()> {
-        let id = engine.image_id(image)?.with_context(|| format!("the engine lost {image} at once"))?;
+        let id = engine
+            .image_id(image)?
+            .with_context(|| format!("the engine has no image {image} although it was just made"))?;
         let registry = if how == Brought::Pulled { engine.registry_digest(image)? } else { None };
         let record = BaseRecord { image: image.to_owned(), id, registry, at: clock::rfc3339(clock::now()), how };
         self.put_back(&record)
     }
 
-    /// Writes a record that was read before.
+    /// Writes an earlier record back.
     pub fn put_back(&self, record: &BaseRecord) -> Result<()> {
-        write(&self.file(&record.image), &serde_json::to_vec_pretty(record)?)
+        files::write(&self.file(&record.image), &serde_json::to_vec_pretty(record)?)
     }
 }
 
-/// All records of the cache, whichever origin brought the images.
+/// Reads all records of the cache, of both origins.
 pub fn all(cache: &Utf8Path) -> Result<Vec<BaseRecord>> {
     let mut records = Vec::new();
     for folder in files::entries(&cache.join(FOLDER))? {
@@ -121,24 +122,24 @@ pub struct BaseImage {
     pub name: String,
     /// Its ID, if the engine has it.
     pub id: Option<String>,
-    /// What was recorded of this very image.
+    /// The record of exactly this image.
     pub record: Option<BaseRecord>,
-    /// Seconds since 1970 from which the engine has it, where nothing was recorded.
+    /// Since when the engine has it, in seconds since 1970, if there is no record.
     tagged: Option<u64>,
 }
 
 impl BaseImage {
-    /// Seconds since 1970 from which it is there, if that is known.
+    /// Returns since when it exists, in seconds since 1970, if known.
     fn since(&self) -> Option<u64> {
         self.record.as_ref().and_then(|record| clock::parse(&record.at)).or(self.tagged)
     }
 
-    /// Whole days since it was brought.
+    /// Returns its age in whole days.
     pub fn days(&self, now: u64) -> Option<u64> {
         Some(now.saturating_sub(self.since()?) / DAY)
     }
 
-    /// Whether it is so old that it should be renewed.
+    /// Returns whether it is old enough for a refresh.
     pub fn is_stale(&self, now: u64) -> bool {
         self.days(now).is_some_and(|days| days > STALE_DAYS)
     }
@@ -155,7 +156,7 @@ impl BaseImage {
         format!("{} {}, {how} {when}", self.name, short(id))
     }
 
-    /// For the document of `--json`.
+    /// Returns its part of the document of `--json`.
     pub fn to_json(&self, now: u64) -> Value {
         json!({
             "name": self.name,
@@ -168,7 +169,7 @@ impl BaseImage {
     }
 }
 
-/// The first 12 hexadecimal digits of a digest, with its algorithm.
+/// Returns the first 12 hexadecimal digits of a digest, with its algorithm.
 pub fn short(id: &str) -> &str {
     id.get(..19).unwrap_or(id)
 }
@@ -184,14 +185,14 @@ pub fn names(project: &Project, origin: &dyn Origin) -> Vec<String> {
     names
 }
 
-/// Looks at every base image.
+/// Observes every base image.
 pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<BaseImage>> {
     let names = names(project, origin);
     let references: Vec<String> = names.iter().map(|name| origin.image(name)).collect();
     let ids = engine.image_ids(&references)?;
     let bases = names.into_iter().zip(references).map(|(name, reference)| {
         let id = ids.get(&reference).cloned();
-        // What was recorded of another image of that name says nothing about this one.
+        // A record of another image with this name does not apply.
         let record = origin.base_records().read(&name)?.filter(|record| Some(&record.id) == id.as_ref());
         let tagged = match (&id, &record) {
             (Some(_), None) => engine.tagged_at(&reference)?,

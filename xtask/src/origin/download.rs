@@ -47,8 +47,8 @@ impl Default for Limits {
 
 /// Brings `url` to the file `dest`, which has the checksum `sha256` (64 hex digits) when this returns `Ok`.
 ///
-/// `ca_bundle` (PEM) is trusted besides the system's certificates; proxies come from the environment. `progress` is
-/// told in a few words how far it is. What has arrived when it fails stays beside `dest` as `.part` and is resumed.
+/// `ca_bundle` (PEM) is trusted besides the system's certificates; proxies come from the environment. `progress` gets
+/// the state in a few words. After a failure the partial file stays beside `dest` as `.part` and is resumed.
 pub fn fetch(
     url: &str,
     sha256: &str,

@@ -16,13 +16,13 @@ use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
 use super::{NodeContent, Origin, Refresh, Requirement, Tool};
+use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::report::bytes;
-use crate::stages::machine;
 use make::Maker;
 use manifest::{Artifact, Manifest};
 
@@ -225,7 +225,7 @@ impl Packages {
             return Ok(None);
         }
         let mut images = order.iter().flat_map(|artifact| self.manifest.names(artifact));
-        // An unreadable record is told before minutes are spent.
+        // An unreadable record is reported before minutes of work.
         images.try_for_each(|name| self.bases.read(&name).map(drop))?;
         let seconds: u64 = order
             .iter()
@@ -257,7 +257,7 @@ impl Packages {
         let programs = artifacts.iter().filter(|artifact| matches!(artifact, Artifact::Go(_)));
         let modules: Vec<Utf8PathBuf> = programs.filter_map(|artifact| self.manifest.folder(artifact)).collect();
         golang::present(modules.iter().map(Utf8PathBuf::as_path))?;
-        let free = machine::disk(&self.project.cache).map_or(u64::MAX, |disk| disk.free);
+        let free = Disk::of(&self.project.cache).map_or(u64::MAX, |disk| disk.free);
         let used = make::folder_size(&self.dir.join("go-caches"));
         if free + used < GO_ROOM {
             return Err(Failure::new(

@@ -26,12 +26,12 @@ use manifest::{Download, Manifest, Platform, name};
 
 pub use manifest::FILE;
 
-/// Asked by [`reachable`]: a few bytes from Kubernetes' download site.
+/// The URL that [`reachable`] requests: a few bytes from Kubernetes' download site.
 const PROBE: &str = "https://dl.k8s.io/release/stable.txt";
 
 /// Official downloads and images.
 #[derive(Clone, Debug)]
-pub struct Release {
+pub struct ReleaseOrigin {
     manifest: Manifest,
     platform: Option<Platform>,
     dir: Utf8PathBuf,
@@ -52,7 +52,7 @@ pub fn platform() -> Option<String> {
     Platform::here().map(|platform| platform.to_string())
 }
 
-impl Release {
+impl ReleaseOrigin {
     /// That of the checkout, for this machine.
     ///
     /// `has_other`: whether the origin `packages` could serve too, which is so in the private engine alone.
@@ -139,7 +139,7 @@ impl Release {
     }
 }
 
-impl Origin for Release {
+impl Origin for ReleaseOrigin {
     fn name(&self) -> &'static str {
         "release"
     }
@@ -153,7 +153,7 @@ impl Origin for Release {
                 Requirement::Cluster => {}
                 Requirement::Image(reference) if engine.image_id(reference)?.is_some() => {}
                 Requirement::Image(reference) => {
-                    // An unreadable record is told before minutes are spent.
+                    // An unreadable record is reported before minutes of work.
                     self.bases.read(reference)?;
                     steps.push(self.pull(reference, "the engine has no such image", engine));
                 }
@@ -179,7 +179,7 @@ impl Origin for Release {
     fn tool(&self, tool: Tool) -> Utf8PathBuf {
         match self.manifest.offer(tool, self.platform) {
             Ok((_, download)) => self.folder(download).join(name(tool)),
-            // Never there; `plan` has said why.
+            // It never exists; `plan` has reported why.
             Err(_) => self.dir.join("not-offered").join(name(tool)),
         }
     }

@@ -1,4 +1,4 @@
-//! `--system-tools`: kubectl, helm and minikube on PATH where their version will do; the origin brings the others.
+//! `--system-tools`: kubectl, helm and minikube on PATH if their version is supported; the origin brings the others.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::plan::Step;
 use crate::process::Process;
 use crate::project::Project;
 
-/// An origin whose tools are those on PATH, as far as they will do.
+/// An origin that prefers supported tools on PATH.
 pub struct SystemTools {
     inner: Box<dyn Origin>,
     found: BTreeMap<Tool, Utf8PathBuf>,
 }
 
 impl SystemTools {
-    /// Asks each tool on PATH for its version; says which are not taken and why.
+    /// Asks each tool on PATH for its version; notes which are not used and why.
     pub fn over(inner: Box<dyn Origin>, project: &Project) -> Self {
         let questions = [
             (Tool::Kubectl, "kubectl", vec!["version", "--client"]),
@@ -34,24 +34,24 @@ impl SystemTools {
                     found.insert(tool, Utf8PathBuf::from(name));
                 }
                 Some((major, minor)) => {
-                    project.report.note(format!("{name} {major}.{minor} on PATH will not do: the pinned one is taken"));
+                    project
+                        .report
+                        .note(format!("{name} {major}.{minor} on PATH is not supported: using the pinned one"));
                 }
-                None => {
-                    project.report.note(format!("no {name} on PATH that tells its version: the pinned one is taken"))
-                }
+                None => project.report.note(format!("no {name} on PATH prints its version: using the pinned one")),
             }
         }
         Self { inner, found }
     }
 
-    /// Those of `requirements` that no tool on PATH meets.
+    /// Returns the `requirements` that no tool on PATH meets.
     fn others(&self, requirements: &[Requirement]) -> Vec<Requirement> {
         let found = |requirement: &&Requirement| matches!(requirement, Requirement::Tool(tool) if self.found.contains_key(tool));
         requirements.iter().filter(|requirement| !found(requirement)).cloned().collect()
     }
 }
 
-/// The first `major.minor` in what a version command prints.
+/// Returns the first `major.minor` in the output of a version command.
 fn version(text: &str) -> Option<(u32, u32)> {
     let word = text.split_whitespace().find(|word| word.trim_start_matches('v').contains('.'))?;
     let mut numbers = word.trim_start_matches('v').split('.').map(|part| part.parse().ok());

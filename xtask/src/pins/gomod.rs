@@ -1,4 +1,4 @@
-//! What go.mod says about modules: Go reads the file itself, so it cannot be rendered, only compared.
+//! The modules of a go.mod: Go reads the file itself, so pins in it are compared, not rendered.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ pub struct GoMod {
     replaces: BTreeMap<String, Replacement>,
 }
 
-/// What a module is replaced by.
+/// The replacement of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Replacement {
     /// Another version, of the same or of another module.
     Version(String),
-    /// A folder: its files are what is compiled, and the version that is required means nothing.
+    /// A folder: its files are compiled, and the required version has no effect.
     Folder,
 }
 
 /// The version of a module that is compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Version<'a> {
-    /// That of the module proxy, with the `v`.
+    /// A version of the module proxy, with the `v`.
     Of(&'a str),
     /// A folder beside go.mod.
     Folder,
@@ -62,7 +62,7 @@ impl GoMod {
         }
     }
 
-    /// Each required module with the version that is compiled.
+    /// Returns each required module with the version that is compiled.
     pub fn modules(&self) -> impl Iterator<Item = (&str, Version<'_>)> {
         self.requires.iter().map(|(module, required)| {
             let version = match self.replaces.get(module) {
@@ -74,7 +74,7 @@ impl GoMod {
         })
     }
 
-    /// The version of `module` that `require` names, if it does.
+    /// Returns the version of `module` in `require`, if it is there.
     #[cfg(test)]
     pub fn required(&self, module: &str) -> Option<&str> {
         self.requires.get(module).map(String::as_str)

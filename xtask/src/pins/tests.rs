@@ -50,7 +50,7 @@ fn an_unknown_name_is_refused_with_the_nearest_one() {
 }
 
 #[test]
-fn mistakes_in_the_file_itself_are_told() {
+fn reports_mistakes_in_the_file_itself() {
     let cases = [
         ("[a]\nversion = \"v1\"\nfor = \"x\"\n", "[a] has the version `v1`"),
         ("[a]\nversion = \"1\"\nfro = \"x\"\n", "infra/pins.toml:3: unknown field `fro`"),

@@ -1,6 +1,6 @@
-//! The environment of children: built from a list, never inherited as it is. A variable such as `HELM_DRIVER`,
-//! `KUBECONFIG` or `GIT_DIR` that a user has set for other work would lead a tool elsewhere, and a secret that is exported
-//! in the shell is no business of a compiler.
+//! The environment of children: built from a list, never inherited whole. A variable such as `HELM_DRIVER`,
+//! `KUBECONFIG` or `GIT_DIR` that a user has set for other work would misdirect a tool, and a compiler must not see
+//! secrets that the shell exports.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use std::ffi::OsString;
 /// Names of variables, or beginnings of names where the last character is `*`.
 pub type Names = &'static [&'static str];
 
-/// What every child gets, where it is set.
+/// Variables that every child gets, if they are set.
 const BASE: Names = &[
     "PATH",
     "HOME",
@@ -25,7 +25,7 @@ const BASE: Names = &[
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 ];
-/// For programs that reach the internet, and those that pass it on (the engine, builds).
+/// For programs that use the internet or pass the proxy on (the engine, builds).
 pub const PROXY: Names = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -38,14 +38,14 @@ pub const PROXY: Names = &[
     "no_proxy",
     "all_proxy",
 ];
-/// The user's choice of an engine; the agent serves `DOCKER_HOST=ssh://`.
+/// The user's choice of an engine; `DOCKER_HOST=ssh://` needs the SSH agent.
 pub const DOCKER: Names = &["DOCKER_*", "BUILDX_*", "BUILDKIT_*", "SSH_AUTH_SOCK"];
 /// Where Go modules come from.
 pub const GO: Names = &["GO*"];
 /// Where npm packages come from.
 pub const NPM: Names = &["npm_config_*", "NPM_CONFIG_*", "NODE_EXTRA_CA_CERTS"];
-/// How cargo and rustc work, without the variables that describe the package `xtask` (`CARGO_PKG_*`, `CARGO_MANIFEST_*`):
-/// build scripts that look at them would run again.
+/// Settings of cargo and rustc, without the variables that describe the package `xtask` (`CARGO_PKG_*`,
+/// `CARGO_MANIFEST_*`): build scripts that read them would run again.
 pub const CARGO: Names = &[
     "CARGO_HOME",
     "CARGO_TARGET_*",
@@ -69,13 +69,13 @@ pub const APT: Names = &["APT_CONFIG"];
 /// For programs that a person uses through xtask, and for xtask itself under test.
 pub const ALL: Names = &["*"];
 
-/// Those variables of xtask's own environment that the base list or `more` names.
+/// Returns the variables of xtask's environment that the base list or `more` names.
 pub fn chosen(more: &[&str]) -> BTreeMap<OsString, OsString> {
     let named = |name: &str| BASE.iter().chain(more).any(|wanted| matches(wanted, name));
     std::env::vars_os().filter(|(name, _)| named(&name.to_string_lossy())).collect()
 }
 
-/// The proxies' variables that are set to something.
+/// Returns the proxy variables that are set and not empty.
 pub fn proxies() -> impl Iterator<Item = &'static str> {
     PROXY.iter().copied().filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }

@@ -1,8 +1,8 @@
-//! Ends the children when xtask itself is killed, which no handler of its own can notice.
+//! Ends the children after xtask gets SIGKILL, which no in-process handler can catch.
 //!
-//! A shell beside xtask reads the groups that run from a pipe. The operating system closes the pipe with xtask, however
-//! it ends; what is on the list then is ended: SIGTERM first, SIGKILL after two seconds. The shell also holds xtask's
-//! lock until that is done, so that the next xtask does not begin while a helm of this one still writes.
+//! A shell beside xtask reads the running process groups from a pipe. The operating system closes the pipe when xtask
+//! ends, however it ends; the shell then ends the groups on its list: SIGTERM first, SIGKILL after two seconds. It also
+//! holds xtask's lock until that is done, so the next xtask does not start while a helm of this one still writes.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Mutex, Once};
 
-/// `+ 12` puts group 12 on the list, `- 12` takes it off. A group that is gone is what we want.
+/// `+ 12` adds group 12 to the list, `- 12` removes it. A group that has already ended is no error.
 const SCRIPT: &str = r#"
 list=' '
 while read -r sign group; do
@@ -35,34 +35,34 @@ all KILL
 static PIPE: Mutex<Option<ChildStdin>> = Mutex::new(None);
 static HELD: Mutex<Option<File>> = Mutex::new(None);
 
-/// Keeps `file`, a lock, until every child has ended. Call it before the first child is started.
+/// Holds the lock `file` until every child has ended. Call it before the first child starts.
 pub fn hold(file: File) {
     *HELD.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(file);
 }
 
-/// Starts the guardian, if it does not run yet. Call it before a child that changes something: started after that one, it
-/// would miss what a kill leaves in between.
+/// Starts the guardian, if it does not run yet. Call it before a child that changes something: a kill between the two
+/// would leave that child running.
 pub fn ready() {
     static START: Once = Once::new();
     START.call_once(start);
 }
 
-/// Puts the groups led by `pids` on the list.
+/// Adds the groups led by `pids` to the list.
 pub fn began(pids: &[u32]) {
     ready();
-    tell('+', pids);
+    send('+', pids);
 }
 
-/// Takes them off.
+/// Removes the groups from the list.
 pub fn ended(pids: &[u32]) {
-    tell('-', pids);
+    send('-', pids);
 }
 
-fn tell(sign: char, pids: &[u32]) {
+fn send(sign: char, pids: &[u32]) {
     let mut pipe = PIPE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(pipe) = pipe.as_mut() {
         let text: String = pids.iter().map(|pid| format!("{sign} {pid}\n")).collect();
-        // Without a guardian xtask works all the same.
+        // xtask also works without a guardian.
         let _ = pipe.write_all(text.as_bytes());
     }
 }
@@ -85,7 +85,7 @@ mod tests {
 
     /// The script alone, with a group that must be ended and one that was taken off the list.
     #[test]
-    fn what_is_on_the_list_ends_with_the_pipe() {
+    fn listed_groups_end_with_the_pipe() {
         let sleeper = || Command::new("sleep").arg("30").process_group(0).spawn().unwrap();
         let (mut listed, mut taken_off, mut other) = (sleeper(), sleeper(), sleeper());
         let mut shell = Command::new("/bin/sh").args(["-c", SCRIPT]).stdin(Stdio::piped()).spawn().unwrap();

@@ -12,12 +12,12 @@ pub struct Piped {
 }
 
 impl Piped {
-    /// The stream of standard output.
+    /// Returns the stream of standard output.
     pub fn reader(&self) -> &duct::ReaderHandle {
         &self.reader
     }
 
-    /// Ends the command with all that it has started; whoever reads its output finds the end of it.
+    /// Ends the command's process group; its output then ends for the reader.
     pub fn kill(&self) {
         if let Ok(None) = self.reader.try_wait() {
             watchdog::end(&self.reader.pids());
@@ -25,7 +25,7 @@ impl Piped {
         let _ = self.reader.kill();
     }
 
-    /// Drains what is left, waits, and fails if the command failed.
+    /// Drains the remaining output, waits, and fails if the command failed.
     pub fn finish(self) -> Result<String> {
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut &self.reader, &mut rest)?;
@@ -39,7 +39,7 @@ impl Piped {
 }
 
 impl Drop for Piped {
-    /// Nobody reads it any more, so a command that still runs would block for ever.
+    /// Without a reader, a command that still runs would block forever.
     fn drop(&mut self) {
         self.kill();
     }

@@ -1,11 +1,11 @@
-//! How commands and what they said are shown.
+//! How messages show commands and their output.
 
 use std::fmt;
 
 use super::Process;
 use crate::units::quote;
 
-/// How much of a failed command's output its error shows, in lines; the rest is in the log.
+/// Lines of a failed command's output that its error shows; the rest is in the log.
 const TAIL: usize = 12;
 
 impl fmt::Display for Process {
@@ -18,7 +18,7 @@ impl fmt::Display for Process {
     }
 }
 
-/// The last lines of `bytes`, for an error: of lines for debugging, those that have an error.
+/// Returns the last lines of `bytes` for an error; of debug lines, only those with an error.
 pub(super) fn tail(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let tells = |line: &&str| !line.trim().is_empty() && (!line.contains("level=DEBUG") || line.contains(" error="));

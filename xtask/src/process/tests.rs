@@ -30,7 +30,7 @@ fn deadline_ends_the_whole_group() {
 }
 
 #[test]
-fn what_somebody_follows_has_no_deadline() {
+fn a_followed_stream_has_no_deadline() {
     let followed = Process::new("sh").args(["-c", "sleep 0.5; exit 7"]).deadline(Duration::from_millis(50));
     assert_eq!(followed.interactive().unwrap(), 7);
 }
@@ -41,7 +41,7 @@ fn stdin_reaches_the_child() {
 }
 
 #[test]
-fn what_nobody_reads_any_more_ends_with_all_that_it_has_started() {
+fn a_command_without_a_reader_ends_with_its_children() {
     let pids: Vec<u32> = (0..12)
         .flat_map(|_| {
             let piped = Process::new("sh").args(["-c", "sleep 60 & sleep 60"]).pipe_from(None).unwrap();
@@ -72,7 +72,7 @@ fn lines_are_streamed() {
 }
 
 #[test]
-fn what_was_not_begun_is_run_again() {
+fn runs_a_command_again_that_has_not_begun() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count");
     let script = format!("echo x >> {0}; [ $(wc -l < {0}) -gt 2 ] || exit 126", count.display());

@@ -1,5 +1,5 @@
-//! One thread that ends process groups whose deadline has passed or that nobody needs any more, and the list that Ctrl-C
-//! ends. The guardian has the same list, for the case that nobody can tell xtask that it ends.
+//! One thread that ends process groups whose deadline has passed or whose run was cancelled, and the list of groups
+//! that Ctrl-C ends. The guardian has the same list, for SIGKILL.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,12 +10,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Process, guardian};
 
-/// How long a question may run before the guardian hears of it.
+/// How long a read-only command may run before the guardian gets to know it.
 const UNGUARDED: Duration = Duration::from_millis(500);
 
 struct Watched {
     pids: Vec<u32>,
-    /// When the guardian must hear of it; `None`: it has.
+    /// When the guardian must get to know it; `None`: it does already.
     guard_at: Option<Instant>,
     deadline: Instant,
     expired: Arc<AtomicBool>,
@@ -26,14 +26,14 @@ static WATCHED: Mutex<Option<HashMap<u64, Watched>>> = Mutex::new(None);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Takes a process off the list when dropped.
+/// An entry of the list; dropping it removes the process.
 pub struct Guard {
     id: u64,
     expired: Arc<AtomicBool>,
 }
 
 impl Guard {
-    /// Whether the deadline ended the process.
+    /// Returns whether the deadline ended the process.
     pub fn expired(&self) -> bool {
         self.expired.load(Ordering::Relaxed)
     }
@@ -100,12 +100,12 @@ pub fn end(pids: &[u32]) {
 
 fn signal(pids: &[u32], signal: Signal) {
     for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
-        // A group that is already gone is what we want.
+        // A group that has already ended is no error.
         let _ = kill_process_group(pid, signal);
     }
 }
 
-/// Whether [`end_all`] has begun: nothing more may be started, and what fails from now on fails because of it.
+/// Returns whether [`end_all`] has begun: nothing more may start, and later failures follow from it.
 pub fn ending() -> bool {
     ENDING.load(Ordering::SeqCst)
 }

@@ -1,4 +1,4 @@
-//! Lines of their own below a step, one for each thing that it follows.
+//! Live lines below a step, one for each object that it follows.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,18 +6,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Report;
 
-/// A line of its own below a step.
+/// A live line below a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetailRow {
-    /// What it is about.
+    /// Its subject.
     pub name: String,
-    /// How that is now.
+    /// The subject's present state.
     pub text: String,
-    /// What must change for the line to be shown again where there is no terminal.
+    /// Without a terminal, the line is printed again only when this changes.
     pub key: String,
 }
 
-/// The lines of one step, as they are shown now.
+/// The lines of one step, as shown now.
 #[derive(Default)]
 pub struct Rows {
     shown: Mutex<Vec<(DetailRow, Option<ProgressBar>)>>,
@@ -59,7 +59,7 @@ impl Rows {
         shown.iter().filter_map(|(_, line)| Some(line.as_ref()?.message())).collect()
     }
 
-    /// Takes the lines away.
+    /// Removes the lines.
     pub fn clear(&self) {
         let shown = std::mem::take(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner));
         shown.iter().filter_map(|(_, line)| line.as_ref()).for_each(ProgressBar::finish_and_clear);

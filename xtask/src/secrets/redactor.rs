@@ -1,4 +1,4 @@
-//! Takes secrets out of text that others wrote: logs of pods, output of tools, saved evidence.
+//! Removes secrets from text of other programs: logs of pods, output of tools, saved evidence.
 
 use std::sync::LazyLock;
 
@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use super::Secret;
 
-/// What stands where a secret was.
+/// The text that replaces a secret.
 pub const MASK: &str = "***";
 
 /// Shorter values are too likely to be part of innocent words.
 const SHORTEST: usize = 6;
 
-/// Patterns of secrets that are not in `.env` or the cluster: session tokens, passwords in URLs, model API keys. Each with
-/// what a text must hold to be searched at all, which most texts do not, and with what takes its place.
+/// Patterns of secrets that are not in `.env` or the cluster: session tokens, passwords in URLs, model API keys. Each
+/// has a substring that a text must contain to be searched at all (most do not), and a replacement.
 static PATTERNS: LazyLock<[(&str, Regex, &str); 4]> = LazyLock::new(|| {
     let rule = |text: &str| Regex::new(text).expect("valid");
     [
@@ -32,7 +32,7 @@ static PATTERNS: LazyLock<[(&str, Regex, &str); 4]> = LazyLock::new(|| {
     ]
 });
 
-/// What a URL may hold as it is.
+/// Characters that a URL need not encode.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Replaces secrets, in every form in which they usually appear, by `***`.
@@ -42,7 +42,7 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// A redactor of `secrets`. The password inside a URL counts as a secret of its own.
+    /// Makes a redactor of `secrets`. The password inside a URL counts as a secret of its own.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut needles: Vec<String> =
             secrets.into_iter().flat_map(|secret| parts(secret.expose())).flat_map(|v| forms(&v)).collect();
@@ -52,13 +52,13 @@ impl Redactor {
         redactor
     }
 
-    /// Takes out what `other` does, too.
+    /// Adds the secrets of `other`.
     pub fn extend(&mut self, other: Self) {
         self.needles.extend(other.needles);
         self.sort();
     }
 
-    /// Longest first, so that no part of a longer secret is left standing around a mask.
+    /// Sorts the longest first, so that no part of a longer secret remains around a mask.
     fn sort(&mut self) {
         self.needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         self.needles.dedup();

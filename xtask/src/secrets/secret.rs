@@ -1,4 +1,4 @@
-//! A value that shows itself to nobody who does not ask for it by name.
+//! A value that is only readable through [`Secret::expose`].
 
 use std::fmt;
 
@@ -15,24 +15,25 @@ impl Secret {
         Self(value.into())
     }
 
-    /// `bytes` random bytes from the system, as hexadecimal digits: safe in dotenv, URL and shell without quoting.
+    /// Returns `bytes` random bytes from the system as hexadecimal digits: safe in dotenv, URL and shell without
+    /// quoting.
     pub fn random(bytes: usize) -> anyhow::Result<Self> {
         let mut raw = vec![0; bytes];
-        getrandom::fill(&mut raw).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+        getrandom::fill(&mut raw).map_err(|error| anyhow::anyhow!("the system returned no random bytes: {error}"))?;
         Ok(Self(units::hex(&raw)))
     }
 
-    /// The value itself. Never into argv, a log or an error.
+    /// Returns the value. It must never get into arguments, a log or an error.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Its length in characters, which may be shown.
+    /// Returns its length in characters, which may be shown.
     pub fn length(&self) -> usize {
         self.0.chars().count()
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -3,73 +3,10 @@
 use serde_json::Value;
 
 use super::{KINDS, Snapshot, is_terminating, text};
+use crate::labels::controller;
 
 /// Longest chain of owners, e.g. pod, ReplicaSet, Deployment; a longer one is a loop.
 const MAX_OWNERS: usize = 4;
-
-/// The Helm release of this checkout, which tells our objects from others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Release {
-    /// The release's name.
-    pub name: String,
-    /// The release's namespace.
-    pub namespace: String,
-}
-
-impl Release {
-    /// Returns whether Helm applied `object` for this release. Helm writes the label and both annotations into each object.
-    /// ReplicaSets inherit them from their Deployment, but have a controller.
-    pub fn has_applied(&self, object: &Value) -> bool {
-        let annotation = |name: &str| object["metadata"]["annotations"][name].as_str().unwrap_or_default();
-        controller(object).is_none()
-            && label(object, MANAGED_BY) == "Helm"
-            && annotation("meta.helm.sh/release-name") == self.name
-            && annotation("meta.helm.sh/release-namespace") == self.namespace
-    }
-
-    /// Returns whether `secret` holds a revision of this release, and not of another one in the namespace.
-    pub fn has_revision(&self, secret: &Value) -> bool {
-        label(secret, "owner") == "helm" && label(secret, "name") == self.name
-    }
-
-    /// Returns the label selector of objects that the chart or xtask created for this release.
-    pub fn selector(&self) -> String {
-        format!("{PART_OF}=todo,{INSTANCE}={}", self.name)
-    }
-
-    /// Returns whether Helm, a StatefulSet of this release, or xtask created `object` for it.
-    pub fn owns(&self, object: &Value) -> bool {
-        self.has_applied(object) || self.has_claimed(object) || is_xtasks(object)
-    }
-
-    /// Returns whether `object` is a claim of the release's StatefulSet, by the labels of its template: claims that outlive
-    /// their StatefulSet have no owner.
-    fn has_claimed(&self, object: &Value) -> bool {
-        object["kind"] == "PersistentVolumeClaim"
-            && label(object, PART_OF) == "todo"
-            && label(object, INSTANCE) == self.name
-    }
-}
-
-/// Returns whether xtask created `object`: Secrets, the record, the preflight. See [`crate::secrets::SELECTOR`].
-pub fn is_xtasks(object: &Value) -> bool {
-    label(object, MANAGED_BY) == "xtask" && label(object, PART_OF) == "todo"
-}
-
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-const INSTANCE: &str = "app.kubernetes.io/instance";
-const PART_OF: &str = "app.kubernetes.io/part-of";
-
-/// Returns the value of a label, or the empty string.
-pub fn label<'a>(object: &'a Value, name: &str) -> &'a str {
-    object["metadata"]["labels"][name].as_str().unwrap_or_default()
-}
-
-/// Returns the UID of the controller that owns `object`.
-fn controller(object: &Value) -> Option<&str> {
-    let mut owners = object["metadata"]["ownerReferences"].as_array()?.iter();
-    owners.find(|owner| owner["controller"] == true)?["uid"].as_str()
-}
 
 impl Snapshot {
     /// Returns whether `object` is ours: our release owns it, or one of its owners. In a snapshot without a release, every
@@ -134,6 +71,7 @@ fn is_kubernetes(object: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::labels::{INSTANCE, MANAGED_BY, PART_OF};
     use serde_json::json;
 
     /// A namespace with three Deployments and their pods: of our release, of another one, and created by hand.

@@ -21,15 +21,16 @@ pub use version::{Version, difference, pinned};
 pub use volume::exists as has_volume;
 
 use crate::failure::{Class, Failure};
+use crate::minikube;
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::toolbox::{Toolbox, is_recorded, own_minikube_home, users_minikube_home};
+use crate::toolbox::Toolbox;
 
 /// Returns whether minikube has a record of the profile in the folder that it uses with a private engine. Reads files alone,
 /// because it decides what the origin must bring before an engine exists. Only a private engine needs it.
 pub fn exists(project: &Project) -> Result<bool> {
-    is_recorded(project, &own_minikube_home(project))
+    minikube::is_recorded(&minikube::own_home(&project.cache), &project.settings.cluster.profile)
 }
 
 /// Returns whether minikube's record has a published port for the node's port 80. Reads files alone.
@@ -41,7 +42,7 @@ pub fn publishes_port(tools: &Toolbox) -> Result<bool> {
 
 /// Returns whether any minikube of this user has a record of the profile.
 pub fn exists_anywhere(project: &Project) -> Result<bool> {
-    Ok(exists(project)? || is_recorded(project, &users_minikube_home())?)
+    Ok(exists(project)? || minikube::is_recorded(&minikube::users_home(), &project.settings.cluster.profile)?)
 }
 
 /// The label of the Deployment in which kubeadm runs CoreDNS.

@@ -83,9 +83,14 @@ fn has_other_migrations(project: &Project, name: &str, before: &str, now: &str) 
 }
 
 impl<'a> Preflight<'a> {
+    /// Returns the steps that check from this machine and from a pod.
+    pub fn steps(&self) -> [Step<'a>; 2] {
+        [self.look_from_here(), self.look_from_pod()]
+    }
+
     /// Returns the step that checks from this machine, before the cluster changes. A failure that is the same everywhere ends
     /// the deploy. An unreachable database does not: the cluster may resolve its name.
-    pub fn look_from_here(&self) -> Step<'a> {
+    fn look_from_here(&self) -> Step<'a> {
         let preflight = on_this_machine(self.tools, &self.image, &self.url);
         let shown = format!("{preflight} < (DATABASE_URL)");
         let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
@@ -114,7 +119,7 @@ impl<'a> Preflight<'a> {
     }
 
     /// Returns the step that checks from a pod, with the Secret mounted as for the backend. A failure ends the deploy.
-    pub fn look_from_pod(&self) -> Step<'a> {
+    fn look_from_pod(&self) -> Step<'a> {
         let namespace = self.project.settings.chart.namespace.clone();
         let release = self.project.settings.chart.release.clone();
         let job = job::Job::new(self.tools, &release, &self.image, &self.secret);

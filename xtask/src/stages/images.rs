@@ -7,7 +7,6 @@ pub mod context;
 pub mod ids;
 mod ignore;
 pub mod load;
-pub mod node;
 pub mod owned;
 pub mod prune;
 pub mod recipe;
@@ -18,6 +17,7 @@ use anyhow::Result;
 
 use crate::engine::Engine;
 use crate::events::StepOutcome;
+use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
 use crate::plan::{Mode, apply_side_by_side};
 use crate::project::Project;
@@ -57,7 +57,7 @@ pub fn build(
     engine: &Engine,
     origin: &dyn Origin,
     states: &[ImageState],
-    on_nodes: &mut [(node::Node, node::NodeImages)],
+    on_nodes: &mut [(Node, NodeImages)],
     mode: Mode,
 ) -> Result<Vec<Built>> {
     for unchanged in states.iter().filter(|state| build::decide(state) == BuildVerdict::Unchanged) {
@@ -104,7 +104,7 @@ pub fn load(
     project: &Project,
     engine: &Engine,
     wanted: &[load::Wanted],
-    on_nodes: &[(node::Node, node::NodeImages)],
+    on_nodes: &[(Node, NodeImages)],
     mode: Mode,
 ) -> Result<usize> {
     for (wanted, (node, on_node)) in

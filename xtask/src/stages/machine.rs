@@ -23,7 +23,7 @@ pub use consent::{consent, consent_to};
 pub use decide::{check_room, decide};
 pub use installed::remember as remember_engine;
 pub use memory::Memory;
-pub use observe::{ObservedMachine, disk, observe};
+pub use observe::{ObservedMachine, observe};
 pub use port::holder as port_holder;
 pub use size::{NodeSize, fit, node_size};
 

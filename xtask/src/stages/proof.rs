@@ -24,9 +24,9 @@ use anyhow::{Result, bail};
 
 use crate::clock;
 use crate::failure::{Class, Failure};
+use crate::node::Images;
 use crate::project::Project;
 use crate::snapshot::Snapshot;
-use crate::stages::images::node::Images;
 use crate::toolbox::Toolbox;
 use diagnose::RouteProblem;
 use facts::IngressFacts;

@@ -12,6 +12,7 @@ mod record;
 mod restart;
 mod rollback;
 mod rollout;
+pub mod secret_manifest;
 mod secrets;
 mod undo;
 mod uninstall;
@@ -37,10 +38,10 @@ use anyhow::{Context, Result};
 
 use crate::failure::{Class, Failure};
 use crate::judge;
+use crate::labels::label;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::snapshot::{Snapshot, is_terminating, label, text};
-use crate::stages::database;
+use crate::snapshot::{Snapshot, is_terminating, text};
 use crate::toolbox::Toolbox;
 
 /// The live state of the release, as observed before any step.
@@ -124,7 +125,8 @@ fn unready(observed: &ObservedRelease) -> Vec<String> {
     incomplete.map(|p| format!("{} has {} of {} replicas ready", p.name, p.ready, p.wanted)).collect()
 }
 
-/// Returns the steps of a release: namespace, repair, Secrets, Helm, and the rollout.
+/// Returns the steps of a release: namespace, repair, Secrets, Helm, and the rollout. `preflight` has the steps that check
+/// the database: one before anything is made, one after its Secret exists.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -132,6 +134,7 @@ pub fn decide<'a>(
     secrets: SecretPlan,
     observed: &ObservedRelease,
     run: &Run,
+    preflight: Option<[Step<'a>; 2]>,
 ) -> Vec<Step<'a>> {
     let mut reasons: Vec<String> = reasons(desired, observed).into_iter().map(|r| secrets.name_keys(r)).collect();
     let missing = secrets.missing(&observed.secrets);
@@ -150,14 +153,14 @@ pub fn decide<'a>(
         steps.push(rollout::step(project, tools, run.clone(), redactor, unready.join("; ")));
         return steps;
     }
-    let preflight = database::due(project, tools, desired, &secrets, observed);
+    let (from_here, from_pod) = preflight.map(|[from_here, from_pod]| (from_here, from_pod)).unzip();
     // First of all steps: if the database is unusable, the cluster stays unchanged.
-    steps.splice(0..0, preflight.iter().map(|preflight| preflight.look_from_here()));
+    steps.splice(0..0, from_here);
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(uninstall::finish(project, tools, &observed.helm));
     steps.extend(data::step(project, tools, desired, observed));
     steps.extend(secrets.steps(tools, &observed.secrets));
-    steps.extend(preflight.iter().map(|preflight| preflight.look_from_pod()));
+    steps.extend(from_pod);
     if let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) {
         let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.is_deleted);
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));

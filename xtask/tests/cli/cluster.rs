@@ -554,7 +554,7 @@ fn a_record_without_nodes_is_not_a_cluster_of_one() {
     sandbox.dotenv(DOTENV);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
     assert_eq!(run.code, Some(5), "{run}");
-    assert!(run.stderr.contains("does not say which nodes there are"), "{run}");
+    assert!(run.stderr.contains("lists no nodes"), "{run}");
 }
 
 #[test]

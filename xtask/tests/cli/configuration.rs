@@ -24,7 +24,7 @@ fn an_unknown_environment_is_told_with_those_there_are() {
     insta::assert_snapshot!(sandbox.run(&["deploy", "dve", "--yes"]), @"
     exit code 3
     -- stderr
-    error: there is no environment `dve`; there is: dev
+    error: there is no environment `dve`; known are: dev
       try: cargo xtask deploy dev
     ");
     assert_eq!(sandbox.fake("calls"), "");
@@ -160,7 +160,7 @@ fn what_is_no_dotenv_file_is_refused() {
     said(" is a folder");
     fs::remove_dir(&path).unwrap();
     symlink("nowhere", &path).unwrap();
-    said(" is a link to nowhere, which is not there");
+    said(" is a link to nowhere, which does not exist");
     fs::remove_file(&path).unwrap();
     sandbox.dotenv(b"A=1\nB=\xff\n");
     said("2: is not UTF-8");

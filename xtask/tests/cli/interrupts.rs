@@ -34,7 +34,7 @@ fn a_second_xtask_is_told_who_is_at_work() {
     exit code 10
     -- stderr
     error: another xtask is at work on `todo`: cargo xtask --root <tmp>/root images --origin=release (pid <pid>)
-      try: wait for it to end, or end it; nothing was changed by this run
+      try: wait for it to end, or end it; this run changed nothing
     ");
     // Another profile is another matter.
     assert_eq!(sandbox.run(&["teardown", "--profile=other", "--origin=release"]).code, Some(0));

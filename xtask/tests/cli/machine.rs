@@ -129,7 +129,7 @@ fn only_looking_brings_no_tools() {
     for args in [["status"].as_slice(), &["logs"], &["tool", "kubectl", "get", "pods"]] {
         let run = sandbox.run(&[&["--origin=release"], args].concat());
         assert_eq!(run.code, Some(4), "{run}");
-        assert!(run.stderr.contains("the tools have not been brought yet\n  try: cargo xtask deploy dev"), "{run}");
+        assert!(run.stderr.contains("the tools are not installed yet\n  try: cargo xtask deploy dev"), "{run}");
     }
     assert!(!sandbox.cache.exists());
 }

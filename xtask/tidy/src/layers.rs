@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use regex::Regex;
 
 use crate::checkout::{Checkout, Mistake};
-use crate::rules::{self, Rules};
 
 /// The document that lists the layers, in a code block of its own language.
 const DOCUMENT: &str = "ARCHITECTURE.md";
@@ -18,7 +17,7 @@ const SOURCES: &str = "xtask/src/";
 type Uses = BTreeMap<String, (String, usize)>;
 
 /// Compares what each module uses with the layers.
-pub fn check(checkout: &Checkout, rules: &Rules) -> Result<Vec<Mistake>> {
+pub fn check(checkout: &Checkout) -> Result<Vec<Mistake>> {
     let order = order(checkout.text(DOCUMENT)?)?;
     let place = |module: &str| order.iter().position(|known| known == module);
     let mut mistakes = Vec::new();
@@ -37,15 +36,10 @@ pub fn check(checkout: &Checkout, rules: &Rules) -> Result<Vec<Mistake>> {
             }
         }
     }
-    for (pair, (path, line)) in &upward {
-        if !rules.old_uses.contains_key(pair) {
-            let what = format!("{pair} leads up the layers of {DOCUMENT}: move what both need into a lower module");
-            mistakes.push(Mistake::new(path, *line, what));
-        }
-    }
-    let mended = rules.old_uses.keys().filter(|pair| !upward.contains_key(*pair));
-    let mended = mended.map(|pair| Mistake::new(rules::FILE, 0, format!("{pair} is mended: take it from old-uses")));
-    mistakes.extend(mended);
+    mistakes.extend(upward.into_iter().map(|(pair, (path, line))| {
+        let what = format!("{pair} leads up the layers of {DOCUMENT}: move what both need into a lower module");
+        Mistake::new(&path, line, what)
+    }));
     Ok(mistakes)
 }
 

@@ -90,7 +90,7 @@ fn examine(checkout: &Checkout) -> Result<Vec<Mistake>> {
     mistakes.extend(keys::documented(checkout)?);
     mistakes.extend(generated::chart(checkout)?);
     mistakes.extend(generated::openapi(checkout)?);
-    mistakes.extend(layers::check(checkout, &rules)?);
+    mistakes.extend(layers::check(checkout)?);
     mistakes.extend(texts::white_space(checkout));
     mistakes.extend(texts::sizes(checkout, &rules.sizes));
     mistakes.extend(texts::phrases(checkout, &rules));

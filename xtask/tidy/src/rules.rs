@@ -25,9 +25,6 @@ pub struct Rules {
     pub registries: Registries,
     /// Licences of dependencies.
     pub licences: Licences,
-    /// Uses of one module by another that the layers forbid, each with its reason.
-    #[serde(default)]
-    pub old_uses: BTreeMap<String, String>,
 }
 
 /// Limits in bytes.

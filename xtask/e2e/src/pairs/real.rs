@@ -21,7 +21,7 @@ use xtask::cache::CACHE_VARIABLE;
 use xtask::deadlines::SCALE;
 use xtask::engine::Engine;
 use xtask::members;
-use xtask::stages::images::node::NodeImages;
+use xtask::node::NodeImages;
 use xtask::toolbox::Toolbox;
 use xtask_faults::calls::{Call, Called, Fault, Ledger};
 use xtask_faults::client::{Reply, SOCKET};

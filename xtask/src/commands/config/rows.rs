@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 
 use crate::cache::CACHE_VARIABLE;
-use crate::dotenv::{self, Source};
+use crate::dotenv;
 use crate::pins;
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::settings;
 
 /// The visible part of a value.
@@ -123,7 +123,7 @@ pub fn options(project: &Project) -> Vec<SettingRow> {
     vec![
         SettingRow::new("cache", plain(project.cache.as_str()), format!("environment: {cache}")),
         match options.secrets_from {
-            Source::File => SettingRow::new("dotenv", plain(project.dotenv.as_str()), "default"),
+            SecretsSource::File => SettingRow::new("dotenv", plain(project.dotenv.as_str()), "default"),
             _ => SettingRow::new("dotenv", plain(&dotenv::shown(project)), "command line"),
         },
         SettingRow::new(

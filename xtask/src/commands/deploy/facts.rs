@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::credentials::Credentials;
+use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
 use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, ObservedIngress, ProfileState};
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::{Node, NodeImages};
 use crate::stages::images::{ImageState, build, ids};
 use crate::stages::proof::LiveState;
 use crate::stages::release;

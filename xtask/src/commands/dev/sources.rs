@@ -13,8 +13,8 @@ use super::testing::BROWSER;
 use super::{APPS, App, Event, image};
 use crate::commands::deploy::watch::watcher::{ReadFailures, SourceWatcher};
 use crate::deadlines;
-use crate::dotenv::{self, Source};
-use crate::project::Project;
+use crate::dotenv;
+use crate::project::{Project, SecretsSource};
 use crate::stages::images::context::{self, FOLDER, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 
@@ -77,7 +77,7 @@ impl Sources {
             }
             apps.insert(app, files);
         }
-        let is_watched = project.options.secrets_from == Source::File && !dotenv::is_pipe(&project.dotenv);
+        let is_watched = project.options.secrets_from == SecretsSource::File && !dotenv::is_pipe(&project.dotenv);
         Ok(Self { apps, dotenv: if is_watched { context::entry(&project.dotenv)? } else { None } })
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::credentials;
-use crate::dotenv::{self, Source};
+use crate::dotenv;
 use crate::plan::Mode;
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::stages::images::build::{self, BuildVerdict, ImageState};
 use crate::stages::release::{Desired, ObservedRelease, Record};
 use crate::toolchain::Toolchain;
@@ -30,7 +30,7 @@ pub fn list(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease
 
 /// Returns whether `.env` can be compared. Does not read a pipe, because its writer may ask a person.
 fn has_readable_dotenv(project: &Project) -> Result<bool> {
-    let is_pipe = project.options.secrets_from == Source::File && dotenv::is_pipe(&project.dotenv);
+    let is_pipe = project.options.secrets_from == SecretsSource::File && dotenv::is_pipe(&project.dotenv);
     Ok(!is_pipe && dotenv::is_there(project)?)
 }
 

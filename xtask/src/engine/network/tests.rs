@@ -66,7 +66,7 @@ fn only_rules_about_our_networks_are_deleted() {
 
 #[test]
 fn chains_and_forwarding_go_only_where_nobody_else_needs_them() {
-    let before = Before { docker: false, drop: false, forwarding: false };
+    let before = NetworkState { docker: false, drop: false, forwarding: false };
     let lonely: String = RULES
         .lines()
         .filter(|l| !l.contains(" -o br-") && !l.contains(" -o todo-"))

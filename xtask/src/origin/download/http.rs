@@ -23,23 +23,23 @@ pub const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// How long a download is watched before its pace says how long the rest takes.
+/// How long a download runs before its pace gives an estimate.
 const ENOUGH: Duration = Duration::from_secs(3);
 
 /// An agent for one host.
 pub struct Client(Agent);
 
-/// What a successful request brought.
+/// The content of a successful response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Got {
     /// The whole file.
     Whole,
-    /// The rest of it, or nothing because all was there.
+    /// The missing part, or nothing because the file was complete.
     Rest,
 }
 
 impl Client {
-    /// An agent for `url` that trusts the system's certificates and those of `ca_bundle`.
+    /// Makes an agent for `url` that trusts the system's certificates and those of `ca_bundle`.
     pub fn new(url: &str, ca_bundle: Option<&Utf8Path>, limits: Limits) -> Result<Self> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -56,7 +56,7 @@ impl Client {
         Ok(Self(Agent::new_with_config(config)))
     }
 
-    /// Downloads what `part` lacks of `url`.
+    /// Downloads the rest of `url` that `part` lacks.
     pub fn get(&self, url: &str, part: &Utf8Path, progress: &dyn Fn(&str)) -> Result<Got, Trouble> {
         let have = size(part);
         let mut request = self.0.get(url);
@@ -83,7 +83,7 @@ impl Client {
     }
 }
 
-/// Whether `url` answers a HEAD request with success within `limit`, redirects included.
+/// Returns whether `url` answers a HEAD request with success within `limit`, redirects included.
 pub fn answers(url: &str, ca_bundle: Option<&Utf8Path>, limit: Duration) -> bool {
     let limits = Limits { connect: limit, stall: limit, ..Limits::default() };
     Client::new(url, ca_bundle, limits).is_ok_and(|client| {

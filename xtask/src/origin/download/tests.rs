@@ -123,7 +123,7 @@ fn a_spoilt_part_is_downloaded_anew() {
 }
 
 #[test]
-fn not_found_is_told_at_once() {
+fn reports_not_found_without_a_retry() {
     let one = Try::with(&[Reply::Status(404)]);
     one.fails(&["HTTP 404", "infra/release.toml"]);
     assert_eq!(one.server.seen(), ["GET"]);
@@ -145,7 +145,7 @@ fn a_stalled_server_is_given_up() {
 }
 
 #[test]
-fn no_network_is_told_with_the_ways_out() {
+fn reports_a_missing_network_with_hints() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let dir = tempfile::tempdir().unwrap();
     let dest = Utf8Path::from_path(dir.path()).unwrap().join("kubectl");

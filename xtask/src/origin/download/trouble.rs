@@ -1,4 +1,4 @@
-//! What can go wrong with a request: whether trying again may help, and what to tell the user.
+//! Failures of a request: whether a retry may help, and the message for the user.
 
 use std::fmt;
 
@@ -12,20 +12,20 @@ pub enum Trouble {
     Connection(String),
     /// The certificate is not trusted, or TLS failed otherwise.
     Tls(String),
-    /// No byte for too long.
+    /// The server sent nothing for too long.
     Stalled,
     /// The answer ended before it was whole.
     CutOff(String),
-    /// A status that says no.
+    /// A status other than success.
     Status(u16),
     /// A file here cannot be written.
     Disk(String),
-    /// The part that lay here does not fit what the server has; it was removed.
+    /// The partial file here does not match the server's file; it was removed.
     Misfit,
 }
 
 impl Trouble {
-    /// Whether the same request may succeed in a moment.
+    /// Returns whether a retry may succeed soon.
     pub fn passes(&self) -> bool {
         match self {
             Self::Connection(_) | Self::Stalled | Self::CutOff(_) | Self::Misfit => true,
@@ -34,7 +34,7 @@ impl Trouble {
         }
     }
 
-    /// The failure to show: `have` bytes had arrived, after `retries` further attempts.
+    /// Returns the failure to show: `have` bytes had arrived, after `retries` further attempts.
     pub fn into_failure(self, url: &str, have: u64, retries: u32) -> Failure {
         let tries = if retries > 0 { format!(", {} attempts", retries + 1) } else { String::new() };
         let failure = Failure::new(Class::Machine, format!("cannot download {url}: {self}{tries}"));
@@ -60,12 +60,12 @@ impl fmt::Display for Trouble {
         match self {
             Self::Connection(why) => write!(f, "no connection ({why})"),
             Self::Tls(why) => write!(f, "no secure connection ({why})"),
-            Self::Stalled => f.write_str("the server stalled: no byte came for too long"),
+            Self::Stalled => f.write_str("the server stalled: it sent nothing for too long"),
             Self::CutOff(why) => write!(f, "it was cut off ({why})"),
             Self::Status(404) => f.write_str("the server has no such file (HTTP 404)"),
             Self::Status(status) => write!(f, "the server answered HTTP {status}"),
             Self::Disk(why) => f.write_str(why),
-            Self::Misfit => f.write_str("what had been downloaded before does not fit"),
+            Self::Misfit => f.write_str("the earlier part of the download does not match the file on the server"),
         }
     }
 }

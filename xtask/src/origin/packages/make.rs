@@ -17,12 +17,12 @@ use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::minikube;
 use crate::origin::bases::{BaseRecord, BaseRecords, Brought};
 use crate::plan::{self, Mode, Step};
 use crate::process::{NPM, PROXY, Process};
 use crate::project::Project;
 use crate::report::{Running, bytes};
-use crate::toolbox::{dir_of, own_minikube_home};
 use crate::units::quote;
 
 /// The program that is all of Kubernetes.
@@ -304,9 +304,8 @@ impl<'a> Maker<'a> {
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
         let build = build.until(&self.project.stale);
         build.stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
-            Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}")).help(
-                "the images that were there before are in use as before; mend the cause and run the command again",
-            )
+            Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}"))
+                .help("the previous images stay in use; fix the cause and run the command again")
         })?;
         std::fs::remove_dir_all(&bin).with_context(|| format!("removing {bin}"))
     }
@@ -385,7 +384,7 @@ pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<Stri
 /// The step that puts kubeadm, kubelet and kubectl where minikube looks before it downloads, if they are not there.
 pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &Utf8Path) -> Result<Option<Step<'a>>> {
     let key = manifest.key(&Artifact::Go(KUBE.to_owned()))?;
-    let home = dir_of(&own_minikube_home(project));
+    let home = minikube::folder(&minikube::own_home(&project.cache));
     let version = &project.settings.cluster.kubernetes;
     let place = home.join("cache/linux").join(docker_arch()).join(version);
     let marker = place.join(".key");

@@ -61,12 +61,12 @@ impl fmt::Display for Platform {
 /// All that is offered.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
-pub struct Manifest(BTreeMap<Named, Release>);
+pub struct Manifest(BTreeMap<Named, ToolRelease>);
 
 /// A tool's version and its downloads.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Release {
+struct ToolRelease {
     version: String,
     linux_amd64: Option<Download>,
     linux_arm64: Option<Download>,
@@ -74,7 +74,7 @@ struct Release {
     darwin_arm64: Option<Download>,
 }
 
-impl Release {
+impl ToolRelease {
     fn on(&self, platform: Platform) -> Option<&Download> {
         match platform {
             Platform::LinuxAmd64 => self.linux_amd64.as_ref(),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_place() {
+    fn reports_where_mistakes_are() {
         let cases = [
             ("[kubectl]\nversion = \"v1\"\n[helmm]\nversion = \"v1\"\n", "there is no tool `helmm`"),
             (&REAL.replacen("https:", "ftp:", 1), "url must be https"),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_is_explained() {
+    fn explains_a_missing_download() {
         let text = REAL.replacen("[helm.darwin-arm64]", "[gone]", 1);
         let cut = &text[..text.find("[gone]").unwrap()];
         let manifest = Manifest::parse(cut).unwrap();

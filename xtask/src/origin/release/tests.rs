@@ -32,8 +32,8 @@ fn section(tool: &str, url: &str, file: &[u8], member: &str) -> String {
 }
 
 /// An origin whose downloads are `manifest`, with its cache in `dir`.
-fn origin(manifest: &str, dir: &tempfile::TempDir) -> Release {
-    Release {
+fn origin(manifest: &str, dir: &tempfile::TempDir) -> ReleaseOrigin {
+    ReleaseOrigin {
         manifest: Manifest::parse(manifest).unwrap(),
         platform: Some(Platform::LinuxAmd64),
         dir: Utf8Path::from_path(dir.path()).unwrap().join("release"),
@@ -76,7 +76,7 @@ fn planned_applied_and_run() {
     assert!(origin.plan(&requirements, &nobody()).unwrap().is_empty(), "nothing is left to do");
 }
 
-fn arrival_exists(origin: &Release, tool: Tool) -> bool {
+fn arrival_exists(origin: &ReleaseOrigin, tool: Tool) -> bool {
     let (_, download) = origin.manifest.offer(tool, origin.platform).unwrap();
     arrival(download, &origin.tool(tool)).exists()
 }
@@ -100,7 +100,7 @@ fn the_commands_shown_are_those_one_would_type() {
 }
 
 #[test]
-fn an_archive_without_its_program_is_told() {
+fn reports_an_archive_without_its_program() {
     let packed = archive("linux-amd64/hello");
     let server = Loopback::serve(&packed, &[Reply::Good]);
     let manifest = section("helm", &server.url("/helm.tar.gz"), &packed, "member = \"linux-amd64/helm\"\n");
@@ -113,7 +113,7 @@ fn an_archive_without_its_program_is_told() {
 }
 
 #[test]
-fn what_is_not_offered_fails_in_the_plan_with_the_ways_out() {
+fn a_plan_without_a_download_fails_with_hints() {
     let dir = tempfile::tempdir().unwrap();
     let origin = origin("", &dir);
     let Err(error) = origin.plan(&[Requirement::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
@@ -122,7 +122,7 @@ fn what_is_not_offered_fails_in_the_plan_with_the_ways_out() {
     assert!(failure.hints()[0].contains("--origin packages") && failure.hints()[1].contains("--system-tools"));
     assert!(!origin.tool(Tool::Minikube).exists());
     // Nothing advises what the user's own engine cannot have.
-    let origin = Release { has_other: false, ..origin };
+    let origin = ReleaseOrigin { has_other: false, ..origin };
     let Err(error) = origin.plan(&[Requirement::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
     let hints = error.downcast_ref::<Failure>().unwrap().hints().join("\n");
     assert!(!hints.contains("packages") && hints.contains("--system-tools"), "{hints}");

@@ -13,10 +13,10 @@ use super::profile::{Profile, ProfileState};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::minikube;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::stages::images::recipe::write;
-use crate::toolbox::{Toolbox, dir_of, kubeconfigs, own_minikube_home, record_of, users_minikube_home};
+use crate::toolbox::{Toolbox, kubeconfigs};
 use crate::units::quote;
 
 /// A profile that a kubeconfig entry may point to.
@@ -35,8 +35,8 @@ struct KnownProfile {
 /// engine, the tools or `.env` exist. [`check`] uses what only the engine knows.
 pub fn guard(project: &Project) -> Result<()> {
     let name = &project.settings.cluster.profile;
-    let ours: Vec<KnownProfile> = [users_minikube_home(), own_minikube_home(project)]
-        .map(|home| read_record(&dir_of(&home), name))
+    let ours: Vec<KnownProfile> = [minikube::users_home(), minikube::own_home(&project.cache)]
+        .map(|home| read_record(&minikube::folder(&home), name))
         .into_iter()
         .collect::<Result<_>>()?;
     kubeconfigs().iter().try_for_each(|file| refuse_foreign(file, name, &ours))
@@ -122,7 +122,7 @@ pub fn context_step<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Option<
         }
         // Keeps a symbolic link, and writes the file that it points to.
         let target = if files::exists(file)? { file.canonicalize_utf8()? } else { file.clone() };
-        write(&target, serde_norway::to_string(&config)?.as_bytes())?;
+        files::write(&target, serde_norway::to_string(&config)?.as_bytes())?;
         Ok(String::new())
     })))
 }
@@ -134,7 +134,7 @@ fn accepts_connections(server: &str) -> bool {
 }
 
 fn read_record(dir: &Utf8Path, name: &str) -> Result<KnownProfile> {
-    let text = files::read(&record_of(dir, name))?;
+    let text = files::read(&minikube::record(dir, name))?;
     // An incomplete record has no server. `check` asks the engine later.
     let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
     let nodes = config.as_ref().and_then(|config| config["Nodes"].as_array().cloned()).unwrap_or_default();

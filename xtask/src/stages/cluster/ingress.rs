@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use super::available;
 use crate::api::{Api, Propagation, Resource, Scope, kinds};
 use crate::failure::{Class, Failure};
+use crate::node::NodeImages;
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::NodeImages;
 use crate::toolbox::Toolbox;
 use outage::{Outage, OutageProbe};
 

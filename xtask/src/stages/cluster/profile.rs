@@ -21,7 +21,7 @@ use crate::plan::Step;
 use crate::project::Project;
 use crate::stages::images::{owned, prune};
 use crate::stages::machine::{self, NodeSize};
-use crate::toolbox::Toolbox;
+use crate::toolbox::{Toolbox, published_api_port};
 use crate::units::quote;
 
 /// The reason why a recorded profile without a node is half deleted.
@@ -94,7 +94,7 @@ impl Profile {
 
 /// Reads minikube's files and asks the engine; starts no minikube. Checks a half-deleted profile twice, as it may be changing.
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
-    let look = || Ok::<_, anyhow::Error>(judge(tools.record()?, inspect(tools)?.as_ref()));
+    let look = || Ok::<_, anyhow::Error>(judge(tools.record()?, tools.inspect_node()?.as_ref()));
     let mut profile = look()?;
     if matches!(profile.state, ProfileState::HalfDeleted(_)) {
         std::thread::sleep(deadlines::PROFILE_SETTLE.time());
@@ -102,16 +102,6 @@ pub fn observe(tools: &Toolbox) -> Result<Profile> {
     }
     tools.aim_api(profile.api_port);
     Ok(profile)
-}
-
-/// Returns the node's container; `None` if the engine reports that there is none.
-fn inspect(tools: &Toolbox) -> Result<Option<Value>> {
-    let Some(node) = tools.engine.inspect_one("container", &tools.profile)? else { return Ok(None) };
-    let node = Some(node).filter(|node| node["State"]["Status"].is_string()).ok_or_else(|| {
-        let what = format!("`docker container inspect {}` printed no state of the node", tools.profile);
-        Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor")
-    })?;
-    Ok(Some(node))
 }
 
 /// Derives the profile from minikube's record and the engine's container.
@@ -134,7 +124,7 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
             _ => ProfileState::Stopped,
         },
     };
-    let api = container.and_then(|c| c.pointer("/NetworkSettings/Ports/8443~1tcp/0/HostPort")?.as_str()?.parse().ok());
+    let api = container.and_then(published_api_port);
     let started_at = container.and_then(|c| clock::parse(c.pointer("/State/StartedAt")?.as_str()?));
     Profile { state, config, port, api_port: api, started_at }
 }

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::node::{Node, NodeImages, canonical};
 use crate::origin::{NodeContent, Origin};
 use crate::plan::Step;
 use crate::process::{self, Piped, Process};
@@ -18,7 +19,6 @@ use crate::project::Project;
 use crate::report::Running;
 use crate::stages::images::build::LABEL;
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::{Node, NodeImages, canonical};
 use crate::toolbox::Toolbox;
 
 /// The folder that a node creates in its volume on its first start.

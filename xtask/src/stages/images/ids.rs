@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::load::Wanted;
-use super::recipe::write;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -42,7 +41,7 @@ pub fn remember(project: &Project, engine_id: &str, config: &str) -> Result<()> 
         return Ok(());
     }
     known.insert(engine_id.to_owned(), config.to_owned());
-    write(&ids_file(project), &serde_json::to_vec_pretty(&known)?)
+    files::write(&ids_file(project), &serde_json::to_vec_pretty(&known)?)
 }
 
 fn read_known(project: &Project) -> Result<BTreeMap<String, String>> {

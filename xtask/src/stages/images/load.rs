@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 
 use super::archive::Transfer;
 use super::ids;
-use super::node::{Node, NodeImages, canonical};
 use super::store::StoredImage;
 use super::stream::{Sent, import_command, save_command, send, send_stored};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::node::{Node, NodeImages, canonical};
 use crate::plan::Step;
 use crate::project::Project;
 use crate::report::{Running, bytes};

@@ -6,9 +6,9 @@ use anyhow::{Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::build::LABEL;
-use super::node::{Images, Node, canonical, nameless, tagged};
 use crate::engine::Engine;
 use crate::files;
+use crate::node::{Images, Node, canonical, nameless, tagged};
 use crate::plan::Step;
 use crate::private;
 use crate::toolbox::Toolbox;

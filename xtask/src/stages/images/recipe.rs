@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::context::{FOLDER, Files};
+use crate::files;
 use crate::project::Project;
 use crate::units::hex;
 
@@ -98,9 +99,9 @@ pub fn last(project: &Project, image: &str) -> Option<Recipe> {
 pub fn remember(project: &Project, image: &str, recipe: &Recipe) -> Result<()> {
     let text = serde_json::to_vec_pretty(recipe)?;
     let folder = recipes_folder(project, image);
-    write(&folder.join(format!("{}.json", recipe.tag())), &text)?;
+    files::write(&folder.join(format!("{}.json", recipe.tag())), &text)?;
     forget_oldest(&folder);
-    write(&last_recipe_file(project, image), &text)
+    files::write(&last_recipe_file(project, image), &text)
 }
 
 /// Returns the recipe of `image` with this `tag`, if this checkout has it on record.
@@ -124,19 +125,6 @@ fn forget_oldest(folder: &Utf8Path) {
 
 fn last_recipe_file(project: &Project, image: &str) -> Utf8PathBuf {
     project.target().join("images").join(format!("{image}.json"))
-}
-
-/// Writes a file by renaming a temporary one, so that an interruption leaves the old file or the new one.
-pub fn write(path: &Utf8Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().context("a file has a folder")?;
-    let put = || -> std::io::Result<()> {
-        std::fs::create_dir_all(dir)?;
-        let mut temp = tempfile::NamedTempFile::new_in(dir)?;
-        std::io::Write::write_all(&mut temp, bytes)?;
-        temp.persist(path)?;
-        Ok(())
-    };
-    put().with_context(|| format!("cannot write {path}"))
 }
 
 #[cfg(test)]

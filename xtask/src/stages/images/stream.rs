@@ -6,11 +6,11 @@ use std::io::{BufWriter, PipeWriter, Write};
 use anyhow::Result;
 
 use super::archive::{self, Transfer};
-use super::node::Node;
 use super::store::StoredImage;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::node::Node;
 use crate::process::{Piped, Process};
 use crate::report::{Running, bytes};
 

@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::EnginePlan;
-use super::observe::{Disk, ObservedMachine, unresponsive_engine};
+use super::observe::{ObservedMachine, unresponsive_engine};
 use super::size::{self, NodeSize};
+use crate::disk::Disk;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::Answer;
 use crate::engine::{Engine, EngineMachine, HIDDEN, start, tree};

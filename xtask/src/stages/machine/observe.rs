@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::installed;
 use super::memory::{self, Memory};
 use crate::deadlines;
+use crate::disk::Disk;
 use crate::engine::debian::Recipe;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::{self, Answer};
@@ -17,15 +18,6 @@ use crate::files;
 use crate::project::Project;
 use crate::report::bytes;
 use crate::units::quote;
-
-/// Free space of a file system, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disk {
-    /// Bytes that this user may still write.
-    pub free: u64,
-    /// Size of the file system.
-    pub total: u64,
-}
 
 /// The machine and its engines, as observed before any step.
 #[derive(Clone, Debug)]
@@ -95,7 +87,7 @@ pub fn unresponsive_engine(words: &str) -> Failure {
 pub fn observe(project: &Project) -> Result<ObservedMachine> {
     let paths = EnginePaths::new(&project.cache);
     let recipe = tree::recipe(&project.root)?;
-    let disk = disk(&project.cache);
+    let disk = Disk::of(&project.cache);
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
         let system = scope.spawn(|| ask_system_engine(&project.cache));
@@ -182,13 +174,6 @@ fn has_capabilities(status: &str) -> bool {
     set >> 12 & 1 == 1 && set >> 21 & 1 == 1
 }
 
-/// Returns the space of the file system for `path`, which need not exist yet.
-pub fn disk(path: &Utf8Path) -> Option<Disk> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
-    let stat = rustix::fs::statvfs(existing.as_std_path()).ok()?;
-    Some(Disk { free: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
-}
-
 fn find_reclaimable(cache: &Utf8Path) -> Vec<String> {
     let entries = cache.read_dir_utf8().into_iter().flatten().flatten();
     let mut sized: Vec<(u64, String)> =
@@ -234,11 +219,5 @@ mod tests {
             ("request returned Bad Gateway", None),
         ];
         table.iter().for_each(|(words, socket)| assert_eq!(socket_in(words).as_deref().map(Utf8Path::as_str), *socket));
-    }
-
-    #[test]
-    fn returns_the_space_for_a_folder_that_does_not_exist() {
-        let disk = disk(Utf8Path::new("/no/such/folder")).unwrap();
-        assert!(disk.free > 0 && disk.free <= disk.total);
     }
 }

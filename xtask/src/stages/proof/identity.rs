@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::LiveState;
+use crate::node::{Images, canonical};
 use crate::snapshot::{Snapshot, has_ended, text};
-use crate::stages::images::node::{Images, canonical};
 
 /// One image's chain from build to pod.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::failure::{Class, Failure};
+use crate::labels::label;
 use crate::project::Project;
-use crate::snapshot::{Snapshot, label};
+use crate::snapshot::Snapshot;
 use crate::stages::images::context::is_editors;
 use crate::units;
 

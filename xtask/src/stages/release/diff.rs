@@ -7,10 +7,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::{Desired, ObservedRelease, SecretPlan, data, helm};
+use super::{Desired, ObservedRelease, SecretPlan, data, helm, secret_manifest};
 use crate::api::kinds;
 use crate::project::Project;
-use crate::secrets;
 use crate::toolbox::Toolbox;
 
 /// The changes that a deploy would make.
@@ -91,7 +90,7 @@ fn compare_secret(
         Some(old) => tools.api()?.get(&kinds::SECRET, old)?,
         None => None,
     };
-    let keys = secrets::compare(live.as_ref(), &wanted);
+    let keys = secret_manifest::compare(live.as_ref(), &wanted);
     Ok(ChangedSecret { name: name.to_owned(), replaces, keys })
 }
 

@@ -10,12 +10,12 @@ use super::{evidence, rollout};
 use crate::api::{Api, Resource};
 use crate::clock;
 use crate::deadlines;
+use crate::node::Images;
 use crate::origin::bases::short;
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::secrets::Redactor;
 use crate::snapshot::{RESTARTED, Snapshot, text};
-use crate::stages::images::node::Images;
 use crate::stages::proof::{Outdated, outdated};
 use crate::toolbox::Toolbox;
 

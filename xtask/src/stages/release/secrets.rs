@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use super::helm::Revision;
 use super::record::Record;
+use super::secret_manifest::redactor_of;
 use crate::api::{MANAGER, Propagation, Scope, kinds};
+use crate::labels::{Release, SELECTOR, is_xtasks, label};
 use crate::plan::Step;
-use crate::secrets::{Redactor, SELECTOR, Secret, redactor_of};
-use crate::snapshot::{Release, Snapshot, is_xtasks, label, text};
+
+use crate::secrets::{Redactor, Secret};
+use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
 
 /// The Secrets of the namespace by name and label; their content is not read.

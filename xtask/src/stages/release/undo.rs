@@ -10,7 +10,7 @@ use super::helm::{self, HelmHistory, Revision};
 use super::record::Record;
 use super::rollout::{self, FailedRollout};
 use super::uninstall::uninstall;
-use super::{drift, secrets};
+use super::{drift, secret_manifest, secrets};
 use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::deadlines;
@@ -19,7 +19,6 @@ use crate::judge;
 use crate::process::{self, Process};
 use crate::project::Project;
 use crate::report::Running;
-use crate::secrets as manifests;
 use crate::snapshot::{Snapshot, key, text};
 use crate::toolbox::Toolbox;
 
@@ -255,7 +254,7 @@ fn remove_first_install(project: &Project, tools: &Toolbox) -> Result<String> {
     for claim in pending {
         api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, text(claim, "/metadata/name"), Propagation::Background)?;
     }
-    let password = manifests::postgres_name(&project.settings.chart);
+    let password = secret_manifest::postgres_name(&project.settings.chart);
     let keep: Vec<&String> = existing.ours.iter().filter(|name| !bound.is_empty() && **name == password).collect();
     let stale: Vec<String> = existing.ours.iter().filter(|name| !keep.contains(name)).cloned().collect();
     secrets::delete(tools, &stale)?;

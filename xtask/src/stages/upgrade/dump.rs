@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::postgres::{Postgres, Tables};
 use super::state;
 use crate::clock;
+use crate::disk::Disk;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::report::{Running, bytes};
-use crate::stages::machine;
 use crate::units::hex;
 
 /// The number of dumps of a profile that are kept.
@@ -142,7 +142,7 @@ pub fn remove_old(project: &Project) -> Result<Vec<String>> {
 }
 
 fn ensure_free_space(folder: &Utf8Path, database: u64) -> Result<()> {
-    let Some(disk) = machine::disk(folder) else { bail!("cannot read the free space at {folder}") };
+    let Some(disk) = Disk::of(folder) else { bail!("cannot read the free space at {folder}") };
     let needed = database + SPARE;
     if disk.free >= needed {
         return Ok(());

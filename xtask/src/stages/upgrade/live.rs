@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::api::{Api, Scope, Write, kinds};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
+use crate::labels::Release;
 use crate::project::Project;
-use crate::snapshot::{Release, has_ended, number, text};
+use crate::snapshot::{has_ended, number, text};
 use crate::toolbox::Toolbox;
 
 /// Namespaces that every cluster has.

@@ -16,8 +16,8 @@ use super::remote::Remote;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::node::Node;
 use crate::process::Process;
-use crate::stages::images::node::Node;
 use crate::toolbox::Toolbox;
 
 /// User and database of the chart.

@@ -28,7 +28,7 @@ const LIST: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.
 /// The images of a node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeImages {
-    /// All its images.
+    /// All images by reference.
     pub images: Images,
     /// All its images by every name that a pod's status may have; see [`Node::names`].
     pub names: Images,
@@ -308,13 +308,13 @@ mod tests {
 
     #[test]
     fn reads_the_recorded_output_of_crictl() {
-        let listing = Listing::parse(include_str!("../../../tests/recorded/cluster/images.json")).unwrap();
+        let listing = Listing::parse(include_str!("../tests/recorded/cluster/images.json")).unwrap();
         let names = listing.names();
         let images = tagged(&names);
         let backend = images.keys().find(|name| name.starts_with("docker.io/library/todo-backend:")).unwrap();
         let id = &images[backend];
         assert!(id.starts_with("sha256:") && names[id] == *id && names[backend] == *id && names.len() > images.len());
-        let used = parse_images_in_use(include_str!("../../../tests/recorded/cluster/containers.json")).unwrap();
+        let used = parse_images_in_use(include_str!("../tests/recorded/cluster/containers.json")).unwrap();
         assert!(used.contains(id) && used.contains(backend.trim_start_matches("docker.io/library/")), "{used:?}");
     }
 

@@ -73,7 +73,7 @@ fn the_boundary_between_key_and_value_is_part_of_the_digest() {
 }
 
 #[test]
-fn what_is_not_a_secret_is_refused_without_showing_it() {
+fn refuses_an_undecodable_value_without_showing_it() {
     assert_eq!(decode(&json!({"data": {}}), "A").unwrap(), None);
     assert_eq!(decode(&json!({"data": null}), "A").unwrap(), None);
     let object = json!({"metadata": {"name": "s"}, "data": {"A": "CANARY!"}});

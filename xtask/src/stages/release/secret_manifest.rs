@@ -1,0 +1,148 @@
+//! The Kubernetes Secrets that a deploy needs, as a pure function of `.env` and the embedded database's password.
+//!
+//! A Secret is immutable and carries a keyed digest of its content in its name: changed content is a new Secret, so its
+//! consumer restarts and nobody else, and a rollback finds the one that fits.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::dotenv::{AUTH_SECRET, DATABASE_URL, Database, Dotenv, OPENAI_API_KEY};
+use crate::secrets::{Redactor, Secret};
+use crate::settings::Chart;
+use crate::units;
+
+/// Key of the embedded database's password in its Secret.
+pub const POSTGRES_PASSWORD: &str = "POSTGRES_PASSWORD";
+
+/// A Kubernetes Secret to apply.
+pub struct Manifest {
+    /// Its name.
+    pub name: String,
+    /// The object as JSON. Apply it server-side: a client-side apply keeps a copy of the content in an annotation.
+    pub json: Vec<u8>,
+}
+
+impl std::fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Manifest({})", self.name)
+    }
+}
+
+/// The name of the embedded database's Secret. It is always the same: its volume was initialised with that password.
+pub fn postgres_name(chart: &Chart) -> String {
+    format!("{}-postgres", chart.release)
+}
+
+/// The embedded database's Secret. Apply it only where [`decode`] finds none in the cluster.
+pub fn postgres(chart: &Chart, password: &Secret) -> Manifest {
+    manifest(chart, "postgres", postgres_name(chart), &[(POSTGRES_PASSWORD, password.expose())])
+}
+
+/// The backend's Secret. `embedded` is the embedded database's password, needed where `.env` names no database.
+pub fn backend(chart: &Chart, dotenv: &Dotenv, embedded: Option<&Secret>) -> Result<Manifest> {
+    let mut pairs: Vec<(&str, String)> =
+        dotenv.values().map(|(key, value)| (key, value.expose().to_owned())).filter(|(_, v)| !v.is_empty()).collect();
+    if dotenv.database == Database::Embedded {
+        let password = embedded.context("the embedded database's password is not known yet")?;
+        pairs.push((DATABASE_URL, embedded_url(chart, password).expose().to_owned()));
+    }
+    if !pairs.iter().any(|(key, _)| *key == OPENAI_API_KEY) {
+        // Present but empty: the assistant is off, and the specification's three keys are there (FR-011 to FR-013).
+        pairs.push((OPENAI_API_KEY, String::new()));
+    }
+    pairs.sort();
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let name = format!("{}-backend-{}", chart.release, digest(&pairs)?);
+    Ok(manifest(chart, "backend", name, &pairs))
+}
+
+/// Where the backend finds the embedded database. No TLS: the traffic does not leave the node.
+pub fn embedded_url(chart: &Chart, password: &Secret) -> Secret {
+    let password = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC);
+    Secret::new(format!("postgresql://todo:{password}@{}:5432/todo?sslmode=disable", postgres_name(chart)))
+}
+
+/// A new password for the embedded database.
+pub fn new_password() -> Result<Secret> {
+    Secret::random(24)
+}
+
+/// The value under `key` of a Secret; `None` if there is no such key.
+pub fn decode(object: &Value, key: &str) -> Result<Option<Secret>> {
+    // The error does not show what it could not read: that is a secret.
+    let Some(value) = object["data"][key].as_str() else { return Ok(None) };
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let bytes = STANDARD.decode(value).ok();
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(Some(Secret::new(text.with_context(|| format!("key {key} of Secret {name} is not base64 of UTF-8"))?)))
+}
+
+/// How each key of the Secret `wanted` differs from `live`, which may not exist: `added`, `removed` or `changed`. Only
+/// names come out of here, never values.
+pub fn compare(live: Option<&Value>, wanted: &Value) -> BTreeMap<String, &'static str> {
+    // A Secret without keys has no data.
+    let data = |object: &Value| object["data"].as_object().cloned().unwrap_or_default();
+    let (live, wanted) = (live.map(data).unwrap_or_default(), data(wanted));
+    let now = wanted.iter().filter_map(|(key, value)| match live.get(key) {
+        None => Some((key.clone(), "added")),
+        Some(old) if old != value => Some((key.clone(), "changed")),
+        Some(_) => None,
+    });
+    let gone = live.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (key.clone(), "removed"));
+    now.chain(gone).collect()
+}
+
+/// A redactor of every value in these Secrets.
+pub fn redactor_of(secrets: &[Value]) -> Redactor {
+    let values = secrets.iter().filter_map(|object| object["data"].as_object()).flat_map(|data| data.values());
+    let decoded = values.filter_map(|value| String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok());
+    Redactor::new(&decoded.map(Secret::new).collect::<Vec<_>>())
+}
+
+/// Eight hex digits that change with the content and tell nothing of it: HMAC-SHA256 over the pairs, each part preceded
+/// by its length. The key is AUTH_SECRET, part of the content and itself random: who does not know it can test no
+/// guess of the other values against a name that everybody may read.
+pub fn digest(pairs: &[(&str, &str)]) -> Result<String> {
+    let key = pairs.iter().find(|(key, _)| *key == AUTH_SECRET).context("AUTH_SECRET is missing")?.1;
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
+    mac.update(b"todo secret 1\n");
+    for part in pairs.iter().flat_map(|(key, value)| [key, value]) {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    Ok(units::hex(&mac.finalize().into_bytes()[..4]))
+}
+
+fn manifest(chart: &Chart, component: &str, name: String, pairs: &[(&str, &str)]) -> Manifest {
+    let data: serde_json::Map<String, Value> =
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), STANDARD.encode(value).into())).collect();
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": chart.namespace,
+            "labels": {
+                "app.kubernetes.io/name": "todo",
+                "app.kubernetes.io/instance": chart.release,
+                "app.kubernetes.io/component": component,
+                "app.kubernetes.io/part-of": "todo",
+                "app.kubernetes.io/managed-by": "xtask",
+            },
+        },
+        "type": "Opaque",
+        "immutable": true,
+        "data": data,
+    });
+    Manifest { name, json: object.to_string().into_bytes() }
+}
+
+#[cfg(test)]
+mod tests;
