@@ -36,11 +36,10 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     project.report.on_interrupt(move || drop(std::fs::remove_dir_all(left)));
     let programs = programs::bring(project, &folder)?;
     let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
-    // Cargo may replace them while they are used.
-    let program = suite::keep(&own.with_file_name("xtask-under-test"), &folder)?;
+    // Cargo may replace it while it is used.
     let tool = suite::keep(&own.with_file_name("xtask-tool"), &folder)?;
     let gate = Arc::new(Gate::new(suite::places()));
-    let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone(), gate };
+    let setting = suite::Setting { folder, program: Arc::default(), tool, programs: &programs, checkout: project.root.clone(), gate };
     let report = &project.report;
     let (found, caught) = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
     if xtask::process::ending() {

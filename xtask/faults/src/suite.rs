@@ -1,7 +1,7 @@
 //! Runs every scenario once, then once for each call and fault, in several sandboxes side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -35,7 +35,7 @@ pub struct Setting<'a> {
     /// The folder of all sandboxes.
     pub folder: Utf8PathBuf,
     /// The xtask under test.
-    pub program: Utf8PathBuf,
+    pub program: Arc<Built>,
     /// What plays the tools that xtask calls.
     pub tool: Utf8PathBuf,
     /// etcd, API server and helm.
@@ -45,6 +45,9 @@ pub struct Setting<'a> {
     /// How many runs compute at the same time.
     pub gate: Arc<Gate>,
 }
+
+/// A program that is built beside the start of the sandboxes; `None`: its build failed.
+pub type Built = OnceLock<Option<Utf8PathBuf>>;
 
 /// As many runs as this machine computes at the same time.
 pub fn places() -> usize {
@@ -79,6 +82,8 @@ pub struct Findings {
     pub pairs: usize,
     /// Pairs that were run.
     pub runs: usize,
+    /// Those of them in which nothing was wrong.
+    pub clean: BTreeSet<Pair>,
     /// Pairs that were not run, and why.
     pub left_out: BTreeMap<Why, usize>,
     /// Runs that followed a fault which had changed something.
@@ -217,7 +222,8 @@ impl Prepared {
         }));
         let now = after.everything();
         let mut again = false;
-        if now != before.everything {
+        // What is wrong already needs no second run to be found.
+        if violations.is_empty() && now != before.everything {
             let state = (scenario.again, outcome.after.source().to_owned(), digest(now.as_bytes()));
             let found = lock(known).get(&state).cloned();
             let followed = match found {
@@ -682,6 +688,7 @@ fn run(
             total.again += usize::from(checked.again);
             if checked.is_clean() {
                 total.runs += 1;
+                total.clean.insert(pair);
             } else {
                 lock(&doubtful).push(pair);
             }
@@ -707,6 +714,9 @@ fn run(
                 continue;
             }
             total.runs += 1;
+            if checked.violations.is_empty() {
+                total.clean.insert(pair.clone());
+            }
             for violation in checked.violations {
                 tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
                 total.violations.push((pair.clone(), violation));
@@ -738,9 +748,14 @@ pub fn whole(
     let count = if only.is_some_and(names_call) { 2 } else { places() + HANGING };
     tell(&format!("{count} sandboxes start"));
     std::thread::scope(|scope| {
-        // Beside the runs, which wait now and then.
-        let program = mutants.then(|| scope.spawn(|| mutants::build_all(setting)));
-        let sandboxes = sandboxes(setting, count)?;
+        let building = scope.spawn(|| {
+            let built = mutants::build_all(setting);
+            setting.program.get_or_init(|| built.as_ref().ok().cloned());
+            built
+        });
+        let sandboxes = sandboxes(setting, count);
+        building.join().unwrap_or_else(|_| bail!("the build of the program under test panicked"))?;
+        let sandboxes = sandboxes?;
         let references = references(setting, &sandboxes, only.filter(|_| pairs_too))?;
         let mut found = Findings::default();
         if pairs_too {
@@ -766,9 +781,11 @@ pub fn whole(
             };
             found = run(setting, &sandboxes, &references, plan, found, &tell)?;
         }
-        let Some(program) = program else { return Ok((found, Vec::new())) };
-        let program = program.join().unwrap_or_else(|_| bail!("the build of the mutants panicked"))?;
-        Ok((found, mutants::try_all(setting, &program, &sandboxes, &references, &tell)?))
+        if !mutants {
+            return Ok((found, Vec::new()));
+        }
+        let caught = mutants::try_all(setting, &sandboxes, &references, &found.clean, &tell)?;
+        Ok((found, caught))
     })
 }
 
