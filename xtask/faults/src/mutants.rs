@@ -14,13 +14,13 @@ use serde::Deserialize;
 use xtask::deadlines;
 use xtask::members;
 
-use crate::suite::{Pair, Prepared, References, Setting, keep, select, side_by_side};
+use crate::suite::{Pair, PreparedSandbox, References, SuiteSettings, keep, select, side_by_side};
 
-/// The list.
+/// The list of mutants.
 const LIST: &str = include_str!("../mutants.toml");
 /// The environment variable that holds the number of the mutant that is switched on.
 pub const SWITCH: &str = "XTASK_MUTANT";
-/// What the copy's library gets.
+/// The function that is added to the copy's library.
 const FUNCTION: &str = r#"
 /// Whether the mutant `number` is switched on.
 pub fn is_mutant(number: usize) -> bool {
@@ -49,18 +49,18 @@ struct List {
     mutant: Vec<Mutant>,
 }
 
-/// All of them.
+/// Reads the list.
 fn all() -> Result<Vec<Mutant>> {
     Ok(toml::from_str::<List>(LIST).context("mutants.toml")?.mutant)
 }
 
 /// Builds the program under test, the xtask with all mutants in it and scaled time limits. Returns its path.
-pub fn build_all(setting: &Setting<'_>) -> Result<Utf8PathBuf> {
+pub fn build_all(setting: &SuiteSettings<'_>) -> Result<Utf8PathBuf> {
     let built = build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &all()?)?;
     keep(&built, &setting.folder.join("mutants"))
 }
 
-/// The same with the xtask of `checkout`, in the folder `copy`.
+/// Builds the xtask of `checkout` with `mutants`, in the folder `copy`.
 fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
     let changed = changed_files(checkout, mutants)?.into_iter();
     let mut changed: BTreeMap<Utf8PathBuf, String> = changed.map(|(file, text)| (copy.join(file), text)).collect();
@@ -109,8 +109,8 @@ fn changed_files<'a>(checkout: &Utf8Path, mutants: &'a [Mutant]) -> Result<BTree
     Ok(changed)
 }
 
-/// A mutant, and the first thing that was found wrong with it.
-pub struct Caught {
+/// A mutant that was run, and the first violation that it caused.
+pub struct TriedMutant {
     /// What is wrong with the mutant.
     pub why: String,
     /// What was found.
@@ -119,12 +119,12 @@ pub struct Caught {
 
 /// Tries every mutant until the checker catches it. Nothing is wrong with the pairs `clean` without a mutant.
 pub fn try_all(
-    setting: &Setting<'_>,
-    sandboxes: &[Prepared],
+    setting: &SuiteSettings<'_>,
+    sandboxes: &[PreparedSandbox],
     references: &References,
     clean: &BTreeSet<Pair>,
     tell: &(impl Fn(&str) + Sync),
-) -> Result<Vec<Caught>> {
+) -> Result<Vec<TriedMutant>> {
     let mutants = all()?;
     let queue = Mutex::new(mutants.iter().enumerate());
     let caught = Mutex::new(Vec::new());
@@ -136,15 +136,15 @@ pub fn try_all(
             let by = catch(sandbox, references, clean, number + 1, mutant)?;
             tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
             let mut caught = caught.lock().unwrap_or_else(PoisonError::into_inner);
-            caught.push(Caught { why: mutant.why.clone(), by });
+            caught.push(TriedMutant { why: mutant.why.clone(), by });
         }
     })?;
     Ok(caught.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Runs the pairs of a mutant until one is wrong that is not without the mutant.
+/// Runs the pairs of a mutant until one has a violation that it does not have without the mutant.
 fn catch(
-    sandbox: &Prepared,
+    sandbox: &PreparedSandbox,
     references: &References,
     clean: &BTreeSet<Pair>,
     number: usize,
@@ -155,7 +155,7 @@ fn catch(
     for pair in pairs.iter().take_while(|_| !xtask::process::ending()) {
         let reference = &references[&pair.scenario];
         sandbox.sandbox.mutate(number);
-        // It shall look wrong, so haste would only bring a repetition.
+        // A violation is expected: with short limits, each one would need a repetition.
         let violations = sandbox.check_patiently(pair, reference)?.violations;
         sandbox.sandbox.mutate(0);
         let Some(violation) = violations.into_iter().next() else { continue };
@@ -166,7 +166,7 @@ fn catch(
     Ok(None)
 }
 
-/// Links what cargo has compiled of other packages than ours.
+/// Links the compiled dependencies into the target folder `to`.
 fn lend(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
     for part in ["build", "deps", ".fingerprint"] {
         let ours = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().contains("xtask");
@@ -183,7 +183,8 @@ fn lend(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes `to` hold what `from` does, or what `changed` says. What is the same already stays as it is, for cargo's sake.
+/// Copies `from` to `to`, with the files in `changed` in place of their originals. Leaves equal files alone, so that cargo
+/// does not compile them again.
 fn mirror(from: &Utf8Path, to: &Utf8Path, changed: &BTreeMap<Utf8PathBuf, String>) -> Result<()> {
     for entry in walkdir::WalkDir::new(from) {
         let entry = entry?;

@@ -26,7 +26,7 @@ use crate::pki::Pki;
 use crate::player::{Player, Served};
 use crate::proxy::{LOG, Proxy};
 use crate::servers::{Servers, free_port};
-use crate::suite::{Built, Setting};
+use crate::suite::{BuiltProgram, SuiteSettings};
 
 /// A run that lasts longer hangs.
 const LONGEST: Limit = Limit::seconds(90);
@@ -90,7 +90,7 @@ pub struct RunOutcome {
 /// The sandbox.
 pub struct Sandbox {
     folder: Utf8PathBuf,
-    program: Arc<Built>,
+    program: Arc<BuiltProgram>,
     servers: Servers,
     machine: Arc<Mutex<Machine>>,
     ingress: Arc<Ingress>,
@@ -102,7 +102,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Makes one in `folder`, which must not exist.
-    pub fn new(folder: &Utf8Path, setting: &Setting<'_>) -> Result<Self> {
+    pub fn new(folder: &Utf8Path, setting: &SuiteSettings<'_>) -> Result<Self> {
         let (programs, checkout) = (setting.programs, &setting.checkout);
         for name in ["root/apps/backend", "root/apps/frontend", "bin", "cache", "home", "tmp"] {
             std::fs::create_dir_all(folder.join(name))?;
