@@ -12,7 +12,7 @@ use crate::calls::{Fault, Ledger};
 use crate::client::{Question, Reply};
 use crate::etcd::Etcd;
 use crate::ingress::Ingress;
-use crate::machine::{Done, Machine, Surroundings};
+use crate::machine::{Machine, Surroundings, ToolResult};
 use crate::names;
 use crate::player::{dns, of_kind, text};
 
@@ -110,7 +110,7 @@ impl Tools for Control {
         }
         let done = machine.run(words, input, &around).unwrap_or_else(|| {
             self.ledger.note_unknown(words.join(" "));
-            Done { output: Vec::new(), error: "the suite does not know this command\n".to_owned(), code: 1 }
+            ToolResult { output: Vec::new(), error: "the suite does not know this command\n".to_owned(), code: 1 }
         });
         if words[0] == "minikube" && words.iter().any(|word| word == "start") && done.code == 0 {
             // Where it is there already, it stays as it is.

@@ -25,12 +25,12 @@ pub struct Machine {
     pub node_content: BTreeMap<String, Vec<u8>>,
     /// IDs of images whose containers crash.
     pub crashing: BTreeSet<String>,
-    /// What was done that cannot be taken back, in order.
+    /// Actions that cannot be undone, in order.
     pub done: Vec<String>,
 }
 
-/// What a tool does: output, words on standard error, exit code.
-pub struct Done {
+/// The result of a tool: both outputs and the exit code.
+pub struct ToolResult {
     /// Standard output.
     pub output: Vec<u8>,
     /// Standard error.
@@ -39,7 +39,7 @@ pub struct Done {
     pub code: i32,
 }
 
-impl Done {
+impl ToolResult {
     fn well(output: impl Into<Vec<u8>>) -> Self {
         Self { output: output.into(), error: String::new(), code: 0 }
     }
@@ -82,7 +82,7 @@ impl Machine {
     }
 
     /// What `words`, a tool and its arguments, does; `None` where the suite does not know.
-    pub fn run(&mut self, words: &[String], input: &[u8], around: &Surroundings) -> Option<Done> {
+    pub fn run(&mut self, words: &[String], input: &[u8], around: &Surroundings) -> Option<ToolResult> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["docker", rest @ ..] => self.docker(rest, input, around),

@@ -36,11 +36,17 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     project.report.on_interrupt(move || drop(std::fs::remove_dir_all(left)));
     let programs = programs::bring(project, &folder)?;
     let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
-    // Cargo may replace them while they are used.
-    let program = suite::keep(&own.with_file_name("xtask-under-test"), &folder)?;
+    // Cargo may replace it while it is used.
     let tool = suite::keep(&own.with_file_name("xtask-tool"), &folder)?;
-    let gate = Arc::new(Gate::new(suite::places()));
-    let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone(), gate };
+    let gate = Arc::new(Gate::new(suite::parallel_runs()));
+    let setting = suite::SuiteSettings {
+        folder,
+        program: Arc::default(),
+        tool,
+        programs: &programs,
+        checkout: project.root.clone(),
+        gate,
+    };
     let report = &project.report;
     let (found, caught) = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
     if xtask::process::ending() {
@@ -69,7 +75,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     for (why, count) in &found.left_out {
         report.line(format!("  {count} not run: {why}"));
     }
-    let escaped: Vec<&mutants::Caught> = caught.iter().filter(|mutant| mutant.by.is_none()).collect();
+    let escaped: Vec<&mutants::TriedMutant> = caught.iter().filter(|mutant| mutant.by.is_none()).collect();
     escaped.iter().for_each(|mutant| report.line(format!("a mutant that was not caught: {}", mutant.why)));
     if !caught.is_empty() {
         report.line(format!("{} of {} mutants caught", caught.len() - escaped.len(), caught.len()));

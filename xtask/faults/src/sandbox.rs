@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -25,7 +26,7 @@ use crate::pki::Pki;
 use crate::player::{Player, Served};
 use crate::proxy::{LOG, Proxy};
 use crate::servers::{Servers, free_port};
-use crate::suite::Setting;
+use crate::suite::{BuiltProgram, SuiteSettings};
 
 /// A run that lasts longer hangs.
 const LONGEST: Limit = Limit::seconds(90);
@@ -89,19 +90,19 @@ pub struct RunOutcome {
 /// The sandbox.
 pub struct Sandbox {
     folder: Utf8PathBuf,
-    program: Utf8PathBuf,
+    program: Arc<BuiltProgram>,
     servers: Servers,
     machine: Arc<Mutex<Machine>>,
     ingress: Arc<Ingress>,
     ledger: Ledger,
     player: Player,
-    /// The program with all mutants and the number of the one that is switched on, where one is tested.
-    mutant: Mutex<Option<(Utf8PathBuf, usize)>>,
+    /// The number of the mutant that is switched on; 0: none.
+    mutant: AtomicUsize,
 }
 
 impl Sandbox {
     /// Makes one in `folder`, which must not exist.
-    pub fn new(folder: &Utf8Path, setting: &Setting<'_>) -> Result<Self> {
+    pub fn new(folder: &Utf8Path, setting: &SuiteSettings<'_>) -> Result<Self> {
         let (programs, checkout) = (setting.programs, &setting.checkout);
         for name in ["root/apps/backend", "root/apps/frontend", "bin", "cache", "home", "tmp"] {
             std::fs::create_dir_all(folder.join(name))?;
@@ -167,13 +168,13 @@ impl Sandbox {
             ingress,
             ledger,
             player,
-            mutant: Mutex::default(),
+            mutant: AtomicUsize::new(0),
         })
     }
 
-    /// Tests a mutant from now on.
-    pub fn mutate(&self, program: &Utf8Path, number: usize) {
-        *self.mutant.lock().unwrap_or_else(PoisonError::into_inner) = Some((program.to_owned(), number));
+    /// Switches on the mutant with this number, counted from 1; 0 switches all of them off.
+    pub fn mutate(&self, number: usize) {
+        self.mutant.store(number, Ordering::SeqCst);
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -233,6 +234,7 @@ impl Sandbox {
         saved: Option<&str>,
         factor: f64,
     ) -> Result<RunOutcome> {
+        let program = self.program.wait().as_ref().context("the program under test was not built")?;
         self.ledger.begin(planned);
         self.machine().done.clear();
         let at = |name: &str| self.folder.join(name).to_string();
@@ -246,11 +248,9 @@ impl Sandbox {
             ("TODO_XTASK_CACHE", at("cache")),
             ("RUST_BACKTRACE", "0".to_owned()),
             (SCALE, factor.to_string()),
+            (SWITCH, self.mutant.load(Ordering::SeqCst).to_string()),
         ];
         command = command.args(environment.map(|(name, value)| format!("{name}={value}")));
-        let mutant = self.mutant.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        command = command.args(mutant.as_ref().map(|(_, number)| format!("{SWITCH}={number}")));
-        let program = mutant.map_or_else(|| self.program.clone(), |(program, _)| program);
         command = command.arg(program.as_str()).args(["--root", &at("root")]).args(args.iter().copied());
         let running = command.cwd(self.folder.join("root")).deadline(LONGEST).pipe_from(None)?;
         let mut lines = BufReader::new(running.reader()).split(b'\n');

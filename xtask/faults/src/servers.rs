@@ -22,6 +22,13 @@ const IDLE: &str = "CertificateApproval,CertificateSigning,CertificateSubjectRes
     RuntimeClass,ServiceAccount,StorageObjectInUseProtection,TaintNodesByCondition,ValidatingAdmissionPolicy,\
     ValidatingAdmissionWebhook";
 
+/// The groups of the API that xtask, its chart and Helm use, and those without which the server does not start. Helm reads a
+/// list of resources for each group, at each start.
+const GROUPS: &str = "api/all=false,v1=true,apiextensions.k8s.io/v1=true,apiregistration.k8s.io/v1=true,apps/v1=true,\
+    authentication.k8s.io/v1=true,authorization.k8s.io/v1=true,autoscaling/v2=true,batch/v1=true,\
+    coordination.k8s.io/v1=true,discovery.k8s.io/v1=true,events.k8s.io/v1=true,networking.k8s.io/v1=true,policy/v1=true,\
+    rbac.authorization.k8s.io/v1=true,storage.k8s.io/v1=true";
+
 /// The two programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -73,6 +80,8 @@ impl Servers {
                 "-v=0",
                 "--enable-priority-and-fairness=false",
                 "--watch-cache=false",
+                "--runtime-config",
+                GROUPS,
             ]);
         let (etcd, apiserver) = (etcd.pipe_from(None)?, apiserver.pipe_from(None)?);
         let begun = Instant::now();

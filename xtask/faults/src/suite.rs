@@ -1,7 +1,7 @@
 //! Runs every scenario once, then once for each call and fault, in several sandboxes side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,25 +17,25 @@ use crate::scenario::{DEPLOY, SCENARIOS, Scenario, Start};
 use crate::servers::Programs;
 use crate::truth::Truth;
 
-/// Worlds whose runs wait because a call hangs, while others compute.
+/// Sandboxes whose run waits in a hanging call, while others compute.
 const HANGING: usize = 4;
-/// Runs that compute at the same time, for each processor: they wait for each other's answers, too.
+/// Runs that compute at the same time, for each processor. More than one, because a run also waits for its servers.
 const PER_PROCESSOR: usize = 2;
 /// Runs that are repeated at the same time.
 const REPEATING: usize = 2;
-/// What time limits are multiplied with.
+/// The factor for all time limits.
 const FACTOR: f64 = 0.05;
-/// The same where a busy machine must not exceed a limit.
+/// The factor where a busy machine must not exceed a limit.
 const PATIENT: f64 = 0.25;
-/// How often a scenario is run to see which of its calls come each time.
+/// The most runs of a scenario without a fault, to find the calls that come each time.
 const TRIES: usize = 4;
 
-/// What a suite is made with.
-pub struct Setting<'a> {
+/// The programs, folders and limits of a suite.
+pub struct SuiteSettings<'a> {
     /// The folder of all sandboxes.
     pub folder: Utf8PathBuf,
     /// The xtask under test.
-    pub program: Utf8PathBuf,
+    pub program: Arc<BuiltProgram>,
     /// What plays the tools that xtask calls.
     pub tool: Utf8PathBuf,
     /// etcd, API server and helm.
@@ -46,8 +46,11 @@ pub struct Setting<'a> {
     pub gate: Arc<Gate>,
 }
 
-/// As many runs as this machine computes at the same time.
-pub fn places() -> usize {
+/// A program that is built beside the start of the sandboxes; `None`: its build failed.
+pub type BuiltProgram = OnceLock<Option<Utf8PathBuf>>;
+
+/// Returns how many runs this machine computes at the same time.
+pub fn parallel_runs() -> usize {
     PER_PROCESSOR * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -68,44 +71,46 @@ impl std::fmt::Display for Pair {
     }
 }
 
-/// What the runs came to.
+/// The results of all runs.
 #[derive(Default)]
 pub struct Findings {
-    /// The scenarios.
+    /// Number of scenarios.
     pub scenarios: usize,
-    /// Their calls.
+    /// Number of their calls.
     pub calls: usize,
-    /// Their calls with each fault.
+    /// Number of pairs of a call and a fault.
     pub pairs: usize,
-    /// Pairs that were run.
+    /// Number of pairs that were run.
     pub runs: usize,
-    /// Pairs that were not run, and why.
-    pub left_out: BTreeMap<Why, usize>,
-    /// Runs that followed a fault which had changed something.
+    /// The pairs that were run without a violation.
+    pub clean: BTreeSet<Pair>,
+    /// Number of pairs that were not run, by reason.
+    pub left_out: BTreeMap<LeftOutReason, usize>,
+    /// Number of second runs, each after a fault that had changed something.
     pub again: usize,
-    /// How many pairs were run once more.
+    /// Number of pairs that were run once more.
     pub repeated: usize,
-    /// Pairs whose call did not come again, although nothing went wrong before it.
+    /// Pairs whose call did not come, although nothing had failed before it.
     pub missed: Vec<Pair>,
     /// The violations.
     pub violations: Vec<(Pair, Violation)>,
 }
 
-/// A sandbox with the states that scenarios start from.
-pub struct Prepared {
+/// A sandbox with the states from which scenarios start.
+pub struct PreparedSandbox {
     /// The sandbox.
     pub sandbox: Sandbox,
-    starts: HashMap<&'static str, Beginning>,
+    starts: HashMap<&'static str, StartState>,
 }
 
-/// A state that scenarios start from, as the checker asks it.
-struct Beginning {
+/// A state from which scenarios start, read for the checker.
+struct StartState {
     state: State,
     truth: Truth,
     everything: String,
 }
 
-impl Beginning {
+impl StartState {
     fn new(state: State) -> Self {
         let truth = Truth::of(&state);
         Self { everything: truth.everything(), truth, state }
@@ -119,13 +124,13 @@ pub struct Reference {
     calls: Vec<Step>,
 }
 
-impl Prepared {
-    /// Makes a sandbox and the states; `program` may be another than that of the references.
-    pub fn make(setting: &Setting<'_>, number: usize) -> Result<Self> {
+impl PreparedSandbox {
+    /// Makes a sandbox and the states.
+    pub fn make(setting: &SuiteSettings<'_>, number: usize) -> Result<Self> {
         let _place = setting.gate.enter();
         let folder = setting.folder.join(number.to_string());
         let sandbox = Sandbox::new(&folder, setting)?;
-        let mut starts = HashMap::from([(name(Start::Nothing), Beginning::new(sandbox.state()?))]);
+        let mut starts = HashMap::from([(name(Start::Nothing), StartState::new(sandbox.state()?))]);
         let mut deploy = |start: Start, edit: Option<&str>| -> Result<()> {
             if let Some(edit) = edit {
                 sandbox.edit(edit)?;
@@ -134,7 +139,7 @@ impl Prepared {
             // Nothing is left to do, and its parts are where the next one expects them.
             let outcome = sandbox.run(DEPLOY, None, None, PATIENT)?;
             ensure!(outcome.code == Some(0), "a deploy without a fault fails:\n{}", outcome.text);
-            starts.insert(name(start), Beginning::new(sandbox.state()?));
+            starts.insert(name(start), StartState::new(sandbox.state()?));
             Ok(())
         };
         deploy(Start::Deployed, None)?;
@@ -142,13 +147,13 @@ impl Prepared {
         Ok(Self { sandbox, starts })
     }
 
-    /// Runs a scenario while `planned` goes wrong; gives what there was before, too.
+    /// Runs a scenario while the call in `planned` fails. Returns the state before it, too.
     fn run(
         &self,
         scenario: &Scenario,
         planned: Option<(Call, Fault)>,
         factor: f64,
-    ) -> Result<(&Beginning, RunOutcome)> {
+    ) -> Result<(&StartState, RunOutcome)> {
         let start = &self.starts[name(scenario.start)];
         self.sandbox.restore(&start.state)?;
         if let Some(edit) = scenario.edit {
@@ -157,7 +162,7 @@ impl Prepared {
         Ok((start, self.sandbox.run(scenario.args, planned, scenario.saved, factor)?))
     }
 
-    /// Runs it twice without a fault: what comes as often both times is a call that can be numbered.
+    /// Runs a scenario twice without a fault. A call that comes equally often both times can be numbered.
     pub fn reference(&self, scenario: &Scenario) -> Result<Reference> {
         let run = || Ok::<_, anyhow::Error>(self.run(scenario, None, FACTOR)?.1);
         let mut runs = vec![run()?, run()?];
@@ -190,15 +195,15 @@ impl Prepared {
         Ok(Reference { outcome: first, wanted, calls })
     }
 
-    /// Lets one call go wrong; returns whether it came, whether a run had to follow, and what is wrong.
-    fn check(&self, pair: &Pair, reference: &Reference, known: &Known, factor: f64) -> Result<Checked> {
+    /// Runs a pair, and the command again if the fault has changed something. Returns what is wrong.
+    fn check(&self, pair: &Pair, reference: &Reference, follow_ups: &FollowUps, factor: f64) -> Result<CheckedPair> {
         let scenario = &SCENARIOS[pair.scenario];
         let planned = (pair.call.clone(), pair.fault);
         let (before, outcome) = self.run(scenario, Some(planned.clone()), factor)?;
         if outcome.struck == 0 {
             let is_polled_less =
                 outcome.code == reference.outcome.code && outcome.calls.iter().any(|call| call.name == pair.call.name);
-            return Ok(Checked { is_polled_less, ..Checked::default() });
+            return Ok(CheckedPair { is_polled_less, ..CheckedPair::default() });
         }
         let after = Truth::of(&outcome.after);
         let case = Case {
@@ -217,26 +222,27 @@ impl Prepared {
         }));
         let now = after.everything();
         let mut again = false;
-        if now != before.everything {
+        // One violation is enough: a second run would only add to it.
+        if violations.is_empty() && now != before.everything {
             let state = (scenario.again, outcome.after.source().to_owned(), digest(now.as_bytes()));
-            let found = lock(known).get(&state).cloned();
+            let found = lock(follow_ups).get(&state).cloned();
             let followed = match found {
                 Some(followed) => followed,
                 None => {
                     again = true;
                     let followed = Followed::new(&self.sandbox.run(scenario.again, None, None, factor)?);
-                    lock(known).insert(state, followed.clone());
+                    lock(follow_ups).insert(state, followed.clone());
                     followed
                 }
             };
             violations.extend(check_again(&case, &followed));
         }
-        Ok(Checked { seen: Some(Signature::of(&pair.call, &outcome)), is_polled_less: false, again, violations })
+        Ok(CheckedPair { seen: Some(Signature::of(&pair.call, &outcome)), is_polled_less: false, again, violations })
     }
 
-    /// The same without haste: if it looks wrong, once more with longer limits.
-    pub fn check_again(&self, pair: &Pair, reference: &Reference) -> Result<Checked> {
-        let checked = self.check(pair, reference, &Known::default(), FACTOR)?;
+    /// Runs a pair, and if it looks wrong, once more with longer limits.
+    pub fn check_again(&self, pair: &Pair, reference: &Reference) -> Result<CheckedPair> {
+        let checked = self.check(pair, reference, &FollowUps::default(), FACTOR)?;
         if checked.is_clean() {
             return Ok(checked);
         }
@@ -244,34 +250,34 @@ impl Prepared {
         Ok(if patient.seen.is_some() || checked.seen.is_none() { patient } else { checked })
     }
 
-    /// The same at once with longer limits.
-    pub fn check_patiently(&self, pair: &Pair, reference: &Reference) -> Result<Checked> {
-        self.check(pair, reference, &Known::default(), PATIENT)
+    /// Runs a pair with longer limits.
+    pub fn check_patiently(&self, pair: &Pair, reference: &Reference) -> Result<CheckedPair> {
+        self.check(pair, reference, &FollowUps::default(), PATIENT)
     }
 }
 
-/// What came of a pair.
+/// The result of one run of a pair.
 #[derive(Default)]
-pub struct Checked {
-    /// What decides for which pairs it stands; `None`: its call did not come.
+pub struct CheckedPair {
+    /// What decides for which other pairs this run stands; `None`: the call did not come.
     seen: Option<Signature>,
-    /// Whether its call did not come, but an earlier one of that name did, and the run ended as the reference.
+    /// The call did not come, an earlier one of its name did, and the run ended like the reference.
     is_polled_less: bool,
-    /// Whether a run had to follow.
+    /// Whether a second run followed.
     again: bool,
     /// What is wrong.
     pub violations: Vec<Violation>,
 }
 
-impl Checked {
-    /// Whether its call came, and nothing is wrong.
+impl CheckedPair {
+    /// Whether the call came and nothing is wrong.
     fn is_clean(&self) -> bool {
         self.seen.is_some() && self.violations.is_empty()
     }
 }
 
-/// What follows from a command, a source of the backend and a state (its digest): the same is not tried twice.
-type Known = Mutex<HashMap<(&'static [&'static str], String, String), Followed>>;
+/// Results of second runs by command, source of the backend and digest of the state, so that none is run twice.
+type FollowUps = Mutex<HashMap<(&'static [&'static str], String, String), Followed>>;
 
 fn name(start: Start) -> &'static str {
     match start {
@@ -285,32 +291,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A call of a scenario, and what has been done by then.
+/// A call of a scenario, and the progress of the run at that call.
 #[derive(Clone, Debug)]
 struct Step {
     call: Call,
-    done: Done,
+    done: Progress,
     /// Whether xtask's client makes it again when it is refused for a moment.
     is_repeatable: bool,
 }
 
-/// Start and command, the change that the command finds, and the command's calls of this name. Where that is the same in
-/// another scenario, the same code has come from the same state to the same call.
+/// How far a run has come: its start and command, the change that the command finds, and the number of calls of this name.
+/// Two scenarios with equal progress have run the same code from the same state to the same call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Done {
+struct Progress {
     start: Start,
     command: &'static [&'static str],
     change: Option<&'static str>,
     call: Call,
 }
 
-/// The calls of a run in which nothing goes wrong. A watch is a deploy and, once something was saved, another one.
+/// Returns the calls of a run without a fault. A watch is one deploy and, after a file was saved, another one.
 fn steps(scenario: &Scenario, outcome: &RunOutcome) -> Vec<Step> {
     let command = scenario.args.strip_suffix(&["--watch"]).unwrap_or(scenario.args);
     let (first, second) = outcome.calls.split_at(outcome.before_wait);
     let mut found = Vec::new();
     for (calls, edit) in [(first, scenario.edit), (second, scenario.saved)] {
-        // What the change is shows once Helm has brought it.
+        // Until Helm applies it, any change has the same effect.
         let mut change = edit.map(|_| ANY);
         let mut counts: HashMap<&str, usize> = HashMap::new();
         for call in calls {
@@ -320,22 +326,22 @@ fn steps(scenario: &Scenario, outcome: &RunOutcome) -> Vec<Step> {
             let number = counts.entry(&call.name).or_default();
             *number += 1;
             let own = Call { name: call.name.clone(), number: *number };
-            let done = Done { start: scenario.start, command, change, call: own };
+            let done = Progress { start: scenario.start, command, change, call: own };
             found.push(Step { call: call.clone(), done, is_repeatable: outcome.repeatable.contains(call) });
         }
     }
     found
 }
 
-/// A change that is built.
+/// Any change of the sources, before Helm applies it.
 const ANY: &str = "any";
 
 /// The calls of scenarios by their number.
 type Calls<'a> = BTreeMap<usize, &'a [Step]>;
 
-/// Why a pair is not run: another run stands for it.
+/// The reason why a pair is not run: another run stands for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Why {
+pub enum LeftOutReason {
     /// One function makes the request side by side with others, and its caller gets the same whichever fails: [`Group`].
     SideBySide,
     /// xtask's client makes the request again when it is refused for a moment, and its caller gets the second answer, so
@@ -352,7 +358,7 @@ pub enum Why {
     PolledLess,
 }
 
-impl std::fmt::Display for Why {
+impl std::fmt::Display for LeftOutReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::SideBySide => "asked side by side with one that is",
@@ -364,23 +370,23 @@ impl std::fmt::Display for Why {
     }
 }
 
-/// What is run, and why no more.
+/// The pairs to run, and those for which another run stands.
 #[derive(Default)]
 struct Plan {
-    /// What is run in any case.
+    /// Pairs that are run in any case.
     pairs: Vec<Pair>,
-    /// What is not run, why, and the pair whose run stands for it unless that run shows otherwise.
-    left_out: BTreeMap<Pair, (Why, Pair)>,
+    /// Pairs that are not run, the reason, and the pair whose run stands for them unless it shows otherwise.
+    left_out: BTreeMap<Pair, (LeftOutReason, Pair)>,
 }
 
-/// A call of a scenario, and the requests that come side by side with it.
-struct Planned<'a> {
+/// A call of a scenario, and the group of requests that xtask makes side by side with it.
+struct PlannedCall<'a> {
     scenario: usize,
     step: &'a Step,
     group: Option<Group>,
 }
 
-impl Planned<'_> {
+impl PlannedCall<'_> {
     fn pair(&self, fault: Fault) -> Pair {
         Pair { scenario: self.scenario, call: self.step.call.clone(), fault }
     }
@@ -389,12 +395,13 @@ impl Planned<'_> {
         fault == Fault::Twice && self.group.is_none() && self.step.is_repeatable
     }
 
-    /// Whether another member of its group has the fault with this number in its place; gives that one.
-    fn beside<'a>(&self, every: &'a [Planned<'a>], number: usize) -> Option<&'a Planned<'a>> {
+    /// Returns the other member of the group that has the fault with this number in place of this one, if any.
+    fn beside<'a>(&self, every: &'a [PlannedCall<'a>], number: usize) -> Option<&'a PlannedCall<'a>> {
         let group = self.group?;
         let place = (self.step.done.call.number + number) % group.members;
-        let round = |done: &Done| Done { call: Call { name: String::new(), ..done.call.clone() }, ..done.clone() };
-        let fits = |other: &&Planned<'_>| {
+        let round =
+            |done: &Progress| Progress { call: Call { name: String::new(), ..done.call.clone() }, ..done.clone() };
+        let fits = |other: &&PlannedCall<'_>| {
             other.scenario == self.scenario
                 && other.group == Some(Group { place, ..group })
                 && round(&other.step.done) == round(&self.step.done)
@@ -403,7 +410,7 @@ impl Planned<'_> {
     }
 }
 
-/// What of a run decides what it stands for.
+/// The facts of a run that decide for which other pairs it stands.
 #[derive(Clone, Copy)]
 struct Signature {
     /// The fault did not end the deploy, or Helm was called after it, from where on scenarios differ.
@@ -413,7 +420,7 @@ struct Signature {
 }
 
 impl Signature {
-    /// Reads it from the run of a pair.
+    /// Reads the signature from the run of a pair.
     fn of(call: &Call, outcome: &RunOutcome) -> Self {
         let rest = outcome.calls.iter().skip_while(|other| *other != call).skip(1);
         let failed = match outcome.code {
@@ -429,12 +436,12 @@ impl Signature {
 }
 
 impl Plan {
-    /// `all`: every fault of every call.
+    /// Plans the runs; with `all`, every fault of every call.
     fn new(scenarios: &Calls<'_>, all: bool) -> Self {
-        let mut every: Vec<Planned<'_>> = Vec::new();
+        let mut every: Vec<PlannedCall<'_>> = Vec::new();
         for (&scenario, steps) in scenarios {
             let group = |step: &Step| Group::of(&step.call.name, steps);
-            every.extend(steps.iter().map(|step| Planned { scenario, step, group: group(step) }));
+            every.extend(steps.iter().map(|step| PlannedCall { scenario, step, group: group(step) }));
         }
         let names: BTreeSet<&str> = every.iter().map(|own| own.step.call.name.as_str()).collect();
         let mut plan = Self::default();
@@ -451,19 +458,24 @@ impl Plan {
         plan
     }
 
-    /// Why the fault with this number is left out for a call, and the pair that stands for it. `index`: that of the call's
-    /// name, so that each scenario gets its share.
-    fn instead(own: &Planned<'_>, every: &[Planned<'_>], index: usize, number: usize) -> Option<(Why, Pair)> {
+    /// Returns why the fault with this number is left out for a call, and the pair that stands for it. `index` is that of the
+    /// call's name: it distributes the pairs among the scenarios.
+    fn instead(
+        own: &PlannedCall<'_>,
+        every: &[PlannedCall<'_>],
+        index: usize,
+        number: usize,
+    ) -> Option<(LeftOutReason, Pair)> {
         let fault = FAULTS[number];
         if let Some(other) = own.beside(every, number) {
-            return Some((Why::SideBySide, other.pair(fault)));
+            return Some((LeftOutReason::SideBySide, other.pair(fault)));
         }
         if fault == Fault::Twice && is_tool(&own.step.call) {
-            return Some((Why::NotAgain, own.pair(Fault::Fail)));
+            return Some((LeftOutReason::NotAgain, own.pair(Fault::Fail)));
         }
         let is_asked_again = own.is_asked_again(fault);
         // Each of them shares with the same ones, so that the one in turn is run.
-        let shares = |other: &&Planned<'_>| {
+        let shares = |other: &&PlannedCall<'_>| {
             is_asked_again == other.is_asked_again(fault)
                 && match is_asked_again {
                     true => other.step.call.name == own.step.call.name,
@@ -472,19 +484,20 @@ impl Plan {
         };
         let same: Vec<Pair> = every.iter().filter(shares).map(|other| other.pair(fault)).collect();
         let (why, turn) = match is_asked_again {
-            true => (Why::AskedAgain, index),
-            false => (Why::Alike, index + own.step.done.call.number + number),
+            true => (LeftOutReason::AskedAgain, index),
+            false => (LeftOutReason::Alike, index + own.step.done.call.number + number),
         };
         let chosen = same[turn % same.len()].clone();
         (chosen != own.pair(fault)).then_some((why, chosen))
     }
 
-    /// Takes out the pairs for which the run of `pair` does not stand: they are run as well. `None`: its call did not come.
+    /// Removes the pairs for which the run of `pair` does not stand, and returns them: they must be run as well. Without a
+    /// signature, its call did not come.
     fn follow(&mut self, pair: &Pair, seen: Option<Signature>) -> Vec<Pair> {
         let stands_for = |why| match (why, seen) {
             (_, None) => false,
-            (Why::Alike, Some(seen)) => !seen.went_on,
-            (Why::NotAgain, Some(seen)) => !seen.came_again,
+            (LeftOutReason::Alike, Some(seen)) => !seen.went_on,
+            (LeftOutReason::NotAgain, Some(seen)) => !seen.came_again,
             (_, Some(_)) => true,
         };
         let twice = |pair: &Pair| Pair { fault: Fault::Twice, ..pair.clone() };
@@ -494,31 +507,31 @@ impl Plan {
             if !stands_for(why) {
                 self.left_out.remove(&other);
                 more.push(other);
-            } else if why == Why::Alike && seen.is_some_and(|seen| seen.came_again) {
+            } else if why == LeftOutReason::Alike && seen.is_some_and(|seen| seen.came_again) {
                 // The other one's tool would have been called again, too. The run in which it fails twice stands for that.
-                if let Some(entry @ (Why::NotAgain, _)) = self.left_out.get_mut(&twice(&other)) {
-                    *entry = (Why::Alike, twice(pair));
+                if let Some(entry @ (LeftOutReason::NotAgain, _)) = self.left_out.get_mut(&twice(&other)) {
+                    *entry = (LeftOutReason::Alike, twice(pair));
                 }
             }
         }
         more
     }
 
-    /// How many pairs are left out for each reason.
-    fn counts(&self) -> BTreeMap<Why, usize> {
+    /// Counts the pairs that are left out, by reason.
+    fn count_left_out(&self) -> BTreeMap<LeftOutReason, usize> {
         let mut counts = BTreeMap::new();
         self.left_out.values().for_each(|(why, _)| *counts.entry(*why).or_default() += 1);
         counts
     }
 }
 
-/// Whether a program is called: one that is refused is refused in the same words each time.
+/// Whether the call starts a program. A failing program prints the same error each time.
 fn is_tool(call: &Call) -> bool {
     !call.name.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
-/// Requests that one function makes side by side, so that they share the five faults, other ones each time. Whichever of
-/// them goes wrong, its caller gets the same.
+/// Requests that one function makes side by side. They share the five faults, because its caller gets the same result
+/// whichever request fails.
 /// - The lists of a snapshot: `Api::list_all` gives all of them, or the error of the one that failed.
 /// - Its watches: `snapshot::Watch` takes a whole snapshot as soon as one breaks.
 ///
@@ -535,8 +548,8 @@ struct Group {
 }
 
 impl Group {
-    /// That of a call of this name in a run with `steps`. A request that comes more or less often than the others of its
-    /// kind is also made elsewhere; then nothing is shared.
+    /// Returns the group of a call of this name in a run with `steps`. A request that comes more or less often than the others
+    /// of its kind is also made elsewhere; then nothing is shared.
     fn of(name: &str, steps: &[Step]) -> Option<Self> {
         let kind = Self::kind(name)?;
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -547,7 +560,7 @@ impl Group {
         (is_whole && group.members >= FAULTS.len()).then_some(group)
     }
 
-    /// Whether it lists the application's objects or watches them; `None`: neither.
+    /// Returns whether the call lists or watches the application's objects.
     fn kind(name: &str) -> Option<&'static str> {
         let path = name.strip_prefix("GET ")?;
         let (path, kind) = path.strip_suffix("?watch=true").map_or((path, "list"), |path| (path, "watch"));
@@ -558,9 +571,10 @@ impl Group {
 }
 
 /// Makes the sandboxes side by side.
-pub fn sandboxes(setting: &Setting<'_>, count: usize) -> Result<Vec<Prepared>> {
+pub fn sandboxes(setting: &SuiteSettings<'_>, count: usize) -> Result<Vec<PreparedSandbox>> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || Prepared::make(setting, number))).collect();
+        let threads: Vec<_> =
+            (0..count).map(|number| scope.spawn(move || PreparedSandbox::make(setting, number))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("making a sandbox panicked"))).collect()
     })
 }
@@ -569,7 +583,11 @@ pub fn sandboxes(setting: &Setting<'_>, count: usize) -> Result<Vec<Prepared>> {
 pub type References = BTreeMap<usize, Reference>;
 
 /// The references of all scenarios, or of the one that `only` begins with, made by the sandboxes side by side.
-pub fn references(setting: &Setting<'_>, sandboxes: &[Prepared], only: Option<&str>) -> Result<References> {
+pub fn references(
+    setting: &SuiteSettings<'_>,
+    sandboxes: &[PreparedSandbox],
+    only: Option<&str>,
+) -> Result<References> {
     let name = only.map(|text| text.split_once('/').map_or(text, |(name, _)| name));
     let fits: Vec<usize> =
         (0..SCENARIOS.len()).filter(|number| name.is_none_or(|name| SCENARIOS[*number].name.ends_with(name))).collect();
@@ -589,7 +607,7 @@ pub fn references(setting: &Setting<'_>, sandboxes: &[Prepared], only: Option<&s
 }
 
 /// Does `work` in every sandbox at the same time.
-pub fn side_by_side(sandboxes: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sync) -> Result<()> {
+pub fn side_by_side(sandboxes: &[PreparedSandbox], work: impl Fn(&PreparedSandbox) -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = sandboxes.iter().map(|sandbox| scope.spawn(|| work(sandbox))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a sandbox panicked")))
@@ -607,11 +625,11 @@ fn plan(references: &References, all: bool) -> Plan {
     Plan::new(&scenarios, all)
 }
 
-/// The pairs that wait to be run. As many as there are sandboxes for that are pairs whose call hangs.
+/// The pairs that wait to be run. At most [`HANGING`] pairs whose call hangs run at the same time.
 struct Queue {
     hanging: VecDeque<Pair>,
     others: VecDeque<Pair>,
-    /// Pairs whose call hangs that are being run.
+    /// Number of running pairs whose call hangs.
     running: usize,
 }
 
@@ -621,7 +639,7 @@ impl Queue {
         Self { hanging, others, running: 0 }
     }
 
-    /// Adds what a run has shown to be a run of its own.
+    /// Adds pairs that turned out to need a run of their own.
     fn add(&mut self, pairs: Vec<Pair>) {
         for pair in pairs {
             let queue = if pair.fault == Fault::Hang { &mut self.hanging } else { &mut self.others };
@@ -637,13 +655,13 @@ impl Queue {
     }
 }
 
-/// Runs `pairs`; `tell` hears of each violation and, from time to time, how far it is.
+/// Runs the plan. Reports each violation, and every 30 s the progress, with `tell`.
 ///
 /// A busy machine can exceed a scaled limit. So a pair that looks wrong, or whose call does not come, is run again when
 /// the others are through, and if it still looks wrong, with longer limits.
 fn run(
-    setting: &Setting<'_>,
-    sandboxes: &[Prepared],
+    setting: &SuiteSettings<'_>,
+    sandboxes: &[PreparedSandbox],
     references: &References,
     plan: Plan,
     begun: Findings,
@@ -651,7 +669,7 @@ fn run(
 ) -> Result<Findings> {
     let queue = Mutex::new(Queue::new(&plan.pairs));
     let plan = Mutex::new(plan);
-    let known = Known::default();
+    let follow_ups = FollowUps::default();
     let total = Mutex::new(begun);
     let doubtful = Mutex::new(Vec::new());
     let told = Mutex::new(Instant::now());
@@ -669,10 +687,10 @@ fn run(
             }
             let Some(pair) = lock(&queue).next() else { return Ok(()) };
             let place = setting.gate.enter();
-            let checked = sandbox.check(&pair, &references[&pair.scenario], &known, FACTOR)?;
+            let checked = sandbox.check(&pair, &references[&pair.scenario], &follow_ups, FACTOR)?;
             drop(place);
             let mut total = lock(&total);
-            // What a run shows that looks wrong may be due to haste: its repetition decides.
+            // A run that looks wrong may only have been too slow: its repetition decides.
             let more = if checked.is_clean() { lock(&plan).follow(&pair, checked.seen) } else { Vec::new() };
             {
                 let mut queue = lock(&queue);
@@ -682,6 +700,7 @@ fn run(
             total.again += usize::from(checked.again);
             if checked.is_clean() {
                 total.runs += 1;
+                total.clean.insert(pair);
             } else {
                 lock(&doubtful).push(pair);
             }
@@ -699,7 +718,7 @@ fn run(
             lock(&doubtful).extend(lock(&plan).follow(&pair, checked.seen));
             now_and_then(&|| format!("{} runs repeated, {} to go", total.repeated, lock(&doubtful).len()));
             if checked.is_polled_less {
-                lock(&plan).left_out.insert(pair.clone(), (Why::PolledLess, pair));
+                lock(&plan).left_out.insert(pair.clone(), (LeftOutReason::PolledLess, pair));
                 continue;
             }
             if checked.seen.is_none() {
@@ -707,6 +726,9 @@ fn run(
                 continue;
             }
             total.runs += 1;
+            if checked.violations.is_empty() {
+                total.clean.insert(pair.clone());
+            }
             for violation in checked.violations {
                 tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
                 total.violations.push((pair.clone(), violation));
@@ -714,7 +736,7 @@ fn run(
         }
     })?;
     let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    total.left_out = lock(&plan).counts();
+    total.left_out = lock(&plan).count_left_out();
     let (left_out, missed) = (total.left_out.values().sum::<usize>(), total.missed.len());
     ensure!(
         total.runs + left_out + missed == total.pairs || xtask::process::ending(),
@@ -725,33 +747,38 @@ fn run(
     Ok(total)
 }
 
-/// Runs the whole suite: every pair, and then the mutants. Gives the findings and how many mutants were not caught.
+/// Runs the whole suite: the pairs, then the mutants. Returns the results of both.
 pub fn whole(
-    setting: &Setting<'_>,
+    setting: &SuiteSettings<'_>,
     only: Option<&str>,
     all: bool,
     tell: impl Fn(&str) + Sync,
-) -> Result<(Findings, Vec<mutants::Caught>)> {
+) -> Result<(Findings, Vec<mutants::TriedMutant>)> {
     let mutants = only.is_none_or(|text| text.starts_with(MUTANTS));
     let pairs_too = !only.is_some_and(|text| text.starts_with(MUTANTS));
-    // Who names a call has few pairs, and each sandbox takes seconds to start.
-    let count = if only.is_some_and(names_call) { 2 } else { places() + HANGING };
+    // A single call has few pairs, and each sandbox takes seconds to start.
+    let count = if only.is_some_and(names_call) { 2 } else { parallel_runs() + HANGING };
     tell(&format!("{count} sandboxes start"));
     std::thread::scope(|scope| {
-        // Beside the runs, which wait now and then.
-        let program = mutants.then(|| scope.spawn(|| mutants::build_all(setting)));
-        let sandboxes = sandboxes(setting, count)?;
+        let building = scope.spawn(|| {
+            let built = mutants::build_all(setting);
+            setting.program.get_or_init(|| built.as_ref().ok().cloned());
+            built
+        });
+        let sandboxes = sandboxes(setting, count);
+        building.join().unwrap_or_else(|_| bail!("the build of the program under test panicked"))?;
+        let sandboxes = sandboxes?;
         let references = references(setting, &sandboxes, only.filter(|_| pairs_too))?;
         let mut found = Findings::default();
         if pairs_too {
-            // Who names a scenario or a call wants all of it.
+            // With `--only`, no other run stands for a pair.
             let every = select(&references, only);
             ensure!(!every.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
             let mut plan = match only {
                 Some(_) => Plan { pairs: every.clone(), ..Plan::default() },
                 None => plan(&references, all),
             };
-            // Mixed, so that some sandboxes compute while others wait for a limit.
+            // Shuffled, so that some sandboxes compute while others wait for a limit.
             plan.pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
             tell(&format!(
                 "{} of {} pairs are run; what they show decides on the others",
@@ -766,9 +793,11 @@ pub fn whole(
             };
             found = run(setting, &sandboxes, &references, plan, found, &tell)?;
         }
-        let Some(program) = program else { return Ok((found, Vec::new())) };
-        let program = program.join().unwrap_or_else(|_| bail!("the build of the mutants panicked"))?;
-        Ok((found, mutants::try_all(setting, &program, &sandboxes, &references, &tell)?))
+        if !mutants {
+            return Ok((found, Vec::new()));
+        }
+        let caught = mutants::try_all(setting, &sandboxes, &references, &found.clean, &tell)?;
+        Ok((found, caught))
     })
 }
 
@@ -780,7 +809,7 @@ fn names_call(only: &str) -> bool {
 /// What `--only` begins with for the mutants alone.
 const MUTANTS: &str = "mutants";
 
-/// Makes a folder for sandboxes that goes with the returned value. Those of suites that were killed go first.
+/// Makes a folder for sandboxes, which is removed with the returned value. Removes those of killed suites first.
 pub fn folder(place: &Utf8Path) -> Result<(tempfile::TempDir, Utf8PathBuf)> {
     for entry in place.read_dir_utf8()?.filter_map(std::result::Result::ok) {
         let pid = entry.file_name().strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
@@ -794,10 +823,10 @@ pub fn folder(place: &Utf8Path) -> Result<(tempfile::TempDir, Utf8PathBuf)> {
     Ok((temp, path))
 }
 
-/// What the names of these folders begin with; a process ID follows.
+/// The prefix of these folders' names; a process ID follows.
 const PREFIX: &str = "xtask-faults-";
 
-/// Links `program` into `folder`, or copies it where that cannot be done.
+/// Links `program` into `folder`, or copies it to another file system.
 pub fn keep(program: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
     std::fs::create_dir_all(folder)?;
     let dest = folder.join(program.file_name().context("a program's name")?);

@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use super::node::on_node;
-use super::{BuiltImage, Done, Machine, PROFILE, Surroundings, container, read_context, save};
+use super::{BuiltImage, Machine, PROFILE, Surroundings, ToolResult, container, read_context, save};
 
 impl Machine {
-    pub(super) fn docker(&mut self, words: &[&str], input: &[u8], around: &Surroundings) -> Option<Done> {
+    pub(super) fn docker(&mut self, words: &[&str], input: &[u8], around: &Surroundings) -> Option<ToolResult> {
         Some(match words {
-            ["version", ..] => Done::well("29.1.0\n"),
-            ["context", "inspect", ..] => Done::well("default unix:///var/run/docker.sock\n"),
-            ["context", "show"] => Done::well("default\n"),
+            ["version", ..] => ToolResult::well("29.1.0\n"),
+            ["context", "inspect", ..] => ToolResult::well("default unix:///var/run/docker.sock\n"),
+            ["context", "show"] => ToolResult::well("default\n"),
             ["container", "inspect", .., name] => self.inspect_container(name, around),
             ["image", "inspect", "--format", _, references @ ..] => self.inspect_images("image", references),
             ["inspect", "--format", _, names @ ..] => {
@@ -24,45 +24,45 @@ impl Machine {
                 }
                 done
             }
-            ["image", "ls", "--quiet", ..] | ["image", "ls", "--no-trunc", "--quiet", ..] => Done::well(""),
+            ["image", "ls", "--quiet", ..] | ["image", "ls", "--no-trunc", "--quiet", ..] => ToolResult::well(""),
             ["image", "ls", "--no-trunc", ..] => {
                 let line = |image: &BuiltImage| format!("{}\t{}\t1MB\n", image.id(), image.reference);
-                Done::well(self.images.iter().map(line).collect::<String>())
+                ToolResult::well(self.images.iter().map(line).collect::<String>())
             }
-            ["system", "df", ..] => Done::well("Images\t4\t4MB\nBuild Cache\t0\t0B\n"),
+            ["system", "df", ..] => ToolResult::well("Images\t4\t4MB\nBuild Cache\t0\t0B\n"),
             ["image", "ls", ..] => {
-                Done::well(self.images.iter().map(|i| i.reference.clone() + "\n").collect::<String>())
+                ToolResult::well(self.images.iter().map(|i| i.reference.clone() + "\n").collect::<String>())
             }
-            ["image", "prune", ..] => Done::well("Total reclaimed space: 0B\n"),
-            ["info", ..] => Done::well("25769803776 4\n"),
+            ["image", "prune", ..] => ToolResult::well("Total reclaimed space: 0B\n"),
+            ["info", ..] => ToolResult::well("25769803776 4\n"),
             ["image", "rm", .., reference] => self.remove_image(reference),
             ["buildx", "build", rest @ ..] => self.build(rest, input)?,
-            ["buildx", "prune" | "du", ..] => Done::well("Total:\t0B\n"),
+            ["buildx", "prune" | "du", ..] => ToolResult::well("Total:\t0B\n"),
             ["save", .., reference] => match self.image(reference) {
-                Some(image) => Done::well(save(image)),
-                None => Done::badly(format!("Error response from daemon: No such image: {reference}")),
+                Some(image) => ToolResult::well(save(image)),
+                None => ToolResult::badly(format!("Error response from daemon: No such image: {reference}")),
             },
             ["pull", reference] => {
                 self.pulled(reference);
-                Done::well(format!("{reference}\n"))
+                ToolResult::well(format!("{reference}\n"))
             }
             ["exec", "-i", PROFILE, rest @ ..] => match self.node.as_deref() {
                 Some("running") => on_node(self, rest, input, around)?,
-                Some(_) => Done::badly(format!("Error response from daemon: container {PROFILE} is not running")),
-                None => Done::badly(format!("Error response from daemon: No such container: {PROFILE}")),
+                Some(_) => ToolResult::badly(format!("Error response from daemon: container {PROFILE} is not running")),
+                None => ToolResult::badly(format!("Error response from daemon: No such container: {PROFILE}")),
             },
             ["unpause", name] => {
                 self.node = Some("running".to_owned());
-                Done::well(format!("{name}\n"))
+                ToolResult::well(format!("{name}\n"))
             }
             ["rm", ..] => {
                 self.done.push("docker rm".to_owned());
                 self.node = None;
-                Done::well("todo\n")
+                ToolResult::well("todo\n")
             }
             // What a node leaves: its data are in it.
-            ["volume", "inspect", .., name] => Done::well(format!("{{\"Name\": \"{name}\"}}\n")),
-            ["volume", "rm", ..] => Done::well("todo\n"),
+            ["volume", "inspect", .., name] => ToolResult::well(format!("{{\"Name\": \"{name}\"}}\n")),
+            ["volume", "rm", ..] => ToolResult::well("todo\n"),
             _ => return None,
         })
     }
@@ -71,15 +71,15 @@ impl Machine {
         self.images.iter().find(|image| image.reference == reference || image.id() == reference)
     }
 
-    fn inspect_container(&self, name: &str, around: &Surroundings) -> Done {
+    fn inspect_container(&self, name: &str, around: &Surroundings) -> ToolResult {
         match self.node.as_deref().filter(|_| name == PROFILE) {
-            Some(status) => Done::well(format!("{}\n", container(status, around))),
-            None => Done::badly(format!("Error response from daemon: No such container: {name}")),
+            Some(status) => ToolResult::well(format!("{}\n", container(status, around))),
+            None => ToolResult::badly(format!("Error response from daemon: No such container: {name}")),
         }
     }
 
-    fn inspect_images(&self, noun: &str, references: &[&str]) -> Done {
-        let mut done = Done::well("");
+    fn inspect_images(&self, noun: &str, references: &[&str]) -> ToolResult {
+        let mut done = ToolResult::well("");
         for reference in references {
             let Some(image) = self.image(reference) else {
                 done.error += &format!("Error response from daemon: No such {noun}: {reference}\n");
@@ -93,17 +93,17 @@ impl Machine {
         done
     }
 
-    fn remove_image(&mut self, reference: &str) -> Done {
+    fn remove_image(&mut self, reference: &str) -> ToolResult {
         let before = self.images.len();
         self.images.retain(|image| image.reference != *reference);
         if self.images.len() == before {
-            return Done::badly(format!("Error response from daemon: No such image: {reference}"));
+            return ToolResult::badly(format!("Error response from daemon: No such image: {reference}"));
         }
-        Done::well(format!("Untagged: {reference}\n"))
+        ToolResult::well(format!("Untagged: {reference}\n"))
     }
 
     /// Builds from a folder, or from a tar on standard input.
-    fn build(&mut self, words: &[&str], input: &[u8]) -> Option<Done> {
+    fn build(&mut self, words: &[&str], input: &[u8]) -> Option<ToolResult> {
         let tag = words.windows(2).find(|pair| pair[0] == "--tag").map(|pair| pair[1])?;
         let content = read_context(words.last()?, input).ok()?;
         let image = BuiltImage::new(tag, &content);
@@ -116,6 +116,6 @@ impl Machine {
         );
         self.images.retain(|other| other.reference != tag);
         self.images.insert(0, image);
-        Some(Done { output: Vec::new(), error: output, code: 0 })
+        Some(ToolResult { output: Vec::new(), error: output, code: 0 })
     }
 }

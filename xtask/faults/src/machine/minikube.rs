@@ -3,18 +3,18 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{DNS_IMAGE, Done, Machine, PROFILE, Surroundings, canonical, digest};
+use super::{DNS_IMAGE, Machine, PROFILE, Surroundings, ToolResult, canonical, digest};
 
 impl Machine {
-    pub(super) fn minikube(&mut self, words: &[&str], around: &Surroundings) -> Done {
+    pub(super) fn minikube(&mut self, words: &[&str], around: &Surroundings) -> ToolResult {
         let result = match words {
             ["start", flags @ ..] => self.start(flags, around),
             ["delete", ..] => self.delete(around),
-            _ => return Done::badly(format!("minikube: the suite does not know {words:?}")),
+            _ => return ToolResult::badly(format!("minikube: the suite does not know {words:?}")),
         };
         match result {
-            Ok(()) => Done::well("* Done! kubectl is now configured\n"),
-            Err(error) => Done::badly(format!("X Exiting due to GUEST_PROVISION: {error:#}")),
+            Ok(()) => ToolResult::well("* Done! kubectl is now configured\n"),
+            Err(error) => ToolResult::badly(format!("X Exiting due to GUEST_PROVISION: {error:#}")),
         }
     }
 

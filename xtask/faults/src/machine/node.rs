@@ -4,40 +4,45 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Done, Machine, Surroundings, canonical, import};
+use super::{Machine, Surroundings, ToolResult, canonical, import};
 
-pub(super) fn on_node(machine: &mut Machine, words: &[&str], input: &[u8], around: &Surroundings) -> Option<Done> {
+pub(super) fn on_node(
+    machine: &mut Machine,
+    words: &[&str],
+    input: &[u8],
+    around: &Surroundings,
+) -> Option<ToolResult> {
     Some(match words {
-        ["true"] => Done::well(""),
-        ["systemctl", "is-active", "kubelet"] => Done::well("active\n"),
+        ["true"] => ToolResult::well(""),
+        ["systemctl", "is-active", "kubelet"] => ToolResult::well("active\n"),
         ["ctr", "-n", "k8s.io", "content", "ls", "-q"] => {
-            Done::well(machine.node_content.keys().map(|digest| format!("{digest}\n")).collect::<String>())
+            ToolResult::well(machine.node_content.keys().map(|digest| format!("{digest}\n")).collect::<String>())
         }
         ["ctr", "-n", "k8s.io", "images", "check", "-q", filters @ ..] => {
             let wanted = filters.iter().filter_map(|filter| filter.strip_prefix("name=="));
             let there = wanted.filter(|name| machine.node_images.contains_key(*name));
-            Done::well(there.map(|name| format!("{name}\n")).collect::<String>())
+            ToolResult::well(there.map(|name| format!("{name}\n")).collect::<String>())
         }
         ["ctr", "-n", "k8s.io", "images", "import", .., "-"] => match import(machine, input) {
-            Ok(()) => Done::well("unpacking done\n"),
-            Err(error) => Done::badly(format!("ctr: {error:#}")),
+            Ok(()) => ToolResult::well("unpacking done\n"),
+            Err(error) => ToolResult::badly(format!("ctr: {error:#}")),
         },
         ["ctr", "-n", "k8s.io", "images", "tag", "--force", from, to] => {
             match machine.node_images.get(*from).cloned() {
                 Some(id) => {
                     machine.node_images.insert((*to).to_owned(), id);
-                    Done::well(format!("{to}\n"))
+                    ToolResult::well(format!("{to}\n"))
                 }
-                None => Done::badly(format!("ctr: image \"{from}\": not found")),
+                None => ToolResult::badly(format!("ctr: image \"{from}\": not found")),
             }
         }
         ["ctr", "-n", "k8s.io", "images", "rm", name] => {
             machine.node_images.remove(*name);
-            Done::well(format!("{name}\n"))
+            ToolResult::well(format!("{name}\n"))
         }
         // No pod of the node has logged what is searched for.
-        ["grep", "-rqE", _, "/var/log/pods"] => Done { code: 1, ..Done::well("") },
-        ["crictl", "images", "-o", "json"] => Done::well(listing(machine)),
+        ["grep", "-rqE", _, "/var/log/pods"] => ToolResult { code: 1, ..ToolResult::well("") },
+        ["crictl", "images", "-o", "json"] => ToolResult::well(listing(machine)),
         // The list, and then what the filters name.
         ["sh", "-c", script, "images", filters @ ..] if script.starts_with("crictl images ") => {
             let mut listed = on_node(machine, &["crictl", "images", "-o", "json"], input, around)?;
@@ -46,11 +51,11 @@ pub(super) fn on_node(machine: &mut Machine, words: &[&str], input: &[u8], aroun
             listed.output.extend(b"end\n");
             listed
         }
-        ["crictl", "ps", "-a", "-o", "json"] => Done::well(containers(machine, around)),
+        ["crictl", "ps", "-a", "-o", "json"] => ToolResult::well(containers(machine, around)),
         ["crictl", "rmi", name] => {
             let id = machine.node_images.get(*name).cloned();
             machine.node_images.retain(|_, other| Some(&*other) != id.as_ref());
-            Done::well(format!("Deleted: {name}\n"))
+            ToolResult::well(format!("Deleted: {name}\n"))
         }
         _ => return None,
     })

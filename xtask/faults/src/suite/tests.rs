@@ -112,7 +112,7 @@ fn a_tool_fails_twice_where_it_was_called_again_after_it_had_failed() {
         assert_eq!(plan.follow(&pair, Some(again)), [twice(&pair)]);
         // The run that follows stands for those alike, as long as it ends before the scenarios part.
         let alike: Vec<Pair> = alike.into_iter().filter(|other| *other != twice(&pair)).collect();
-        assert!(alike.iter().all(|other| plan.left_out[other] == (Why::Alike, twice(&pair))));
+        assert!(alike.iter().all(|other| plan.left_out[other] == (LeftOutReason::Alike, twice(&pair))));
         assert_eq!(plan.follow(&twice(&pair), Some(Signature { went_on: true, came_again: true })), alike);
     }
     assert_eq!(new().follow(&tools(Fault::Hang)[0], Some(again)), []);
@@ -161,8 +161,8 @@ fn what_is_left_out_has_a_run_that_stands_for_it() {
                 by = next;
             }
             assert!(plan.pairs.contains(by), "{pair}: {why}: {by}");
-            let is_same = by.call.name == pair.call.name || *why == Why::SideBySide;
-            assert!(is_same && (by.fault == pair.fault || *why == Why::NotAgain), "{pair}: {why}: {by}");
+            let is_same = by.call.name == pair.call.name || *why == LeftOutReason::SideBySide;
+            assert!(is_same && (by.fault == pair.fault || *why == LeftOutReason::NotAgain), "{pair}: {why}: {by}");
         }
     }
 }
