@@ -38,7 +38,9 @@ impl Closing {
     /// Writes the timings and the JSON document if the command line requests them.
     pub fn close(&self, report: &Report, code: i32, error: Option<&Error>) {
         if self.output.timings {
-            match events::write_timings(&report.recorder(), &self.title, &self.target) {
+            // Ends the recorder's lock, which the report takes again.
+            let written = events::write_timings(&report.recorder(), &self.title, &self.target);
+            match written {
                 Ok(path) => report.answer(format!("timings: {path}")),
                 Err(error) => report.warn(format!("cannot write the timings: {error:#}")),
             }
