@@ -96,6 +96,16 @@ pub trait Origin: Send + Sync {
     /// The steps that bring what is missing of `requirements`, in order; none if all is there. Read-only itself.
     fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>>;
 
+    /// The same for an engine that the steps `machine` are yet to make. What needs no engine may be brought beside them.
+    fn plan_beside<'a>(
+        &'a self,
+        requirements: &[Requirement],
+        engine: &Engine,
+        machine: Vec<Step<'a>>,
+    ) -> Result<Vec<Step<'a>>> {
+        Ok(machine.into_iter().chain(self.plan(requirements, engine)?).collect())
+    }
+
     /// Whether nothing is missing of `requirements`. Cheap enough to be asked every second.
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool>;
 

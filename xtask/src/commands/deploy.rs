@@ -101,12 +101,12 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;
     }
     let credentials = credentials.ensure(project, &args.environment, mode)?;
-    let toolchain = preparation.bring_engine(mode)?;
+    let (toolchain, engine, machine) = preparation.bring_engine(mode)?;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
-    let for_look = toolchain.tools_for_look(project);
-    let steps = match origin.is_there(&requirements, &for_look.engine)? {
+    let for_look = if machine.is_empty() { toolchain.tools_for_look(project) } else { tools.clone() };
+    let steps = match machine.is_empty() && origin.is_there(&requirements, &for_look.engine)? {
         true => Vec::new(),
-        false => origin.plan(&requirements, &tools.engine)?,
+        false => origin.plan_beside(&requirements, &engine, machine)?,
     };
     // What the engine has said of what it lacks will not be true any more.
     let for_look = if steps.is_empty() { &for_look } else { tools };
