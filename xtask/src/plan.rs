@@ -7,6 +7,8 @@ use crate::report::Running;
 
 /// One thing to do: what, why, the command as a user would type it (without secrets), and the effect.
 pub struct Step<'a> {
+    /// Its stage, where it is applied among the steps of another one.
+    pub stage: Option<&'static str>,
     /// What is done: an imperative, e.g. `load todo-backend`.
     pub what: String,
     /// Why it is needed.
@@ -28,7 +30,23 @@ impl<'a> Step<'a> {
         command: impl ToString,
         action: impl FnOnce(&Running) -> Result<String> + Send + 'a,
     ) -> Self {
-        Self { what: what.into(), why: why.into(), command: command.to_string(), action: Box::new(action) }
+        let (what, why, command) = (what.into(), why.into(), command.to_string());
+        Self { stage: None, what, why, command, action: Box::new(action) }
+    }
+
+    /// The same as a step of `stage`, wherever it is applied.
+    pub fn of(self, stage: &'static str) -> Self {
+        Self { stage: Some(stage), ..self }
+    }
+
+    /// The same with `more` to do once it has succeeded.
+    pub fn then(self, more: impl FnOnce() -> Result<()> + Send + 'a) -> Self {
+        let first = self.action;
+        let action: Action<'a> = Box::new(move |running| {
+            let result = first(running)?;
+            more().map(|()| result)
+        });
+        Self { action, ..self }
     }
 }
 
@@ -67,6 +85,7 @@ pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, st
 
 fn apply_step(project: &Project, stage: &'static str, mode: Mode, step: Step<'_>) -> Result<()> {
     let report = &project.report;
+    let stage = step.stage.unwrap_or(stage);
     if mode == Mode::DryRun {
         report.planned(stage, &step.what, &step.why, &step.command);
         return Ok(());

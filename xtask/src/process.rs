@@ -58,7 +58,7 @@ pub struct Process {
     deadline: Limit,
     again_if: Option<fn(&Output) -> bool>,
     stderr_shown: bool,
-    until: Option<Arc<AtomicBool>>,
+    until: Vec<Arc<AtomicBool>>,
     is_question: bool,
 }
 
@@ -76,7 +76,7 @@ impl Process {
             deadline: deadlines::CHILD,
             again_if: None,
             stderr_shown: false,
-            until: None,
+            until: Vec::new(),
             is_question: false,
         }
     }
@@ -136,9 +136,9 @@ impl Process {
         self
     }
 
-    /// Ends the whole process group once `flag` is set.
+    /// Ends the whole process group once `flag` is set, or any other flag that was given.
     pub fn until(mut self, flag: &Arc<AtomicBool>) -> Self {
-        self.until = Some(flag.clone());
+        self.until.push(flag.clone());
         self
     }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::origin::{self, Origin, Requirement, Tool};
-use crate::plan::{self, Mode};
+use crate::plan::{self, Mode, Step};
 use crate::process::Process;
 use crate::project::Project;
 use crate::stages::cluster;
@@ -17,6 +17,8 @@ use crate::toolbox::Toolbox;
 
 /// The name of the tools stage in reports.
 pub const STAGE: &str = "tools";
+/// The name of the machine stage in reports.
+const MACHINE: &str = "machine";
 
 /// The machine's observed state and the steps that later stages need; nothing has changed yet.
 pub struct Preparation<'a> {
@@ -65,30 +67,39 @@ impl<'a> Preparation<'a> {
     /// Runs the stages machine and tools.
     pub fn bring(self, mode: Mode) -> Result<Toolchain> {
         let (project, requirements) = (self.project, self.requirements);
-        let toolchain = self.bring_engine(mode)?;
-        plan::apply(project, STAGE, mode, toolchain.origin.plan(requirements, &toolchain.tools.engine)?)?;
+        let (toolchain, engine, machine) = self.bring_engine(mode)?;
+        plan::apply(project, STAGE, mode, toolchain.origin.plan_beside(requirements, &engine, machine)?)?;
         Ok(toolchain)
     }
 
-    /// Runs the stage machine alone.
-    pub fn bring_engine(self, mode: Mode) -> Result<Toolchain> {
+    /// Runs the machine stage alone. Where no engine was ever made, returns the steps that make it, with the engine as it is now
+    /// (empty), for [`Origin::plan_beside`].
+    pub fn bring_engine(mut self, mode: Mode) -> Result<(Toolchain, Engine, Vec<Step<'a>>)> {
         let project = self.project;
         if mode == Mode::Apply {
             origin::remember(project, self.origin.as_ref())?;
         }
         let engine_answers = mode == Mode::Apply || self.machine.steps.is_empty();
         let mut engine = self.machine.engine;
-        plan::apply(project, "machine", mode, self.machine.steps)?;
-        if mode == Mode::Apply {
-            machine::remember_engine(&project.cache, &engine)?;
+        let mut later = Vec::new();
+        if let Some(last) = self.machine.steps.pop_if(|_| mode == Mode::Apply && engine.empty) {
+            let used = engine.clone();
+            let last = last.then(move || machine::remember_engine(&project.cache, &used));
+            later = self.machine.steps.drain(..).chain([last]).map(|step| step.of(MACHINE)).collect();
+        } else {
+            plan::apply(project, MACHINE, mode, self.machine.steps)?;
+            if mode == Mode::Apply {
+                machine::remember_engine(&project.cache, &engine)?;
+            }
         }
         if !engine_answers && !engine.empty {
             let what = "the private Docker Engine is not running, so a dry run cannot list the later steps";
             return Err(Failure::new(Class::Machine, what).help("without --dry-run the same command starts it").into());
         }
         engine.empty = !engine_answers;
+        let now = Engine { empty: engine.empty || !later.is_empty(), ..engine.clone() };
         let tools = Toolbox::new(project, engine, self.origin.as_ref())?;
-        Ok(Toolchain { origin: self.origin, tools, engine_answers })
+        Ok((Toolchain { origin: self.origin, tools, engine_answers }, now, later))
     }
 }
 

@@ -102,12 +102,12 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;
     }
     let credentials = credentials.ensure(project, &args.environment, mode)?;
-    let toolchain = preparation.bring_engine(mode)?;
+    let (toolchain, engine, machine) = preparation.bring_engine(mode)?;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
-    let probe_tools = toolchain.tools_for_look(project);
-    let steps = match origin.is_there(&requirements, &probe_tools.engine)? {
+    let probe_tools = if machine.is_empty() { toolchain.tools_for_look(project) } else { tools.clone() };
+    let steps = match machine.is_empty() && origin.is_there(&requirements, &probe_tools.engine)? {
         true => Vec::new(),
-        false => origin.plan(&requirements, &tools.engine)?,
+        false => origin.plan_beside(&requirements, &engine, machine)?,
     };
     // The steps bring the missing artifacts, so the cached answers of the engine become outdated.
     let probe_tools = if steps.is_empty() { &probe_tools } else { tools };

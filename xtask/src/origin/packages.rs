@@ -23,7 +23,7 @@ use crate::files;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::report::bytes;
-use make::Maker;
+use make::{Among, Maker};
 use manifest::{Artifact, Manifest};
 
 pub use manifest::{FILE, FOLDER};
@@ -118,12 +118,21 @@ impl Origin for Packages {
     }
 
     fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
+        self.plan_beside(requirements, engine, Vec::new())
+    }
+
+    fn plan_beside<'a>(
+        &'a self,
+        requirements: &[Requirement],
+        engine: &Engine,
+        machine: Vec<Step<'a>>,
+    ) -> Result<Vec<Step<'a>>> {
         let wanted = self.wanted(requirements)?;
         let missing = self.missing(&wanted, engine)?;
-        let mut place = self.place(requirements)?;
-        let make = self.make(&wanted, missing, &BTreeSet::new(), &mut place, engine)?;
+        let mut among = Among { machine, place: self.place(requirements)? };
+        let make = self.make(&wanted, missing, &BTreeSet::new(), &mut among, engine)?;
         // What is compiled already is placed at once: minikube need not wait for the rest.
-        Ok(place.into_iter().chain(make).collect())
+        Ok(among.machine.into_iter().chain(among.place).chain(make).collect())
     }
 
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {
@@ -166,7 +175,7 @@ impl Origin for Packages {
         anew.extend(named);
         anew.insert(Artifact::Debian);
         let wanted: Vec<Artifact> = anew.iter().cloned().collect();
-        let steps = self.make(&wanted, anew.clone(), &anew, &mut None, engine)?.into_iter().collect();
+        let steps = self.make(&wanted, anew.clone(), &anew, &mut Among::default(), engine)?.into_iter().collect();
         Ok(Refresh { images: anew.iter().flat_map(|artifact| self.manifest.names(artifact)).collect(), steps })
     }
 
@@ -207,13 +216,13 @@ impl Packages {
     }
 
     /// Returns the step that makes `missing` in the order of `wanted`, and what these are made from where that is missing
-    /// as well. Nothing is reused for those in `anew`. If Kubernetes is made, the step also takes `place` and runs it.
+    /// as well. Nothing is reused for those in `anew`. The step takes those of `among` that it runs itself.
     fn make<'a>(
         &'a self,
         wanted: &[Artifact],
         mut missing: BTreeSet<Artifact>,
         anew: &BTreeSet<Artifact>,
-        place: &mut Option<Step<'a>>,
+        among: &mut Among<'a>,
         engine: &Engine,
     ) -> Result<Option<Step<'a>>> {
         let parts: Vec<Artifact> = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact)).collect();
@@ -247,10 +256,12 @@ impl Packages {
             ),
         };
         let why = format!("{reason}: {}{effort}", names.join(", "));
-        let place = if order.contains(&Artifact::Go(make::KUBE.to_owned())) { place.take() } else { None };
+        let is_kubernetes_made = order.contains(&Artifact::Go(make::KUBE.to_owned()));
+        let place = if is_kubernetes_made { among.place.take() } else { None };
         let mut commands = maker.commands(&order)?;
         commands.extend(place.iter().map(|place| place.command.clone()));
-        Ok(Some(Step::new(what, why, commands.join("\n"), move |running| maker.make(&order, place, running))))
+        let among = Among { machine: std::mem::take(&mut among.machine), place };
+        Ok(Some(Step::new(what, why, commands.join("\n"), move |running| maker.make(&order, among, running))))
     }
 
     fn check_room(&self, artifacts: &[Artifact]) -> Result<()> {

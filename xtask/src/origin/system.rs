@@ -78,6 +78,15 @@ impl Origin for SystemTools {
         self.inner.plan(&self.others(requirements), engine)
     }
 
+    fn plan_beside<'a>(
+        &'a self,
+        requirements: &[Requirement],
+        engine: &Engine,
+        machine: Vec<Step<'a>>,
+    ) -> Result<Vec<Step<'a>>> {
+        self.inner.plan_beside(&self.others(requirements), engine, machine)
+    }
+
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {
         self.inner.is_there(&self.others(requirements), engine)
     }

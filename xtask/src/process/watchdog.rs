@@ -19,7 +19,7 @@ struct Watched {
     guard_at: Option<Instant>,
     deadline: Instant,
     expired: Arc<AtomicBool>,
-    until: Option<Arc<AtomicBool>>,
+    until: Vec<Arc<AtomicBool>>,
 }
 
 static WATCHED: Mutex<Option<HashMap<u64, Watched>>> = Mutex::new(None);
@@ -83,7 +83,7 @@ fn sweep() {
         if watched.guard_at.take_if(|at| *at <= now).is_some() {
             guardian::began(&watched.pids);
         }
-        let is_over = watched.until.as_ref().is_some_and(|until| until.load(Ordering::Relaxed));
+        let is_over = watched.until.iter().any(|until| until.load(Ordering::Relaxed));
         if watched.deadline <= now {
             watched.expired.store(true, Ordering::Relaxed);
         }

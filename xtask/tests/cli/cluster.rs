@@ -464,7 +464,7 @@ echo 'Error response from daemon: get todo: no such volume' >&2; exit 1"#
     exit code 0
     -- stderr
     xtask will make these changes on this machine:
-      - delete the volume that is left of minikube profile `todo` and everything in it, todos included
+      - delete the leftover volume of the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✓ delete cluster todo <time>
     ");

@@ -214,7 +214,7 @@ fn only_what_pg_restore_says_makes_a_dump_damaged() {
     let restore = Restore::remote("", RESTORES, SQL);
     for (words, code, told) in [
         ("pg_restore: error: could not read from input file: end of file", 3, "a.dump is damaged; nothing was changed"),
-        ("Error response from daemon: container is not running", 11, "cannot read a.dump; nothing was changed"),
+        ("Error response from daemon: container is not running", 11, "a.dump; nothing was changed: `docker exec"),
     ] {
         restore
             .sandbox

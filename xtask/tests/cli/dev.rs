@@ -16,7 +16,7 @@ fn asks_the_first_time_before_it_migrates_a_database_of_the_users_own() {
     exit code 4
     -- stderr
     xtask will make these changes on this machine:
-      - migrate the database at db.lan, now and whenever a migration is saved
+      - migrate the database at db.lan, now and whenever you save a migration
     error: cannot ask for your consent: there is no terminal
       try: run the same command with --yes
     ");

@@ -87,7 +87,7 @@ fn todos_of_dev_in_the_private_engine_are_named_whatever_checkout_they_are_of() 
     exit code 4
     -- stderr
     xtask will make these changes on this machine:
-      - end the private Docker Engine and remove it with all its images, with the clusters todo
+      - stop the private Docker Engine and remove it with all its images, with the clusters todo
       - delete the todos of `cargo xtask dev`: volume todo-dev-0a0a0a0a-data
       - delete the todos of `cargo xtask dev`: volume todo-dev-1b1b1b1b-data
     error: cannot ask for your consent: there is no terminal

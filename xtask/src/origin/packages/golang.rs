@@ -15,8 +15,8 @@ use crate::process::{GO, PROXY, Process};
 /// How `go list` shows a package: what is wrong with it, or its path and version.
 const LISTED: &str = "{{with .Error}}{{.}}{{else}}{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}}{{end}}";
 
-/// The same with the file that Go's cache has of the compiled package.
-const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}}";
+/// The same with the file that Go's cache has of the compiled package, and its module's path, version and folder.
+const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}} {{with .Module}}{{.Path}} {{.Version}} {{.Dir}}{{end}}";
 /// How packages are compiled. Neither profiles nor debugging information: both cost time and serve nobody here.
 const FLAGS: [&str; 3] = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"];
 
@@ -99,7 +99,10 @@ impl Caches {
         })?;
         for patch in &go.patch {
             let to = work.join("patched").join(&patch.module);
-            copy_tree(&self.module(patch)?, &to, &|_| true)?;
+            let module = self.module(patch)?;
+            copy_tree(&module, &to, &|path| path.strip_prefix(&module).is_ok_and(is_no_test))?;
+            // Its archive stays: a run that goes on unpacks it again.
+            remove_module(&module)?;
             for package in &patch.packages {
                 std::fs::remove_dir_all(to.join(package)).with_context(|| format!("clearing {package}"))?;
             }
@@ -141,11 +144,14 @@ impl Caches {
         runs.map(|arguments| build.clone().args(arguments)).collect()
     }
 
-    /// Removes the compiled packages of a finished program that `others`, each a path and a version, do not include.
+    /// Removes what only a finished program needed: compiled packages that `others`, each a path and a version, do not
+    /// include, modules of which `others` have no package, and the copy of the recipe.
     pub fn trim(&self, name: &str, go: &Go, others: &HashSet<String>) -> Result<()> {
         let list = Process::new("go").args(["list", "-deps", "-export", "-f", COMPILED]).args(FLAGS).arg(&go.package);
         let list = self.aim(list).cwd(self.work(name)).deadline(deadlines::GO_MODULES).read()?;
-        unshared(&list, others, &self.dir.join("build")).try_for_each(files::remove)
+        unshared(&list, others, &self.dir.join("build")).try_for_each(files::remove)?;
+        unused_modules(&list, others, &self.dir.join("mod")).into_iter().try_for_each(remove_module)?;
+        files::remove_folder(&self.work(name))
     }
 }
 
@@ -160,9 +166,42 @@ fn archive(downloads: &Utf8Path, patch: &Patch) -> Utf8PathBuf {
 
 /// The files below `built` in a `list` by [`COMPILED`] whose packages `others` do not include.
 fn unshared<'a>(list: &'a str, others: &'a HashSet<String>, built: &'a Utf8Path) -> impl Iterator<Item = &'a Utf8Path> {
-    let lines = list.lines().filter_map(|line| line.split_once(' '));
+    let lines = list.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        Some((words.next()?, words.next()?))
+    });
     let files = lines.filter(|(package, _)| !others.contains(*package)).map(|(_, file)| Utf8Path::new(file));
     files.filter(move |file| file.starts_with(built))
+}
+
+/// The modules below `fetched` in a `list` by [`COMPILED`] that have none of the packages in `others`.
+fn unused_modules<'a>(list: &'a str, others: &HashSet<String>, fetched: &Utf8Path) -> HashSet<&'a Utf8Path> {
+    let others: Vec<(&str, &str)> = others.iter().filter_map(|package| package.split_once('@')).collect();
+    let modules: HashSet<[&str; 3]> = list
+        .lines()
+        .filter_map(|line| line.split(' ').skip(2).collect::<Vec<_>>().try_into().ok())
+        .filter(|[_, _, dir]: &[&str; 3]| Utf8Path::new(dir).starts_with(fetched))
+        .collect();
+    let is_in =
+        |package: &str, module: &str| package.strip_prefix(module).is_some_and(|p| p.is_empty() || p.starts_with('/'));
+    let is_used = |[module, version, _]: &[&str; 3]| {
+        others.iter().any(|(package, its_version)| its_version == version && is_in(package, module))
+    };
+    modules.iter().filter(|module| !is_used(module)).map(|[.., dir]| Utf8Path::new(*dir)).collect()
+}
+
+/// Removes a module's folder, which Go has made read-only.
+fn remove_module(dir: &Utf8Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in walkdir::WalkDir::new(dir).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
+        std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o755))?;
+    }
+    files::remove_folder(dir)
+}
+
+/// Whether a file can be part of a program: neither a test nor what only tests read.
+fn is_no_test(path: &Utf8Path) -> bool {
+    !path.as_str().ends_with("_test.go") && !path.components().any(|part| matches!(part.as_str(), "test" | "testdata"))
 }
 
 /// Copies the files below `from` that `keep` selects; what is there is overwritten, and everything is writable.
@@ -277,10 +316,47 @@ mod tests {
 
     #[test]
     fn what_a_later_program_shares_stays_in_gos_cache() {
-        let list = "unsafe@ \nfmt@ /c/build/1-d\na/b@v1 /c/build/2-d\na/c@v1 /c/build/3-d\nmain@ /elsewhere/4-d\n";
+        let list = "unsafe@  \nfmt@ /c/build/1-d \na/b@v1 /c/build/2-d a v1 /c/mod/a@v1\n\
+                    a/c@v1 /c/build/3-d a v1 /c/mod/a@v1\nmain@ /elsewhere/4-d \n";
         let others = ["fmt@", "a/b@v2"].map(str::to_owned).into();
         let removed: Vec<&Utf8Path> = unshared(list, &others, Utf8Path::new("/c/build")).collect();
         assert_eq!(removed, ["/c/build/2-d", "/c/build/3-d"]);
+    }
+
+    #[test]
+    fn a_module_goes_when_no_later_program_has_a_package_of_it() {
+        let list = "fmt@ /c/build/1-d \na/b@v1 /c/build/2-d a v1 /c/mod/a@v1\na/b/c@v1 /c/build/3-d a/b/c v1 /c/mod/a/b/c@v1\n\
+                    d/e@v2 /c/build/4-d d v2 /c/mod/d@v2\nf@v1 /c/build/5-d f v1 /c/work/main/patched/f\n";
+        let unused = |others: &[&str]| {
+            let others = others.iter().map(|package| (*package).to_owned()).collect();
+            let mut unused: Vec<_> = unused_modules(list, &others, Utf8Path::new("/c/mod")).into_iter().collect();
+            unused.sort();
+            unused
+        };
+        assert_eq!(unused(&["fmt@", "a/x@v1", "d/e@v1"]), ["/c/mod/a/b/c@v1", "/c/mod/d@v2"]);
+        assert_eq!(unused(&["a/b/c/y@v1", "dd/e@v2"]), ["/c/mod/d@v2"], "a module within another one keeps both");
+    }
+
+    #[test]
+    fn a_module_that_go_has_made_read_only_is_removed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let module = Utf8Path::from_path(dir.path()).unwrap().join("a@v1");
+        std::fs::create_dir_all(module.join("b")).unwrap();
+        std::fs::write(module.join("b/c.go"), "").unwrap();
+        for folder in [module.join("b"), module.clone()] {
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        remove_module(&module).unwrap();
+        assert!(!module.exists());
+    }
+
+    #[test]
+    fn tests_are_no_part_of_a_patched_module() {
+        let kept = ["cmd/main.go", "pkg/testing.go", "latest/x.go"];
+        assert!(kept.iter().all(|path| is_no_test(Utf8Path::new(path))));
+        let left_out = ["cmd/main_test.go", "test/integration/x.go", "pkg/testdata/large.json"];
+        assert!(!left_out.iter().any(|path| is_no_test(Utf8Path::new(path))));
     }
 
     #[test]

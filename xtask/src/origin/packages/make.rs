@@ -1,7 +1,8 @@
 //! Makes artifacts: Go programs, npm folders, the Debian root, images.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -35,6 +36,17 @@ pub const KUBE_ON_NODE: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
 const LARGE: u64 = 60;
 /// The stage's name in reports.
 const STAGE: &str = "tools";
+/// The job that makes the engine.
+const ENGINE_JOB: &str = "engine";
+
+/// Steps that are jobs among those of the artifacts.
+#[derive(Default)]
+pub struct Among<'a> {
+    /// Those that make the engine. What needs it waits for them; Go does not.
+    pub machine: Vec<Step<'a>>,
+    /// The one that places Kubernetes, once it is compiled.
+    pub place: Option<Step<'a>>,
+}
 
 /// Makes artifacts of one manifest in one engine.
 pub struct Maker<'a> {
@@ -46,6 +58,8 @@ pub struct Maker<'a> {
     caches: Caches,
     anew: BTreeSet<Artifact>,
     progress: Progress,
+    /// Set when a job has failed: ends what the others run.
+    has_failed: Arc<AtomicBool>,
     /// The packages of each program that is not compiled yet; `None` while Go has not listed them.
     packages: Mutex<BTreeMap<String, Option<Vec<String>>>>,
 }
@@ -61,8 +75,10 @@ impl<'a> Maker<'a> {
     ) -> Self {
         let caches = Caches { dir: dir.join("go-caches") };
         let progress = Progress::new(caches.dir.join("compiled"));
-        let (anew, packages) = Default::default();
-        Self { project, manifest, dir, bases, engine, caches, anew, progress, packages }
+        let (anew, packages, has_failed) = Default::default();
+        // It is there when it is asked: see `Among`.
+        let engine = Engine { empty: false, ..engine };
+        Self { project, manifest, dir, bases, engine, caches, anew, progress, has_failed, packages }
     }
 
     /// Builds the images in `anew` without BuildKit's cache: the packages in it are those of another day.
@@ -98,13 +114,24 @@ impl<'a> Maker<'a> {
             .collect()
     }
 
-    /// Makes all of them, downloads beside compilers, the first ones first; `place` runs as soon as Kubernetes is compiled.
+    /// Makes all of them, downloads beside compilers, the first ones first, and the steps `among` them as soon as they can run.
     /// Go's caches are dropped at the end: an interrupted run goes on from them.
-    pub fn make(&self, artifacts: &[Artifact], place: Option<Step<'_>>, running: &Running) -> Result<String> {
+    pub fn make(&self, artifacts: &[Artifact], among: Among<'_>, running: &Running) -> Result<String> {
         let start = std::time::Instant::now();
+        let Among { machine, place } = among;
         let (mut jobs, mut fetches) = (Vec::new(), Vec::new());
+        let before = match machine.is_empty() {
+            true => Before::note(self, artifacts)?,
+            // An engine that is yet to be made has no images.
+            false => Before(Vec::new()),
+        };
+        if !machine.is_empty() {
+            let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, machine).map(drop));
+            jobs.push(Job { name: ENGINE_JOB.to_owned(), lane: Lane::Engine, after: Vec::new(), run });
+        }
         for artifact in artifacts {
-            let after: Vec<String> = self.manifest.made_from(artifact).iter().map(ToString::to_string).collect();
+            let parts = self.manifest.made_from(artifact);
+            let after: Vec<String> = parts.iter().map(ToString::to_string).chain([ENGINE_JOB.to_owned()]).collect();
             let lane = match artifact {
                 Artifact::Go(name) => {
                     let fetch = format!("modules of {name}");
@@ -141,13 +168,12 @@ impl<'a> Maker<'a> {
             jobs.push(Job { name: "drop archives".to_owned(), lane: Lane::Download, after: fetches, run });
         }
         running.progress(format!("logs in {}/logs", self.project.target()));
-        let before = Before::note(self, artifacts)?;
         let compiles = artifacts.iter().any(|artifact| matches!(artifact, Artifact::Go(_)));
         let _lock = compiles.then(|| self.caches.begin()).transpose()?;
         if compiles {
             self.progress.expect(REMOVAL.0, REMOVAL.1);
         }
-        if let Err(error) = schedule::run(jobs) {
+        if let Err(error) = schedule::run(jobs, &self.has_failed) {
             before.put_back(self)?;
             return Err(error);
         }
@@ -182,10 +208,12 @@ impl<'a> Maker<'a> {
         self.caches.prepare(name, &module, go)?;
         let log = self.log(artifact);
         let mut packages = Vec::new();
-        self.caches.fetch(name, go, &log).until(&self.project.stale).stream(|line| match line.contains(' ') {
-            true => self.at_work(&running, artifact, line),
-            false => packages.push(line.to_owned()),
-        })?;
+        self.caches.fetch(name, go, &log).until(&self.project.stale).until(&self.has_failed).stream(
+            |line| match line.contains(' ') {
+                true => self.at_work(&running, artifact, line),
+                false => packages.push(line.to_owned()),
+            },
+        )?;
         self.packages().insert(name.to_owned(), Some(packages));
         running.done("");
         Ok(())
@@ -201,7 +229,7 @@ impl<'a> Maker<'a> {
         let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
         self.progress.begins(name, &packages)?;
         for build in self.caches.builds(name, go, &new.join(name), &log) {
-            build.until(&self.project.stale).stream(|line| {
+            build.until(&self.project.stale).until(&self.has_failed).stream(|line| {
                 let package = self.progress.compiles(name, line);
                 self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
                 whole.progress(self.progress.describe());
@@ -227,14 +255,16 @@ impl<'a> Maker<'a> {
         self.packages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives back the disk that compiled packages of `name` take which no later program shares.
+    /// Gives back the disk that modules and compiled packages of `name` take which no later program shares.
     fn trim(&self, name: &str) -> Result<()> {
         let others: Option<Vec<Vec<String>>> = self.packages().values().cloned().collect();
         match others {
             Some(others) if !others.is_empty() => {
                 let others = others.into_iter().flatten().collect();
                 if let Err(error) = self.caches.trim(name, &self.manifest.go[name], &others) {
-                    self.project.report.warn(format!("the compiled packages of {name} stay for now: {error:#}"));
+                    self.project
+                        .report
+                        .warn(format!("modules and compiled packages of {name} stay for now: {error:#}"));
                 }
                 Ok(())
             }
@@ -272,7 +302,8 @@ impl<'a> Maker<'a> {
         }
         // No scripts: what is fetched is data, nothing of it runs on this machine.
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
-        let ci = ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).until(&self.project.stale);
+        let ci =
+            ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).until(&self.project.stale).until(&self.has_failed);
         ci.deadline(deadlines::NPM).run()
     }
 
@@ -302,7 +333,7 @@ impl<'a> Maker<'a> {
             hard_link_or_copy(&from, &bin.join(program))?;
         }
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
-        let build = build.until(&self.project.stale);
+        let build = build.until(&self.project.stale).until(&self.has_failed);
         build.stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
             Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}"))
                 .help("the previous images stay in use; fix the cause and run the command again")
@@ -451,13 +482,46 @@ image) shift 4; for name; do echo "{\"Id\": \"$(cat "$FOLDER/$name")\", \"RepoTa
 esac
 "#;
 
+    /// Writes the client of [`ENGINE`], with its files in `folder`.
+    fn write_client(client: &Utf8Path, folder: &Utf8Path) {
+        std::fs::write(client, ENGINE.replace("$FOLDER", folder.as_str()).replacen('\n', "#!/bin/sh\n", 1)).unwrap();
+        std::fs::set_permissions(client, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn what_needs_the_engine_waits_until_it_is_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(temp.path()).unwrap();
+        let client = folder.join("docker");
+        let engine = Engine { client: client.clone(), empty: true, ..Engine::system() };
+        let mut project = Project::open(None, Options::default(), Report::new(false)).unwrap();
+        project.cache = folder.to_owned();
+        let manifest = Manifest::read(&project.root).unwrap();
+        let (dir, bases) = (folder.join("packages"), BaseRecords::new(folder, "packages"));
+        let artifacts = [Artifact::Image("node".to_owned())];
+        let name = &manifest.names(&artifacts[0])[0];
+        let running = project.report.step("tools", "make", "");
+        let make = |step: Step<'_>| {
+            let maker = Maker::new(&project, &manifest, &dir, &bases, engine.clone());
+            maker.make(&artifacts, Among { machine: vec![step], place: None }, &running)
+        };
+        let error = make(Step::new("make an engine", "", "", |_| anyhow::bail!("no mirror"))).unwrap_err();
+        assert!(error.to_string() == "no mirror" && !folder.join(name).exists(), "{error:#}");
+        let step = Step::new("make an engine", "", "", |_| {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            write_client(&client, folder);
+            Ok(String::new())
+        });
+        make(step).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), "sha256:new\n");
+    }
+
     #[test]
     fn a_run_that_fails_replaces_no_image() {
         let temp = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temp.path()).unwrap();
         let client = folder.join("docker");
-        std::fs::write(&client, ENGINE.replace("$FOLDER", folder.as_str()).replacen('\n', "#!/bin/sh\n", 1)).unwrap();
-        std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_client(&client, folder);
         let engine = Engine { client, ..Engine::system() };
         let mut project = Project::open(None, Options::default(), Report::new(false)).unwrap();
         project.cache = folder.to_owned();
@@ -470,7 +534,7 @@ esac
         let dir = folder.join("packages");
         let maker = Maker::new(&project, &manifest, &dir, &bases, engine);
         let running = project.report.step("tools", "make", "");
-        let error = maker.make(&artifacts, None, &running).unwrap_err();
+        let error = maker.make(&artifacts, Among::default(), &running).unwrap_err();
         assert!(error.to_string().contains("exec format error"), "{error:#}");
         assert_eq!(error.downcast_ref::<Failure>().unwrap().class, Class::Image);
         for name in &names {
@@ -478,7 +542,9 @@ esac
             assert_eq!(bases.read(name).unwrap().unwrap().id, "sha256:old", "{name}");
         }
         // The same run without the fault replaces what it makes.
-        maker.make(&artifacts[..1], None, &running).unwrap();
+        Maker::new(&project, &manifest, &dir, &bases, maker.engine.clone())
+            .make(&artifacts[..1], Among::default(), &running)
+            .unwrap();
         assert_eq!(std::fs::read_to_string(folder.join(&names[0])).unwrap(), "sha256:new\n");
     }
 }

@@ -1,8 +1,9 @@
-//! Jobs with dependencies on two lanes: downloads on one, compilers on the other, so that the network works while the
+//! Jobs with dependencies on lanes: downloads on one, compilers on another, so that the network works while the
 //! processors do. A worker takes the first job of its lane whose predecessors are done.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use anyhow::{Result, anyhow};
@@ -10,6 +11,8 @@ use anyhow::{Result, anyhow};
 /// What a job mostly waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
+    /// The engine that is yet to be made: it takes half a minute, in which both downloads go on.
+    Engine,
     /// The network: two at a time, beside the compiler.
     Download,
     /// The processors: Go uses all of them by itself, so one at a time.
@@ -34,15 +37,15 @@ struct State<'a> {
     error: Option<anyhow::Error>,
 }
 
-/// Runs all jobs; after the first failure nothing new starts, and that failure is returned.
-pub fn run(jobs: Vec<Job<'_>>) -> Result<()> {
+/// Runs all jobs; after the first failure `has_failed` is set, nothing new starts, and that failure is returned.
+pub fn run(jobs: Vec<Job<'_>>, has_failed: &AtomicBool) -> Result<()> {
     let unfinished = jobs.iter().map(|job| job.name.clone()).collect();
     let state = Mutex::new(State { waiting: jobs, unfinished, error: None });
     let changed = Condvar::new();
     std::thread::scope(|scope| {
-        for lane in [Lane::Download, Lane::Download, Lane::Compile] {
+        for lane in [Lane::Engine, Lane::Download, Lane::Download, Lane::Compile] {
             let (state, changed) = (&state, &changed);
-            scope.spawn(move || work(lane, state, changed));
+            scope.spawn(move || work(lane, state, changed, has_failed));
         }
     });
     let state = state.into_inner().map_err(|_| anyhow!("a job panicked"))?;
@@ -53,7 +56,7 @@ pub fn run(jobs: Vec<Job<'_>>) -> Result<()> {
     }
 }
 
-fn work<'a>(lane: Lane, state: &Mutex<State<'a>>, changed: &Condvar) {
+fn work<'a>(lane: Lane, state: &Mutex<State<'a>>, changed: &Condvar, has_failed: &AtomicBool) {
     let Ok(mut guard) = state.lock() else { return };
     loop {
         let runnable = |job: &Job<'_>| !job.after.iter().any(|name| guard.unfinished.contains(name));
@@ -72,6 +75,7 @@ fn work<'a>(lane: Lane, state: &Mutex<State<'a>>, changed: &Condvar) {
                 guard.unfinished.remove(&job.name);
                 if let Err(error) = result {
                     guard.error.get_or_insert(error);
+                    has_failed.store(true, Ordering::Relaxed);
                 }
                 changed.notify_all();
             }
@@ -108,7 +112,8 @@ mod tests {
             after: Vec::new(),
             run: Box::new(|| panic!("on purpose")),
         };
-        let error = run(vec![panics, job("binary", Lane::Compile, &["modules"], &log, true)]).unwrap_err();
+        let jobs = vec![panics, job("binary", Lane::Compile, &["modules"], &log, true)];
+        let error = run(jobs, &AtomicBool::default()).unwrap_err();
         assert_eq!(error.to_string(), "the job `modules` panicked");
         assert!(log.into_inner().unwrap().is_empty());
     }
@@ -116,13 +121,13 @@ mod tests {
     #[test]
     fn predecessors_come_first_across_lanes() {
         let log = Mutex::new(Vec::new());
-        run(vec![
+        let jobs = vec![
             job("image", Lane::Compile, &["binary", "base"], &log, true),
             job("binary", Lane::Compile, &["modules"], &log, true),
             job("modules", Lane::Download, &[], &log, true),
             job("base", Lane::Download, &["already-there"], &log, true),
-        ])
-        .unwrap();
+        ];
+        run(jobs, &AtomicBool::default()).unwrap();
         let log = log.into_inner().unwrap();
         let at = |name: &str| log.iter().position(|n| n == name).unwrap();
         assert!(at("modules") < at("binary") && at("binary") < at("image") && at("base") < at("image"));
@@ -132,7 +137,9 @@ mod tests {
     fn nothing_new_starts_after_a_failure() {
         let log = Mutex::new(Vec::new());
         let jobs = vec![job("a", Lane::Compile, &[], &log, false), job("b", Lane::Compile, &["a"], &log, true)];
-        assert_eq!(run(jobs).unwrap_err().to_string(), "broken");
+        let has_failed = AtomicBool::default();
+        assert_eq!(run(jobs, &has_failed).unwrap_err().to_string(), "broken");
+        assert!(has_failed.into_inner(), "what the other jobs run is ended");
         assert_eq!(log.into_inner().unwrap(), ["a"]);
     }
 
@@ -140,6 +147,6 @@ mod tests {
     fn a_circle_is_an_error() {
         let log = Mutex::new(Vec::new());
         let jobs = vec![job("a", Lane::Compile, &["b"], &log, true), job("b", Lane::Download, &["a"], &log, true)];
-        assert!(run(jobs).unwrap_err().to_string().contains("waits for itself"));
+        assert!(run(jobs, &AtomicBool::default()).unwrap_err().to_string().contains("waits for itself"));
     }
 }
