@@ -271,7 +271,7 @@ pub struct CheckedPair {
 
 impl CheckedPair {
     /// Whether the call came and nothing is wrong.
-    fn is_clean(&self) -> bool {
+    pub fn is_clean(&self) -> bool {
         self.seen.is_some() && self.violations.is_empty()
     }
 }
@@ -761,7 +761,9 @@ pub fn whole(
     tell(&format!("{count} sandboxes start"));
     std::thread::scope(|scope| {
         let building = scope.spawn(|| {
-            let built = mutants::build_all(setting);
+            // The sandboxes wait for it, whatever becomes of it.
+            let built = std::panic::catch_unwind(|| mutants::build_all(setting))
+                .unwrap_or_else(|_| bail!("the build of the program under test panicked"));
             setting.program.get_or_init(|| built.as_ref().ok().cloned());
             built
         });

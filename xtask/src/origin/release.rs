@@ -125,7 +125,8 @@ impl ReleaseOrigin {
     }
 
     fn pull(&self, reference: &str, why: &str, engine: &Engine) -> Step<'_> {
-        let (reference, engine) = (reference.to_owned(), engine.clone());
+        // The step runs when the engine is there, also where it was planned before it was made.
+        let (reference, engine) = (reference.to_owned(), Engine { empty: false, ..engine.clone() });
         let pull = engine.docker().args(["pull", &reference]).deadline(deadlines::IMAGE_PULL).until(&self.stale);
         Step::new(format!("pull {reference}"), why, pull.clone(), move |running: &Running| {
             pull.stream(|line| running.progress(line)).map_err(|error| {

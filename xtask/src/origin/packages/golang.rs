@@ -190,13 +190,20 @@ fn unused_modules<'a>(list: &'a str, others: &HashSet<String>, fetched: &Utf8Pat
     modules.iter().filter(|module| !is_used(module)).map(|[.., dir]| Utf8Path::new(*dir)).collect()
 }
 
-/// Removes a module's folder, which Go has made read-only.
+/// Removes a module's folder, which Go has made read-only. Go takes any folder of that name for the whole module, so it gets
+/// another name first: a killed run leaves all of the module or none.
 fn remove_module(dir: &Utf8Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    for entry in walkdir::WalkDir::new(dir).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
-        std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o755))?;
-    }
-    files::remove_folder(dir)
+    let removed = Utf8PathBuf::from(format!("{dir}.removed"));
+    let remove = || {
+        for entry in walkdir::WalkDir::new(&removed).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
+            std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o755))?;
+        }
+        files::remove_folder(&removed)
+    };
+    remove()?;
+    std::fs::rename(dir, &removed).with_context(|| format!("renaming {dir}"))?;
+    remove()
 }
 
 /// Whether a file can be part of a program: neither a test nor what only tests read.

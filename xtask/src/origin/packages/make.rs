@@ -125,9 +125,13 @@ impl<'a> Maker<'a> {
             // An engine that is yet to be made has no images.
             false => Before(Vec::new()),
         };
-        if !machine.is_empty() {
-            let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, machine).map(drop));
-            jobs.push(Job { name: ENGINE_JOB.to_owned(), lane: Lane::Engine, after: Vec::new(), run });
+        // The last step has the name that others wait for. A step does not begin where something else has failed meanwhile.
+        let last = machine.len().saturating_sub(1);
+        for (number, step) in machine.into_iter().enumerate() {
+            let name = |number| if number == last { ENGINE_JOB.to_owned() } else { format!("{ENGINE_JOB} {number}") };
+            let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, vec![step]).map(drop));
+            let after = number.checked_sub(1).map(name).into_iter().collect();
+            jobs.push(Job { name: name(number), lane: Lane::Engine, after, run });
         }
         for artifact in artifacts {
             let parts = self.manifest.made_from(artifact);

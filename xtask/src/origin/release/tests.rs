@@ -150,3 +150,17 @@ fn an_image_that_is_missing_is_pulled_by_its_official_name() {
     assert_eq!(origin.image("python:3.13-slim-trixie"), "python:3.13-slim-trixie");
     assert!(origin.minikube_flags().is_empty());
 }
+
+#[test]
+fn an_image_planned_before_the_engine_is_made_is_recorded_when_it_is_pulled() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = origin("", &dir);
+    let requirements = [Requirement::Image("python:3.13-slim-trixie".to_owned())];
+    let client = dir.path().join("docker");
+    std::fs::write(&client, "#!/bin/sh\necho '{\"Id\": \"sha256:1\", \"RepoTags\": [\"python:3.13-slim-trixie\"]}'\n")
+        .unwrap();
+    std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let later = Engine { client: client.to_str().unwrap().into(), empty: true, ..Engine::system() };
+    let steps = origin.plan_beside(&requirements, &later, Vec::new()).unwrap();
+    assert_eq!(apply(&project(), "bases", Mode::Apply, steps).unwrap(), 1);
+}
