@@ -57,7 +57,7 @@ pub fn embedded(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["db", "dump", newer.as_str()])?.expect(0, &["schema 9999"])?;
     test_cluster
         .xtask(&["db", "restore", newer.as_str()])?
-        .expect(11, &["has the schema 9999, and this checkout knows none"])?;
+        .expect(11, &["has schema 9999, but the newest one in this checkout is"])?;
     test_cluster.xtask(&["db", "restore", file.as_str()])?.expect(0, &["(schema 9999)", "as in the dump"])?;
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"]).map(drop)
 }

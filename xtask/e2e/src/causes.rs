@@ -324,8 +324,10 @@ pub fn refused(test_cluster: &TestCluster) -> Result<()> {
     let edit = values(
         "frontend:\n  resources:\n    requests: {cpu: 50m, memory: 192Mi}\n    limits: {cpu: '2', memory: 384Mi}",
     );
-    let words =
-        ["its pods are refused: maximum cpu usage per Container is 1, but limit is 2", "change the policy named"];
+    let words = [
+        "its pods are refused: maximum cpu usage per Container is 1, but limit is 2",
+        "change the policy that the message names",
+    ];
     let result = mistake(test_cluster, VALUES, edit, "refused", &words);
     kubectl()?.args(["delete", "limitrange", "small"]).run()?;
     result.map(drop)

@@ -65,12 +65,8 @@ const CLAIMS: &[Claim] = &[
         unless(!at.before.recorded && !at.before.has_node(), "there is a profile")
     }),
     ("is not deployed", |_, at| unless(at.before.workloads().is_empty(), "workloads are there")),
-    ("not deployed yet", |_, at| unless(at.before.workloads().is_empty(), "workloads are there")),
     ("it is not installed", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
     ("Helm has no revision", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
-    ("Helm knows no deployed revision", |_, at| {
-        unless(!at.before.revisions().values().any(|status| status == "deployed"), "Helm has a deployed revision")
-    }),
     ("was never verified", |_, at| unless(at.before.record().is_none(), "there is a record")),
     ("nothing was verified yet", |_, at| unless(at.before.record().is_none(), "there is a record")),
     ("(it does not exist;", |_, at| unless(!at.before.has_namespace(), "the namespace exists")),
