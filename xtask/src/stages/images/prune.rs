@@ -119,7 +119,11 @@ impl EngineBuilds {
             .map(|reference| {
                 let command = engine.docker().args(["image", "rm", &reference]);
                 Step::new(format!("remove {reference}"), "an old build", command.clone(), move |_| {
-                    command.run().map(|()| String::new())
+                    match command.run() {
+                        Err(error) if engine.image_id(&reference)?.is_some() => Err(error),
+                        // Removed, perhaps by the deploy of another profile.
+                        _ => Ok(String::new()),
+                    }
                 })
             })
             .collect();
@@ -210,6 +214,9 @@ fn unused_builds(images: &Images, used: &BTreeSet<String>, names: &[&str], neede
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Mode;
+    use crate::project::{Options, Project};
+    use crate::report::Report;
 
     const NAMES: [&str; 2] = ["todo-backend", "todo-frontend"];
 
@@ -253,5 +260,24 @@ mod tests {
         let used = set(&["sha256:bb", "todo-backend:00000000000000ff"]);
         let needed = set(&["todo-backend:0000000000000003"]);
         assert_eq!(unused_builds(&images, &used, &NAMES, &needed), [image(1, "").0]);
+    }
+    #[test]
+    fn a_build_that_another_deploy_has_removed_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = dir.path().join("docker");
+        let engine = Engine { client: client.to_str().unwrap().into(), ..Engine::system() };
+        let builds = EngineBuilds { references: "todo-backend:0123456789abcdef".to_owned(), nameless: false };
+        let project = Project::open(None, Options::default(), Report::new(false)).unwrap();
+        for (inspect, is_removed) in [
+            ("echo 'Error: No such image: todo-backend:0123456789abcdef' >&2; exit 1", true),
+            ("echo '{\"Id\": \"sha256:1\", \"RepoTags\": [\"todo-backend:0123456789abcdef\"]}'", false),
+            ("echo 'connection reset' >&2; exit 1", false),
+        ] {
+            let script = format!("#!/bin/sh\n[ \"$2\" = rm ] && exit 1\n{inspect}\n");
+            std::fs::write(&client, script).unwrap();
+            std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let steps = builds.steps(&engine, &NAMES, 0, &set(&[]));
+            assert_eq!(crate::plan::apply(&project, "images", Mode::Apply, steps).is_ok(), is_removed, "{inspect}");
+        }
     }
 }
