@@ -69,6 +69,11 @@ impl Engine {
         Self { client: "docker".into(), envs: Vec::new(), private: false, empty: false, data: None, answers: None }
     }
 
+    /// Returns the engine for a step that runs when it exists, also where the step is planned before.
+    pub fn once_made(&self) -> Self {
+        Self { empty: false, ..self.clone() }
+    }
+
     /// Returns the private engine of the cache that `paths` describes.
     pub fn private(paths: &EnginePaths) -> Self {
         let path = std::env::var("PATH").unwrap_or_default();
@@ -268,15 +273,22 @@ pub struct Inspected {
 }
 
 #[cfg(test)]
+impl Engine {
+    /// Writes the shell script `script` into `folder` and returns an engine with it as its client.
+    pub(crate) fn scripted(folder: impl AsRef<std::path::Path>, script: &str) -> Self {
+        let client = folder.as_ref().join("docker");
+        std::fs::write(&client, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        Self { client: client.to_str().unwrap().into(), ..Self::system() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    /// An engine whose client runs `script`.
     fn engine(dir: &tempfile::TempDir, script: &str) -> Engine {
-        let client = dir.path().join("docker");
-        std::fs::write(&client, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        Engine { client: client.to_str().unwrap().into(), ..Engine::system() }
+        Engine::scripted(dir.path(), script)
     }
 
     #[test]

@@ -238,11 +238,7 @@ mod tests {
     /// Returns a node on which `script` answers each command.
     fn node(script: &str) -> (Node, tempfile::TempDir) {
         let temp = tempfile::tempdir().unwrap();
-        let client = temp.path().join("docker");
-        std::fs::write(&client, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let engine = Engine { client: client.to_str().unwrap().into(), ..Engine::system() };
-        (Node::container(&engine, "todo"), temp)
+        (Node::container(&Engine::scripted(temp.path(), script), "todo"), temp)
     }
 
     #[test]

@@ -75,7 +75,9 @@ pub trait Origin: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Returns the steps that bring the missing `requirements`, in order. Read-only itself.
-    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>>;
+    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
+        self.plan_beside(requirements, engine, Vec::new())
+    }
 
     /// The same for an engine that the steps `machine` will make. Requirements that need no engine may be brought in parallel.
     fn plan_beside<'a>(
@@ -83,9 +85,7 @@ pub trait Origin: Send + Sync {
         requirements: &[Requirement],
         engine: &Engine,
         machine: Vec<Step<'a>>,
-    ) -> Result<Vec<Step<'a>>> {
-        Ok(machine.into_iter().chain(self.plan(requirements, engine)?).collect())
-    }
+    ) -> Result<Vec<Step<'a>>>;
 
     /// Returns whether all `requirements` are present. Cheap enough for a call each second.
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool>;

@@ -217,12 +217,8 @@ mod tests {
 
     /// An engine that has one image, which it pulled.
     fn engine(dir: &tempfile::TempDir) -> Engine {
-        let client = dir.path().join("docker");
         let image = json!({"Id": ID, "RepoTags": ["a/b:1"], "RepoDigests": [format!("a/b@{ID}")]});
-        let script = format!("#!/bin/sh\necho '{image}'\n");
-        std::fs::write(&client, script).unwrap();
-        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        Engine { client: client.to_str().unwrap().into(), ..Engine::system() }
+        Engine::scripted(dir.path(), &format!("echo '{image}'"))
     }
 
     #[test]

@@ -117,10 +117,6 @@ impl Origin for Packages {
         "packages"
     }
 
-    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
-        self.plan_beside(requirements, engine, Vec::new())
-    }
-
     fn plan_beside<'a>(
         &'a self,
         requirements: &[Requirement],
@@ -243,7 +239,7 @@ impl Packages {
         if seconds > 0 {
             self.check_room(&order)?;
         }
-        let maker = Maker::new(&self.project, &self.manifest, &self.dir, &self.bases, engine.clone()).anew(anew);
+        let maker = Maker::new(&self.project, &self.manifest, &self.dir, &self.bases, engine).anew(anew);
         let names: Vec<String> = order.iter().map(ToString::to_string).collect();
         let what = format!("make {} artifacts from packages", order.len());
         let reason = if anew.is_empty() { "not in the cache" } else { "with today's Debian packages" };

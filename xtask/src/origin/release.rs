@@ -125,8 +125,7 @@ impl ReleaseOrigin {
     }
 
     fn pull(&self, reference: &str, why: &str, engine: &Engine) -> Step<'_> {
-        // The step runs when the engine is there, also where it was planned before it was made.
-        let (reference, engine) = (reference.to_owned(), Engine { empty: false, ..engine.clone() });
+        let (reference, engine) = (reference.to_owned(), engine.once_made());
         let pull = engine.docker().args(["pull", &reference]).deadline(deadlines::IMAGE_PULL).until(&self.stale);
         Step::new(format!("pull {reference}"), why, pull.clone(), move |running: &Running| {
             pull.stream(|line| running.progress(line)).map_err(|error| {
@@ -145,8 +144,13 @@ impl Origin for ReleaseOrigin {
         "release"
     }
 
-    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
-        let mut steps = Vec::new();
+    fn plan_beside<'a>(
+        &'a self,
+        requirements: &[Requirement],
+        engine: &Engine,
+        machine: Vec<Step<'a>>,
+    ) -> Result<Vec<Step<'a>>> {
+        let mut steps = machine;
         for requirement in requirements {
             match requirement {
                 Requirement::Tool(tool) => steps.extend(self.tool_step(*tool)?),

@@ -74,10 +74,6 @@ impl Origin for SystemTools {
         self.inner.name()
     }
 
-    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
-        self.inner.plan(&self.others(requirements), engine)
-    }
-
     fn plan_beside<'a>(
         &'a self,
         requirements: &[Requirement],

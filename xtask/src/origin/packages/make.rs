@@ -71,13 +71,11 @@ impl<'a> Maker<'a> {
         manifest: &'a Manifest,
         dir: &'a Utf8Path,
         bases: &'a BaseRecords,
-        engine: Engine,
+        engine: &Engine,
     ) -> Self {
-        let caches = Caches { dir: dir.join("go-caches") };
+        let (engine, caches) = (engine.once_made(), Caches { dir: dir.join("go-caches") });
         let progress = Progress::new(caches.dir.join("compiled"));
         let (anew, packages, has_failed) = Default::default();
-        // It is there when it is asked: see `Among`.
-        let engine = Engine { empty: false, ..engine };
         Self { project, manifest, dir, bases, engine, caches, anew, progress, has_failed, packages }
     }
 
@@ -468,7 +466,6 @@ pub fn folder_size(dir: &Utf8Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::project::Options;
@@ -486,18 +483,16 @@ image) shift 4; for name; do echo "{\"Id\": \"$(cat "$FOLDER/$name")\", \"RepoTa
 esac
 "#;
 
-    /// Writes the client of [`ENGINE`], with its files in `folder`.
-    fn write_client(client: &Utf8Path, folder: &Utf8Path) {
-        std::fs::write(client, ENGINE.replace("$FOLDER", folder.as_str()).replacen('\n', "#!/bin/sh\n", 1)).unwrap();
-        std::fs::set_permissions(client, std::fs::Permissions::from_mode(0o755)).unwrap();
+    /// Makes the engine of [`ENGINE`], with its files in `folder`.
+    fn make_engine(folder: &Utf8Path) -> Engine {
+        Engine::scripted(folder, &ENGINE.replace("$FOLDER", folder.as_str()))
     }
 
     #[test]
     fn what_needs_the_engine_waits_until_it_is_made() {
         let temp = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temp.path()).unwrap();
-        let client = folder.join("docker");
-        let engine = Engine { client: client.clone(), empty: true, ..Engine::system() };
+        let engine = Engine { client: folder.join("docker"), empty: true, ..Engine::system() };
         let mut project = Project::open(None, Options::default(), Report::new(false)).unwrap();
         project.cache = folder.to_owned();
         let manifest = Manifest::read(&project.root).unwrap();
@@ -506,14 +501,14 @@ esac
         let name = &manifest.names(&artifacts[0])[0];
         let running = project.report.step("tools", "make", "");
         let make = |step: Step<'_>| {
-            let maker = Maker::new(&project, &manifest, &dir, &bases, engine.clone());
+            let maker = Maker::new(&project, &manifest, &dir, &bases, &engine);
             maker.make(&artifacts, Among { machine: vec![step], place: None }, &running)
         };
         let error = make(Step::new("make an engine", "", "", |_| anyhow::bail!("no mirror"))).unwrap_err();
         assert!(error.to_string() == "no mirror" && !folder.join(name).exists(), "{error:#}");
         let step = Step::new("make an engine", "", "", |_| {
             std::thread::sleep(std::time::Duration::from_millis(200));
-            write_client(&client, folder);
+            make_engine(folder);
             Ok(String::new())
         });
         make(step).unwrap();
@@ -524,9 +519,7 @@ esac
     fn a_run_that_fails_replaces_no_image() {
         let temp = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temp.path()).unwrap();
-        let client = folder.join("docker");
-        write_client(&client, folder);
-        let engine = Engine { client, ..Engine::system() };
+        let engine = make_engine(folder);
         let mut project = Project::open(None, Options::default(), Report::new(false)).unwrap();
         project.cache = folder.to_owned();
         let manifest = Manifest::read(&project.root).unwrap();
@@ -536,7 +529,7 @@ esac
         let bases = BaseRecords::new(folder, "packages");
         names.iter().for_each(|name| bases.record(&engine, name, Brought::Made).unwrap());
         let dir = folder.join("packages");
-        let maker = Maker::new(&project, &manifest, &dir, &bases, engine);
+        let maker = Maker::new(&project, &manifest, &dir, &bases, &engine);
         let running = project.report.step("tools", "make", "");
         let error = maker.make(&artifacts, Among::default(), &running).unwrap_err();
         assert!(error.to_string().contains("exec format error"), "{error:#}");
@@ -546,7 +539,7 @@ esac
             assert_eq!(bases.read(name).unwrap().unwrap().id, "sha256:old", "{name}");
         }
         // The same run without the fault replaces what it makes.
-        Maker::new(&project, &manifest, &dir, &bases, maker.engine.clone())
+        Maker::new(&project, &manifest, &dir, &bases, &maker.engine)
             .make(&artifacts[..1], Among::default(), &running)
             .unwrap();
         assert_eq!(std::fs::read_to_string(folder.join(&names[0])).unwrap(), "sha256:new\n");

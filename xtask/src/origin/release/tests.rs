@@ -128,22 +128,21 @@ fn a_plan_without_a_download_fails_with_hints() {
     assert!(!hints.contains("packages") && hints.contains("--system-tools"), "{hints}");
 }
 
+/// The client of an engine with the image of Python.
+const PULLED: &str = r#"echo '{"Id": "sha256:1", "RepoTags": ["python:3.13-slim-trixie"]}'"#;
+
 #[test]
 fn an_image_that_is_missing_is_pulled_by_its_official_name() {
     let dir = tempfile::tempdir().unwrap();
     let origin = origin("", &dir);
     let requirements = [Requirement::Image("python:3.13-slim-trixie".to_owned())];
     // A client that has the image, and one that has none and pulls nothing.
-    let client = dir.path().join("docker");
-    std::fs::write(&client, "#!/bin/sh\necho '{\"Id\": \"sha256:1\", \"RepoTags\": [\"python:3.13-slim-trixie\"]}'\n")
-        .unwrap();
-    std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let there = Engine { client: client.to_str().unwrap().into(), ..Engine::system() };
+    let there = Engine::scripted(dir.path(), PULLED);
     assert!(origin.plan(&requirements, &there).unwrap().is_empty());
     // One that does not say is not one that has none.
     assert!(origin.plan(&requirements, &Engine { client: "false".into(), ..Engine::system() }).is_err());
-    std::fs::write(&client, "#!/bin/sh\necho 'No such image: python:3.13-slim-trixie' >&2\nexit 1\n").unwrap();
-    let steps = origin.plan(&requirements, &there).unwrap();
+    let lacks = Engine::scripted(dir.path(), "echo 'No such image: python:3.13-slim-trixie' >&2\nexit 1");
+    let steps = origin.plan(&requirements, &lacks).unwrap();
     assert!(steps[0].command.ends_with("docker pull python:3.13-slim-trixie"), "{}", steps[0].command);
     let error = apply(&project(), "bases", Mode::Apply, steps).unwrap_err();
     assert!(error.to_string().contains("cannot pull python:3.13-slim-trixie"), "{error}");
@@ -156,11 +155,7 @@ fn an_image_planned_before_the_engine_is_made_is_recorded_when_it_is_pulled() {
     let dir = tempfile::tempdir().unwrap();
     let origin = origin("", &dir);
     let requirements = [Requirement::Image("python:3.13-slim-trixie".to_owned())];
-    let client = dir.path().join("docker");
-    std::fs::write(&client, "#!/bin/sh\necho '{\"Id\": \"sha256:1\", \"RepoTags\": [\"python:3.13-slim-trixie\"]}'\n")
-        .unwrap();
-    std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let later = Engine { client: client.to_str().unwrap().into(), empty: true, ..Engine::system() };
+    let later = Engine { empty: true, ..Engine::scripted(dir.path(), PULLED) };
     let steps = origin.plan_beside(&requirements, &later, Vec::new()).unwrap();
     assert_eq!(apply(&project(), "bases", Mode::Apply, steps).unwrap(), 1);
 }

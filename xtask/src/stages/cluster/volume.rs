@@ -216,7 +216,6 @@ fn load_all(
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
 
     use camino::Utf8Path;
 
@@ -226,13 +225,8 @@ mod tests {
 
     /// Returns an engine whose client is this script, which writes each call to the file `calls` beside it.
     fn engine(folder: &Utf8Path, script: &str) -> Engine {
-        let client = folder.join("docker");
-        let script = format!(
-            "#!/bin/sh\ncd {folder}; echo \"$*\" | head -n 1 >>calls\ncase \"$*\" in\n{script}\n{NO_CONTAINER}esac\n"
-        );
-        std::fs::write(&client, script).unwrap();
-        std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Engine { client, ..Engine::system() }
+        let calls = format!("cd {folder}; echo \"$*\" | head -n 1 >>calls");
+        Engine::scripted(folder, &format!("{calls}\ncase \"$*\" in\n{script}\n{NO_CONTAINER}esac"))
     }
 
     fn content() -> NodeContent {

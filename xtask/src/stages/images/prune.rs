@@ -264,8 +264,6 @@ mod tests {
     #[test]
     fn a_build_that_another_deploy_has_removed_is_no_error() {
         let dir = tempfile::tempdir().unwrap();
-        let client = dir.path().join("docker");
-        let engine = Engine { client: client.to_str().unwrap().into(), ..Engine::system() };
         let builds = EngineBuilds { references: "todo-backend:0123456789abcdef".to_owned(), nameless: false };
         let project = Project::open(None, Options::default(), Report::new(false)).unwrap();
         for (inspect, is_removed) in [
@@ -273,9 +271,7 @@ mod tests {
             ("echo '{\"Id\": \"sha256:1\", \"RepoTags\": [\"todo-backend:0123456789abcdef\"]}'", false),
             ("echo 'connection reset' >&2; exit 1", false),
         ] {
-            let script = format!("#!/bin/sh\n[ \"$2\" = rm ] && exit 1\n{inspect}\n");
-            std::fs::write(&client, script).unwrap();
-            std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let engine = Engine::scripted(dir.path(), &format!("[ \"$2\" = rm ] && exit 1\n{inspect}"));
             let steps = builds.steps(&engine, &NAMES, 0, &set(&[]));
             assert_eq!(crate::plan::apply(&project, "images", Mode::Apply, steps).is_ok(), is_removed, "{inspect}");
         }

@@ -112,12 +112,7 @@ mod tests {
     /// Returns an engine and a node that are shell scripts.
     fn fakes(save: &str, import: &str) -> (Engine, Node, tempfile::TempDir) {
         let temp = tempfile::tempdir().unwrap();
-        let script = temp.path().join("docker");
-        let text = format!("#!/bin/sh\ncase \"$1\" in save) {save};; *) {import};; esac\n");
-        std::fs::write(&script, text).unwrap();
-        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let client = camino::Utf8PathBuf::from_path_buf(script).unwrap();
-        let engine = Engine { client, ..Engine::system() };
+        let engine = Engine::scripted(temp.path(), &format!("case \"$1\" in save) {save};; *) {import};; esac"));
         let node = Node::container(&engine, "n");
         (engine, node, temp)
     }
