@@ -42,11 +42,11 @@ impl From<Duration> for Limit {
     }
 }
 
-/// Returns the share of its usual speed that this machine has for a new program right now, in (0, 1]. On a machine that compiles
-/// something else, what needs a second takes half a minute, and that is no fault of what starts.
+/// Returns this machine's current speed for a new program, as a share of its usual speed, in (0, 1]. On a machine that also
+/// compiles something, a start that usually takes a second may take half a minute.
 ///
-/// Linux says how many threads want a processor. Up to twice as many as there are processors count as usual, as on a machine
-/// where the application's pods start. Elsewhere it is 1, and so it is where pods are played (`scaled-deadlines`).
+/// Linux counts the threads that want a processor. Twice as many as there are processors are usual while the application's
+/// pods start. On other systems the result is 1. It is also 1 where pods are simulated (`scaled-deadlines`).
 pub fn machine_speed() -> f64 {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let load = std::fs::read_to_string("/proc/loadavg").ok().filter(|_| !cfg!(feature = "scaled-deadlines"));

@@ -5,7 +5,7 @@
 //! environment variable switches one on. While none is on, every `if` evaluates the original expression, so the pairs run
 //! with the same program: compiling a second one takes 50 s of processor time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use xtask::deadlines;
 use xtask::members;
 
-use crate::suite::{Pair, PreparedSandbox, References, SuiteSettings, keep, select, side_by_side};
+use crate::suite::{PreparedSandbox, References, SuiteSettings, keep, select, side_by_side};
 
 /// The list of mutants.
 const LIST: &str = include_str!("../mutants.toml");
@@ -117,12 +117,11 @@ pub struct TriedMutant {
     pub by: Option<String>,
 }
 
-/// Tries every mutant until the checker catches it. Nothing is wrong with the pairs `clean` without a mutant.
+/// Tries every mutant until the checker catches it.
 pub fn try_all(
     setting: &SuiteSettings<'_>,
     sandboxes: &[PreparedSandbox],
     references: &References,
-    clean: &BTreeSet<Pair>,
     tell: &(impl Fn(&str) + Sync),
 ) -> Result<Vec<TriedMutant>> {
     let mutants = all()?;
@@ -133,7 +132,7 @@ pub fn try_all(
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((number, mutant)) = next else { return Ok(()) };
             let _place = setting.gate.enter();
-            let by = catch(sandbox, references, clean, number + 1, mutant)?;
+            let by = catch(sandbox, references, number + 1, mutant)?;
             tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
             let mut caught = caught.lock().unwrap_or_else(PoisonError::into_inner);
             caught.push(TriedMutant { why: mutant.why.clone(), by });
@@ -143,13 +142,7 @@ pub fn try_all(
 }
 
 /// Runs the pairs of a mutant until one has a violation that it does not have without the mutant.
-fn catch(
-    sandbox: &PreparedSandbox,
-    references: &References,
-    clean: &BTreeSet<Pair>,
-    number: usize,
-    mutant: &Mutant,
-) -> Result<Option<String>> {
+fn catch(sandbox: &PreparedSandbox, references: &References, number: usize, mutant: &Mutant) -> Result<Option<String>> {
     let pairs = select(references, Some(&mutant.runs));
     ensure!(!pairs.is_empty(), "mutant {number}: no run fits {}", mutant.runs);
     for pair in pairs.iter().take_while(|_| !xtask::process::ending()) {
@@ -159,7 +152,7 @@ fn catch(
         let violations = sandbox.check_patiently(pair, reference)?.violations;
         sandbox.sandbox.mutate(0);
         let Some(violation) = violations.into_iter().next() else { continue };
-        if clean.contains(pair) || sandbox.check_again(pair, reference)?.is_clean() {
+        if sandbox.check_again(pair, reference)?.is_clean() {
             return Ok(Some(format!("{pair}: {}", violation.claim)));
         }
     }

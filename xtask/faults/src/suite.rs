@@ -82,8 +82,6 @@ pub struct Findings {
     pub pairs: usize,
     /// Number of pairs that were run.
     pub runs: usize,
-    /// The pairs that were run without a violation.
-    pub clean: BTreeSet<Pair>,
     /// Number of pairs that were not run, by reason.
     pub left_out: BTreeMap<LeftOutReason, usize>,
     /// Number of second runs, each after a fault that had changed something.
@@ -700,7 +698,6 @@ fn run(
             total.again += usize::from(checked.again);
             if checked.is_clean() {
                 total.runs += 1;
-                total.clean.insert(pair);
             } else {
                 lock(&doubtful).push(pair);
             }
@@ -726,9 +723,6 @@ fn run(
                 continue;
             }
             total.runs += 1;
-            if checked.violations.is_empty() {
-                total.clean.insert(pair.clone());
-            }
             for violation in checked.violations {
                 tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
                 total.violations.push((pair.clone(), violation));
@@ -798,7 +792,7 @@ pub fn whole(
         if !mutants {
             return Ok((found, Vec::new()));
         }
-        let caught = mutants::try_all(setting, &sandboxes, &references, &found.clean, &tell)?;
+        let caught = mutants::try_all(setting, &sandboxes, &references, &tell)?;
         Ok((found, caught))
     })
 }

@@ -84,6 +84,11 @@ impl<'a> Maker<'a> {
         Self { anew: anew.clone(), ..self }
     }
 
+    /// Ends `process` when a newer save makes this run stale, or another job fails.
+    fn until_over(&self, process: Process) -> Process {
+        process.until(&self.project.stale).until(&self.has_failed)
+    }
+
     fn log(&self, artifact: &Artifact) -> Utf8PathBuf {
         self.project.log(&format!("make-{}", artifact.to_string().replace(' ', "-")))
     }
@@ -123,7 +128,7 @@ impl<'a> Maker<'a> {
             // An engine that is yet to be made has no images.
             false => Before(Vec::new()),
         };
-        // The last step has the name that others wait for. A step does not begin where something else has failed meanwhile.
+        // Each step is a job, so none begins after another job has failed. The last one has the name that others wait for.
         let last = machine.len().saturating_sub(1);
         for (number, step) in machine.into_iter().enumerate() {
             let name = |number| if number == last { ENGINE_JOB.to_owned() } else { format!("{ENGINE_JOB} {number}") };
@@ -210,12 +215,10 @@ impl<'a> Maker<'a> {
         self.caches.prepare(name, &module, go)?;
         let log = self.log(artifact);
         let mut packages = Vec::new();
-        self.caches.fetch(name, go, &log).until(&self.project.stale).until(&self.has_failed).stream(
-            |line| match line.contains(' ') {
-                true => self.at_work(&running, artifact, line),
-                false => packages.push(line.to_owned()),
-            },
-        )?;
+        self.until_over(self.caches.fetch(name, go, &log)).stream(|line| match line.contains(' ') {
+            true => self.at_work(&running, artifact, line),
+            false => packages.push(line.to_owned()),
+        })?;
         self.packages().insert(name.to_owned(), Some(packages));
         running.done("");
         Ok(())
@@ -231,7 +234,7 @@ impl<'a> Maker<'a> {
         let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
         self.progress.begins(name, &packages)?;
         for build in self.caches.builds(name, go, &new.join(name), &log) {
-            build.until(&self.project.stale).until(&self.has_failed).stream(|line| {
+            self.until_over(build).stream(|line| {
                 let package = self.progress.compiles(name, line);
                 self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
                 whole.progress(self.progress.describe());
@@ -304,9 +307,8 @@ impl<'a> Maker<'a> {
         }
         // No scripts: what is fetched is data, nothing of it runs on this machine.
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
-        let ci =
-            ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).until(&self.project.stale).until(&self.has_failed);
-        ci.deadline(deadlines::NPM).run()
+        let ci = ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(deadlines::NPM);
+        self.until_over(ci).run()
     }
 
     fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
@@ -335,8 +337,7 @@ impl<'a> Maker<'a> {
             hard_link_or_copy(&from, &bin.join(program))?;
         }
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
-        let build = build.until(&self.project.stale).until(&self.has_failed);
-        build.stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
+        self.until_over(build).stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
             Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}"))
                 .help("the previous images stay in use; fix the cause and run the command again")
         })?;
