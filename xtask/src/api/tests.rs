@@ -18,6 +18,7 @@ pub mod api_server;
 use api_server::{ApiServer, Reply, not_found, status};
 
 const TODO: &str = "GET /api/v1/namespaces/todo";
+const PODS: &str = "GET /api/v1/namespaces/todo/pods";
 
 /// Deadlines that a test can wait for.
 fn short() -> Deadlines {
@@ -149,6 +150,26 @@ fn a_list_that_fails_fails_all_of_them() {
     }
 }
 
+/// `test faults` relies on it: one way in which a read fails stands for the others where the error ends the command.
+#[test]
+fn however_a_read_fails_its_caller_gets_an_error_of_the_same_class() {
+    type Read = fn(&Api) -> Result<()>;
+    let reads: [(&str, Read); 4] = [
+        (TODO, |api| api.get(&kinds::NAMESPACE, "todo").map(drop)),
+        (PODS, |api| api.list(&kinds::POD, Scope::Namespace).map(drop)),
+        (PODS, |api| api.select(&kinds::POD, Scope::Namespace, "app=todo").map(drop)),
+        (PODS, |api| api.list_metadata(&kinds::POD, "app=todo").map(drop)),
+    ];
+    for (request, read) in reads {
+        for reply in wrong() {
+            let server = ApiServer::start();
+            server.on(request, std::slice::from_ref(&reply));
+            let error = read(&client(&server)).expect_err(&format!("{reply:?} was taken for an answer"));
+            assert_eq!(class_of(&error), Class::Cluster, "{error:#}");
+        }
+    }
+}
+
 #[test]
 fn whichever_watch_fails_a_whole_snapshot_is_taken() {
     let try_one = |failing: &Resource, reply: &Reply| {
@@ -224,7 +245,7 @@ fn lists_have_pages_and_their_items_have_kinds() {
         let metadata = json!({"resourceVersion": "7", "continue": next});
         Reply::Json(200, "", json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": [pod(name)]}))
     };
-    server.on("GET /api/v1/namespaces/todo/pods", &[page("a", "more"), page("b", "")]);
+    server.on(PODS, &[page("a", "more"), page("b", "")]);
     let list = client(&server).list(&kinds::POD, Scope::Namespace).unwrap();
     assert_eq!(list.version, "7");
     let names: Vec<&str> = list.items.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap()).collect();
@@ -236,12 +257,12 @@ fn lists_have_pages_and_their_items_have_kinds() {
 fn a_list_of_something_else_is_no_empty_list() {
     for body in [json!({}), json!({"kind": "PodList", "items": {}}), json!({"kind": "ServiceList", "items": []})] {
         let server = ApiServer::start();
-        server.on("GET /api/v1/namespaces/todo/pods", &[Reply::Json(200, "", body.clone())]);
+        server.on(PODS, &[Reply::Json(200, "", body.clone())]);
         assert!(client(&server).list(&kinds::POD, Scope::Namespace).is_err(), "{body}");
     }
     let server = ApiServer::start();
     let empty = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": null});
-    server.on("GET /api/v1/namespaces/todo/pods", &[Reply::Json(200, "", empty)]);
+    server.on(PODS, &[Reply::Json(200, "", empty)]);
     assert!(client(&server).list(&kinds::POD, Scope::Namespace).unwrap().items.is_empty());
 }
 
