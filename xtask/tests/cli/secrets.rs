@@ -188,4 +188,5 @@ fn what_the_shell_exports_reaches_no_tool() {
     assert!(environment.contains("PATH="));
     // What Helm notes of the API server goes with the cache, not into ~/.kube.
     assert!(environment.contains("KUBECACHEDIR=") && environment.contains("/todo-xtask/kube"), "{environment}");
+    assert!(environment.contains("GOGC='off'"), "helm collects garbage: {environment}");
 }
