@@ -44,10 +44,10 @@ def described_once() -> Iterator[None]:
     """Applications of the same routes share a document: making it takes longer than most tests."""
     made: dict[tuple[str, ...], dict[str, Any]] = {}
 
-    def once(app: FastAPI) -> dict[str, Any]:
+    def once(app: FastAPI, schemes: dict[str, Any]) -> dict[str, Any]:
         routes = tuple(str(getattr(route, "path", route.__class__)) for route in app.routes)
         if routes not in made:
-            made[routes] = describe(app)
+            made[routes] = describe(app, schemes)
         return made[routes]
 
     with pytest.MonkeyPatch.context() as patch:
