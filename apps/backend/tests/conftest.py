@@ -64,10 +64,13 @@ def pytest_timeout_cancel_timer() -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def requests_without_limits() -> None:
-    """The limit of the test counts for its requests too."""
+def without_limits() -> Iterator[None]:
+    """The limit of the test counts for its requests too, and for the end of a pool."""
     for part in ("connect", "read", "write", "pool"):
         setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, part, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.core.db.CLOSE_SECONDS", 60)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
