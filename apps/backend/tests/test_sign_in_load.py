@@ -56,6 +56,7 @@ async def wire(server: Postgres) -> AsyncIterator[tuple[Wire, str]]:
         yield wire, server.url().replace(f":{server.port}/", f":{port}/")
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_sign_in_is_one_statement_and_one_more_if_it_is_right(
     wire: tuple[Wire, str], serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
