@@ -47,7 +47,7 @@ pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-canary-0123456789abcdef\n";
 const LABEL: &str = "created_by.minikube.sigs.k8s.io";
 
 /// Longer than anything takes here, also where the machine is busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A temporary checkout, home, cache and PATH. Everything goes with it.
 pub struct Sandbox {

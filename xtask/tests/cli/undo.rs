@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::api_server::{Reply, status};
-use crate::common::{DOTENV, Run, Sandbox};
+use crate::common::{DOTENV, PATIENCE, Run, Sandbox};
 use crate::secrets;
 
 const NAMESPACE: &str = "/api/v1/namespaces/todo";
@@ -291,8 +291,13 @@ fn a_deploy_waits_for_the_end_of_a_namespace_and_then_makes_it_anew() {
     ending(&sandbox);
     let run = std::thread::scope(|scope| {
         scope.spawn(|| {
-            // The deploy has begun to wait.
-            std::thread::sleep(std::time::Duration::from_secs(2));
+            // The deploy has begun to wait when it has asked this often.
+            let asks = || sandbox.api().received().iter().filter(|got| got.line == format!("GET {NAMESPACE}")).count();
+            let start = std::time::Instant::now();
+            while asks() < 10 {
+                assert!(start.elapsed() < PATIENCE, "the deploy does not wait");
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
             for path in ["/secrets/sh.helm.release.v1.todo.v1", "/configmaps/todo-xtask", "/pods/todo-backend-old", ""]
             {
                 sandbox.api().remove(&format!("{NAMESPACE}{path}"));
