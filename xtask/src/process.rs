@@ -29,6 +29,7 @@ use show::tail;
 use crate::deadlines::{self, Limit};
 use crate::failure::{Class, Failure};
 use crate::private;
+use crate::pure;
 pub use watchdog::{end_all, ending};
 
 /// How often a command runs again that [`Process::again_if`] reports as not begun.
@@ -277,6 +278,7 @@ impl Process {
     }
 
     fn expression(&self) -> Result<duct::Expression> {
+        pure::effect(format_args!("starts `{self}`"));
         Ok(match &self.stdin {
             Stdin::Null => self.bare().stdin_null(),
             Stdin::Bytes(bytes) => self.bare().stdin_bytes(bytes.clone()),

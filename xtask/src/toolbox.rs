@@ -266,14 +266,14 @@ impl Toolbox {
         minikube::record(&self.minikube_dir(), &self.profile)
     }
 
-    /// Returns whether the profile is the user's own: in their minikube's folder, and without the port that every
-    /// version of xtask publishes. Versions before 0.3 used that folder too.
-    pub fn is_users_profile(&self) -> Result<bool> {
-        let Some(record) = self.record()?.filter(|_| !self.own_home) else { return Ok(false) };
+    /// Returns whether the profile with this `record` is the user's own: in their minikube's folder, and without the port
+    /// that every version of xtask publishes. Versions before 0.3 used that folder too.
+    pub fn is_users_profile(&self, record: Option<&Value>) -> bool {
+        let Some(record) = record.filter(|_| !self.own_home) else { return false };
         let ports = record["ExposedPorts"].as_array().cloned().unwrap_or_default();
         let is_ours = |port: &str| port.starts_with("127.0.0.1:") && port.ends_with(":80");
         // A truncated record may be ours.
-        Ok(!record.is_null() && !ports.iter().any(|port| port.as_str().is_some_and(is_ours)))
+        !record.is_null() && !ports.iter().any(|port| port.as_str().is_some_and(is_ours))
     }
 
     /// Reads minikube's record of the profile; `None`: no record. A record that is not JSON is `Value::Null`: a

@@ -17,7 +17,7 @@ use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::stages::cluster::{self, ProfileState};
+use crate::stages::cluster::{self, ControllerManifests, ProfileState, StartFacts};
 use crate::stages::database;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
@@ -179,7 +179,8 @@ fn run_stages(
     // `cluster::decide` refuses a half deleted profile or creates it again.
     let is_new = matches!(facts.cluster.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
     let images = facts.images_for_a_new_node(project);
-    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence, &images)?;
+    let start_facts = StartFacts::observe(project, tools, origin, &facts.cluster.profile, silence)?;
+    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster.profile, start_facts, &images)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 && mode == Mode::Apply {
         facts.observe_again(project, toolchain, credentials)?;
@@ -204,8 +205,8 @@ fn run_stages(
         supply.wait_for(&[Requirement::Image(project.settings.cluster.ingress_image.clone())])?;
         // The ingress controller has a Role in the namespace.
         let namespace = release::absent_namespace(tools, &live.release);
-        let step =
-            cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class, namespace)?;
+        let (manifests, class) = (ControllerManifests::read(project)?, &credentials.ingress_class);
+        let step = cluster::decide_ingress(project, tools, origin, &live.ingress, manifests, class, namespace)?;
         plan::apply(project, "cluster", mode, step.into_iter().collect())
     };
     let images = |early: Option<EarlyBuild<'_>>| -> Result<_> {
@@ -254,7 +255,9 @@ fn run_stages(
     let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
     let names: Vec<String> = secrets.names.values().cloned().collect();
     let run = release::Run::default();
-    let preflight = database::due(project, tools, &desired, &secrets, &live.release).map(|preflight| preflight.steps());
+    let is_new = database::has_new_migrations(project, &desired, &live.release);
+    let preflight = database::decide(project, tools, &desired, &secrets, &live.release, is_new);
+    let preflight = preflight.map(|preflight| preflight.steps());
     let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run, preflight);
     let mut changed = release_steps.len();
     if changed == 0 {

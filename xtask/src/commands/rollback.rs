@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
+use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -48,7 +49,12 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     }
     cluster::refuse_stale(tools, &profile)?;
     let observed = release::observe(tools)?;
-    let target = release::target(project, tools, &observed, args.revision)?;
+    if observed.is_terminating {
+        return Err(observed.refusal(tools).into());
+    }
+    let choice = release::choose(&observed, args.revision, clock::now())?;
+    let manifest = release::manifest(project, tools, choice.0)?;
+    let target = release::decide_target(&observed, choice, &manifest)?;
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
 

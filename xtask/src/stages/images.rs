@@ -74,7 +74,9 @@ pub fn build(
         }
         Mode::DryRun => states,
     };
-    let steps = build::steps(project, engine, origin, states)?;
+    let is_due = states.iter().any(|state| build::decide(state) != BuildVerdict::Unchanged);
+    let builder = if is_due { build::builder(engine)? } else { String::new() };
+    let steps = build::steps(project, engine, origin, &builder, states);
     std::thread::scope(|scope| {
         if mode == Mode::Apply && !steps.is_empty() {
             for (node, on_node) in on_nodes {
