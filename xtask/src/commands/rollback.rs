@@ -76,7 +76,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
-    let evidence = if restarted > 0 { take()? } else { evidence };
+    let evidence = if restarted.any() { take()? } else { evidence };
 
     let prove = || proof::prove(project, tools, &ids, &access.address, evidence);
     let proof = project.report.look("proof", "images and routes", prove)?;

@@ -40,7 +40,7 @@ pub fn run(project: &Project) -> Result<()> {
     let (origin, profile) = (toolchain.origin.as_ref(), &observed.profile);
     let facts = StartFacts::observe(project, tools, origin, profile, silent.as_deref())?;
     let steps = cluster::decide(project, tools, origin, profile, facts, &[])?;
-    let started = plan::apply(project, "cluster", Mode::Apply, steps)? > 0;
+    let started = plan::apply(project, "cluster", Mode::Apply, steps)?.any();
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?.profile;
     if let Some(words) = wait_for_answer(tools, &profile)? {

@@ -172,7 +172,7 @@ fn has_brought_artifacts(project: &Project) -> Result<bool> {
 fn remove_engine(project: &Project) -> Result<()> {
     let nodes = stored::containers(&EnginePaths::new(&project.cache))?;
     let steps = machine::stop_engine(project)?;
-    if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
+    if !plan::apply(project, "teardown", Mode::Apply, steps)?.any() {
         project.report.ok("no private engine");
     }
     let minikube = minikube::folder(&minikube::own_home(&project.cache));
