@@ -182,6 +182,7 @@ impl Toolbox {
     /// Returns kubectl in the cluster's context.
     pub fn kubectl(&self) -> Process {
         Process::new(self.kubectl_program().as_str())
+            .class(Class::Cluster)
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
             .env("KUBECACHEDIR", self.kube_cache.as_str())
             .deadline(deadlines::KUBECTL)
@@ -194,12 +195,17 @@ impl Toolbox {
 
     /// Returns `kubectl config` for the kubeconfig, without a context.
     pub fn kubectl_config(&self) -> Process {
-        Process::new(self.kubectl_program().as_str()).args(["--kubeconfig", self.kubeconfig.as_str(), "config"])
+        Process::new(self.kubectl_program().as_str()).class(Class::Cluster).args([
+            "--kubeconfig",
+            self.kubeconfig.as_str(),
+            "config",
+        ])
     }
 
     /// Returns helm in the release's namespace.
     pub fn helm(&self) -> Process {
         Process::new(self.helm.as_str())
+            .class(Class::Rollout)
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
             .args(["--namespace", self.namespace()])
             .env("KUBECACHEDIR", self.kube_cache.as_str())
@@ -217,6 +223,7 @@ impl Toolbox {
         let direct = [direct.as_str(), DIRECT].join(",").trim_start_matches(',').to_owned();
         self.engine
             .aim(Process::new(self.minikube.as_str()))
+            .class(Class::Cluster)
             .args(["--profile", &self.profile])
             .env("PATH", path)
             .env("NO_PROXY", &direct)

@@ -164,5 +164,5 @@ impl Toolchain {
 /// Returns the secret scanner, and installs it if need be.
 pub fn gitleaks(project: &Project) -> Result<Process> {
     let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
-    Ok(Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()))
+    Ok(Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()).class(Class::Check))
 }

@@ -480,14 +480,16 @@ impl UpgradeRun<'_> {
                 // An API server that does not respond says nothing about the todos, so start the cluster and ask again.
                 (Phase::Delete, Err(silence)) => {
                     self.start_old(&profile, Some(&silence)).map_err(|error| {
-                        let what =
-                            format!("the old cluster was being deleted, and it cannot be started again: {error:#}");
-                        Failure::new(Class::Cluster, what)
-                            .help(format!("delete the rest of it: {}", project.command("teardown --cluster")))
-                            .help(format!(
-                                "then restore the dump, which has all todos: {}",
-                                project.command("cluster upgrade")
-                            ))
+                        Failure::new(
+                            Class::Cluster,
+                            "the old cluster was being deleted, and it cannot be started again",
+                        )
+                        .because(error)
+                        .help(format!("delete the rest of it: {}", project.command("teardown --cluster")))
+                        .help(format!(
+                            "then restore the dump, which has all todos: {}",
+                            project.command("cluster upgrade")
+                        ))
                     })?;
                     return self.restart();
                 }

@@ -366,9 +366,9 @@ fn start<'a>(
         .arg("start")
         .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
         .arg(format!("--kubernetes-version={kubernetes}"));
-    let (flags, wait) = match new {
+    let (flags, wait, ports) = match new {
         // An existing profile keeps its version, node and size: only the user may change them.
-        None => (origin.minikube_restart_flags(), "--wait=all"),
+        None => (origin.minikube_restart_flags(), "--wait=all", None),
         Some(NewNode { port, machine }) => {
             let port = port.ok_or_else(|| no_free_port(&project.settings.cluster))?;
             let all = machine.machine.as_ref().map(|machine| (machine.memory, machine.cpus));
@@ -376,9 +376,8 @@ fn start<'a>(
             command = command.args([format!("--cpus={}", size.cpus), format!("--memory={}m", size.memory_mib)]);
             command = command
                 .args(reserved(all, size).map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")))
-                .args([WITHOUT_WATCH_CACHE, CONTROLLERS_QPS, CONTROLLERS_BURST, NODE_STATUS])
-                .arg(format!("--ports=127.0.0.1:{port}:80"));
-            (origin.minikube_flags(), WAIT_FOR_NEW)
+                .args([WITHOUT_WATCH_CACHE, CONTROLLERS_QPS, CONTROLLERS_BURST, NODE_STATUS]);
+            (origin.minikube_flags(), WAIT_FOR_NEW, Some(format!("--ports=127.0.0.1:{port}:80")))
         }
     };
     command =
@@ -387,6 +386,7 @@ fn start<'a>(
         // minikube refuses the docker driver for root otherwise.
         command = command.arg("--force");
     }
+    command = command.args(ports);
     let what =
         if matches!(profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_)) { "create" } else { "start" };
     let name = tools.profile.clone();
@@ -409,8 +409,9 @@ fn start<'a>(
         let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
         let recorded = images_before.map_or(Ok(()), |images| record_node_image(tools, origin, &images));
         started.map_err(|error| {
-            let mut failure = Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"));
-            if lacks_inotify(tools, &format!("{error:#}")) {
+            let lacks_inotify = lacks_inotify(tools, &format!("{error:#}"));
+            let mut failure = Failure::new(Class::Cluster, "minikube did not start").because(error);
+            if lacks_inotify {
                 failure = failure.help(INOTIFY);
             }
             failure = failure

@@ -173,8 +173,9 @@ pub fn builder(engine: &Engine) -> Result<String> {
         return Ok("default".to_owned());
     }
     let name = engine.docker().args(["context", "show"]).read().map_err(|error| {
-        let what = format!("cannot tell which docker context, and so which builder, is in use: {error:#}");
-        Failure::new(Class::Machine, what).help("docker context show    (fix what it reports)")
+        Failure::new(Class::Machine, "cannot tell which docker context, and so which builder, is in use")
+            .because(error)
+            .help("docker context show    (fix what it reports)")
     })?;
     Ok(name.trim().to_owned())
 }
@@ -204,7 +205,7 @@ pub fn command(
     if let Some(bundle) = project.ca_bundle() {
         process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
     }
-    process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD)
+    process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD).class(Class::Image)
 }
 
 fn build(
@@ -239,8 +240,9 @@ pub fn run(project: &Project, command: Process, name: &str, image: &ImageSetting
         }
     });
     if let Err(error) = built {
-        let what = output.failure().unwrap_or_else(|| format!("{error:#}"));
-        return Err(Failure::new(Class::Image, format!("{name} did not build: {what}"))
+        let reason = output.failure().map_or(error, anyhow::Error::msg);
+        return Err(Failure::new(Class::Image, format!("{name} did not build"))
+            .because(reason)
             .help(format!("edit {}/Dockerfile or the files that it copies; the whole output: {log}", image.context))
             .into());
     }
