@@ -61,7 +61,7 @@ impl Credentials {
     /// Makes `.env` if it does not exist, and reads it; a dry run shows the step.
     pub fn ensure(self, project: &Project, environment: &str, mode: Mode) -> Result<Self> {
         let made = plan::apply(project, "machine", mode, dotenv::ensure(project).into_iter().collect())?;
-        if made > 0 && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
+        if made.any() && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
     }
 
     /// Reads the embedded database's Secret, if that database serves.

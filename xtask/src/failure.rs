@@ -40,18 +40,24 @@ pub struct Failure {
     pub class: Class,
     what: String,
     help: Vec<Hint>,
+    reason: Option<anyhow::Error>,
 }
 
 impl Failure {
     /// Makes a failure; `what` says what is wrong and where.
     pub fn new(class: Class, what: impl Into<String>) -> Self {
-        Self { class, what: what.into(), help: Vec::new() }
+        Self { class, what: what.into(), help: Vec::new(), reason: None }
     }
 
     /// Adds the command or edit that fixes it.
     pub fn help(mut self, hint: impl Into<Hint>) -> Self {
         self.help.push(hint.into());
         self
+    }
+
+    /// Adds the error that it came from. [`messages`] shows it after the failure's own words; its hints do not count.
+    pub fn because(self, reason: anyhow::Error) -> Self {
+        Self { reason: Some(reason), ..self }
     }
 
     /// Appends `text` to the message: what was done about the failure.
@@ -63,7 +69,7 @@ impl Failure {
     /// Appends another error, and those of its hints that the failure does not have yet.
     pub fn and(self, other: anyhow::Error) -> Self {
         let hints = other.downcast_ref::<Self>().map(|failure| failure.help.clone()).unwrap_or_default();
-        let mut both = self.append(format!("\n{other}"));
+        let mut both = self.append(format!("\n{other:#}"));
         both.help.extend(hints);
         let mut seen = std::collections::HashSet::new();
         both.help.retain(|hint| seen.insert(hint.text().to_owned()));
@@ -92,7 +98,25 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.reason.as_ref().map(AsRef::as_ref)
+    }
+}
+
+/// Returns the lines of the message of `error`: what failed, then each cause. The reason of a [`Failure`] is on its line.
+pub fn messages(error: &anyhow::Error) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut has_reason = false;
+    for link in error.chain() {
+        match lines.last_mut().filter(|_| has_reason) {
+            Some(line) => line.push_str(&format!(": {link}")),
+            None => lines.push(link.to_string()),
+        }
+        has_reason |= link.downcast_ref::<Failure>().is_some_and(|failure| failure.reason.is_some());
+    }
+    lines
+}
 
 /// Returns the class of the first [`Failure`] in the chain of `error`.
 pub fn class_of(error: &anyhow::Error) -> Class {
@@ -123,6 +147,16 @@ mod tests {
     fn class_survives_context() {
         let error = anyhow::Error::new(Failure::new(Class::Config, "bad")).context("while reading");
         assert_eq!(class_of(&error), Class::Config);
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_stays_in_the_chain() {
+        let reason = anyhow::anyhow!("no space left").context("`ctr` failed");
+        let failure = Failure::new(Class::Image, "cannot load a").because(reason);
+        let error = anyhow::Error::new(failure).context("deploying");
+        assert_eq!(messages(&error), ["deploying", "cannot load a: `ctr` failed: no space left"]);
+        assert_eq!((error.chain().count(), class_of(&error)), (4, Class::Image));
+        assert_eq!(messages(&anyhow::anyhow!("refused").context("asking")), ["asking", "refused"]);
     }
 
     #[test]

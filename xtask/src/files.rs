@@ -7,20 +7,24 @@ use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::failure::{Class, Failure};
+use crate::pure;
 use crate::units::quote;
 
 /// Reads the text file `path`; `None`: it does not exist.
 pub fn read(path: &Utf8Path) -> Result<Option<String>> {
+    pure::effect("reads a file");
     absent_or(std::fs::read_to_string(path), path, "read")
 }
 
 /// Reads the file `path` as bytes; `None`: it does not exist.
 pub fn read_bytes(path: &Utf8Path) -> Result<Option<Vec<u8>>> {
+    pure::effect("reads a file");
     absent_or(std::fs::read(path), path, "read")
 }
 
 /// Returns whether `path` exists.
 pub fn exists(path: &Utf8Path) -> Result<bool> {
+    pure::effect("looks for a file");
     path.try_exists().map_err(|error| unknown(path, "look for", &error))
 }
 
@@ -43,6 +47,7 @@ pub fn remove_folder(path: &Utf8Path) -> Result<()> {
 /// Writes the file `path` and creates its folder if need be. A rename replaces the file, so an interruption leaves the
 /// old one or the new one.
 pub fn write(path: &Utf8Path, bytes: &[u8]) -> Result<()> {
+    pure::effect("writes a file");
     let dir = path.parent().context("a file has a folder")?;
     let put = || -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;

@@ -32,6 +32,7 @@ mod private;
 pub mod process;
 pub mod program;
 pub mod project;
+mod pure;
 pub mod report;
 pub mod secrets;
 mod settings;

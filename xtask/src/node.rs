@@ -55,7 +55,7 @@ impl Node {
 
     /// Returns a command that runs on the node, with standard input.
     pub fn exec<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
-        self.shell.clone().args(args)
+        self.shell.clone().class(Class::Cluster).args(args)
     }
 
     /// Returns a command of containerd's client, in the namespace of Kubernetes.
@@ -96,13 +96,13 @@ impl Node {
             parse_node_images(&String::from_utf8_lossy(&output.stdout), wanted)
                 .with_context(|| format!("reading what `{list}` printed"))
         };
-        read().map_err(|error| self.query_error(what, &error))
+        read().map_err(|error| self.query_error(what, error))
     }
 
     /// Returns the digests of all content on the node, with `sha256:`.
     pub fn content(&self) -> Result<HashSet<String>> {
         let content = self.ctr(["content", "ls", "-q"]).question().deadline(deadlines::NODE);
-        let text = content.read().map_err(|error| self.query_error("which content it has", &error))?;
+        let text = content.read().map_err(|error| self.query_error("which content it has", error))?;
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
 
@@ -128,11 +128,12 @@ impl Node {
     fn query<T>(&self, what: &str, args: &[&str], parse: impl Fn(&str) -> Result<T>) -> Result<T> {
         let crictl = self.exec(["crictl"]).args(args.iter().copied()).question().deadline(deadlines::NODE);
         let read = || parse(&crictl.read()?).with_context(|| format!("reading what `{crictl}` printed"));
-        read().map_err(|error| self.query_error(what, &error))
+        read().map_err(|error| self.query_error(what, error))
     }
 
-    fn query_error(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
-        Failure::new(Class::Cluster, format!("node {} does not report {what}: {error:#}", self.name))
+    fn query_error(&self, what: &str, error: anyhow::Error) -> anyhow::Error {
+        Failure::new(Class::Cluster, format!("node {} does not report {what}", self.name))
+            .because(error)
             .help("cargo xtask doctor")
             .into()
     }
@@ -262,7 +263,7 @@ mod tests {
             ];
             for error in errors.map(Result::unwrap_err) {
                 let failure = error.downcast_ref::<Failure>().unwrap();
-                let text = failure.to_string();
+                let text = format!("{error:#}");
                 assert!(
                     text.starts_with("node todo does not report which") && text.contains(words),
                     "{script}: {text}"
@@ -282,10 +283,13 @@ mod tests {
         assert_eq!(broken("unpack for b:1").unwrap(), 1);
         // A lost connection to containerd is no answer.
         assert!(broken("b:1: connection error: desc = ...").is_err());
-        let (other, _temp) = node(&format!("{complete}; echo docker.io/library/b:1; echo end"));
-        assert!(other.list_images(&wanted).unwrap_err().to_string().contains("unexpected line: docker.io/library/b:1"));
-        let (cut_off, _temp) = node(complete);
-        assert!(cut_off.list_images(&wanted).unwrap_err().to_string().contains("its end is missing"));
+        let error = |script: &str| {
+            let (node, _temp) = node(script);
+            format!("{:#}", node.list_images(&wanted).unwrap_err())
+        };
+        let other = error(&format!("{complete}; echo docker.io/library/b:1; echo end"));
+        assert!(other.contains("unexpected line: docker.io/library/b:1"), "{other}");
+        assert!(error(complete).contains("its end is missing"));
     }
 
     #[test]

@@ -59,19 +59,49 @@ pub enum Mode {
     DryRun,
 }
 
-/// Applies `steps` one after the other, or shows them. Returns the number of steps.
-pub fn apply(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<usize> {
-    let count = steps.len();
+/// How much has changed: the number of steps that ran, or that a dry run showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes(usize);
+
+impl Changes {
+    /// Makes it of a number of steps.
+    pub fn of(steps: usize) -> Self {
+        Self(steps)
+    }
+
+    /// Returns whether anything has changed.
+    pub fn any(self) -> bool {
+        self.0 > 0
+    }
+}
+
+impl std::ops::Add for Changes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+impl std::ops::AddAssign for Changes {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// Applies `steps` one after the other, or shows them.
+pub fn apply(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<Changes> {
+    let changes = Changes(steps.len());
     for step in steps {
         apply_step(project, stage, mode, step)?;
     }
-    Ok(count)
+    Ok(changes)
 }
 
 /// Applies independent `steps` side by side, or shows them. Returns the first error after all have ended.
-pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<usize> {
-    let count = steps.len();
-    if mode == Mode::DryRun || count < 2 {
+pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<Changes> {
+    let changes = Changes(steps.len());
+    if mode == Mode::DryRun || steps.len() < 2 {
         return apply(project, stage, mode, steps);
     }
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
@@ -80,7 +110,7 @@ pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, st
         threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a step panicked")))).collect()
     });
     results.into_iter().collect::<Result<Vec<()>>>()?;
-    Ok(count)
+    Ok(changes)
 }
 
 fn apply_step(project: &Project, stage: &'static str, mode: Mode, step: Step<'_>) -> Result<()> {

@@ -29,6 +29,7 @@ use show::tail;
 use crate::deadlines::{self, Limit};
 use crate::failure::{Class, Failure};
 use crate::private;
+use crate::pure;
 pub use watchdog::{end_all, ending};
 
 /// How often a command runs again that [`Process::again_if`] reports as not begun.
@@ -60,10 +61,12 @@ pub struct Process {
     stderr_shown: bool,
     until: Vec<Arc<AtomicBool>>,
     is_question: bool,
+    class: Class,
 }
 
 impl Process {
-    /// Makes a command with a deadline of two minutes, no standard input and the base environment.
+    /// Makes a command with a deadline of two minutes, no standard input and the base environment. Its failure is one of the
+    /// machine; see [`Process::class`].
     pub fn new(program: impl Into<String>) -> Self {
         Self {
             program: program.into(),
@@ -78,7 +81,13 @@ impl Process {
             stderr_shown: false,
             until: Vec::new(),
             is_question: false,
+            class: Class::Machine,
         }
+    }
+
+    /// Sets the class of its failure: what the command is for.
+    pub fn class(self, class: Class) -> Self {
+        Self { class, ..self }
     }
 
     /// Adds one argument.
@@ -212,7 +221,7 @@ impl Process {
     fn run_once(&self) -> Result<Output> {
         let expression = self.expression()?.stdout_capture().unchecked();
         let expression = if self.stderr_shown { expression } else { expression.stderr_capture() };
-        let handle = expression.start().with_context(|| self.cannot_start())?;
+        let handle = expression.start().map_err(|error| self.cannot_start(error))?;
         let guard = watchdog::watch(&handle.pids(), self);
         let output = handle.wait().with_context(|| format!("waiting for `{self}`"))?.clone();
         let expired = guard.expired();
@@ -225,7 +234,8 @@ impl Process {
 
     /// Runs a command that must succeed, and passes each line of both outputs to `each` as it appears.
     pub fn stream(&self, mut each: impl FnMut(&str)) -> Result<()> {
-        let handle = self.expression()?.stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
+        let handle =
+            self.expression()?.stderr_to_stdout().unchecked().reader().map_err(|error| self.cannot_start(error))?;
         let guard = watchdog::watch(&handle.pids(), self);
         // Written as it comes: the log of a command that takes minutes is read while it runs.
         let mut log = self.open_log()?;
@@ -259,7 +269,7 @@ impl Process {
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
         }
-        let status = command.status().with_context(|| self.cannot_start())?;
+        let status = command.status().map_err(|error| self.cannot_start(error))?;
         Ok(status.code().unwrap_or(130))
     }
 
@@ -271,7 +281,7 @@ impl Process {
             Some(input) => self.bare().stdin_file(input),
             None => self.expression()?,
         };
-        let reader = expression.stderr_capture().unchecked().reader().with_context(|| self.cannot_start())?;
+        let reader = expression.stderr_capture().unchecked().reader().map_err(|error| self.cannot_start(error))?;
         let guard = watchdog::watch(&reader.pids(), self);
         Ok(Piped { process: self.clone(), reader, guard })
     }
@@ -292,6 +302,7 @@ impl Process {
 
     /// Returns the command without its standard input.
     fn bare(&self) -> duct::Expression {
+        pure::effect(format_args!("starts `{self}`"));
         if !self.is_question {
             guardian::ready();
         }
@@ -314,8 +325,8 @@ impl Process {
         all
     }
 
-    fn cannot_start(&self) -> String {
-        format!("cannot start `{}`", self.program)
+    fn cannot_start(&self, error: std::io::Error) -> Failure {
+        Failure::new(self.class, format!("cannot start `{}`", self.program)).because(error.into())
     }
 
     fn check(&self, output: &Output) -> Result<()> {
@@ -334,7 +345,7 @@ impl Process {
 
     /// Callers that know the purpose of the command add better hints; running it alone always helps.
     fn failure(&self, what: String) -> anyhow::Error {
-        Failure::new(Class::Internal, what).help(format!("run it alone to see its output: {self}")).into()
+        Failure::new(self.class, what).help(format!("run it alone to see its output: {self}")).into()
     }
 
     fn record(&self, output: &Output) -> Result<()> {

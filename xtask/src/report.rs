@@ -14,7 +14,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use crate::events::{self, Event, Recorder, StepOutcome};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::secrets::Redactor;
 pub use crate::units::{bytes, seconds};
 pub use rows::DetailRow;
@@ -139,10 +139,9 @@ impl Report {
 
     /// Prints an error with its chain and its hints.
     pub fn error(&self, error: &anyhow::Error) {
-        self.line(format!("{BAD}error:{BAD:#} {error}"));
-        for cause in error.chain().skip(1) {
-            self.line(format!("  because: {cause}"));
-        }
+        let mut lines = failure::messages(error).into_iter();
+        self.line(format!("{BAD}error:{BAD:#} {}", lines.next().unwrap_or_default()));
+        lines.for_each(|cause| self.line(format!("  because: {cause}")));
         if let Some(failure) = error.downcast_ref::<Failure>() {
             for hint in failure.hints() {
                 self.line(format!("  {GOOD}try:{GOOD:#} {hint}"));

@@ -50,7 +50,7 @@ impl Tally {
             Err(error) => {
                 drop(running);
                 report.error(&error);
-                let name = format!("{name}: {}", error.to_string().lines().next().unwrap_or_default());
+                let name = format!("{name}: {}", format!("{error:#}").lines().next().unwrap_or_default());
                 Self { took, ..Self::failure(name) }
             }
         }

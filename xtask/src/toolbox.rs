@@ -182,6 +182,7 @@ impl Toolbox {
     /// Returns kubectl in the cluster's context.
     pub fn kubectl(&self) -> Process {
         Process::new(self.kubectl_program().as_str())
+            .class(Class::Cluster)
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
             .env("KUBECACHEDIR", self.kube_cache.as_str())
             .deadline(deadlines::KUBECTL)
@@ -194,12 +195,17 @@ impl Toolbox {
 
     /// Returns `kubectl config` for the kubeconfig, without a context.
     pub fn kubectl_config(&self) -> Process {
-        Process::new(self.kubectl_program().as_str()).args(["--kubeconfig", self.kubeconfig.as_str(), "config"])
+        Process::new(self.kubectl_program().as_str()).class(Class::Cluster).args([
+            "--kubeconfig",
+            self.kubeconfig.as_str(),
+            "config",
+        ])
     }
 
     /// Returns helm in the release's namespace.
     pub fn helm(&self) -> Process {
         Process::new(self.helm.as_str())
+            .class(Class::Rollout)
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
             .args(["--namespace", self.namespace()])
             .env("KUBECACHEDIR", self.kube_cache.as_str())
@@ -220,6 +226,7 @@ impl Toolbox {
         let direct = [direct.as_str(), DIRECT].join(",").trim_start_matches(',').to_owned();
         self.engine
             .aim(Process::new(self.minikube.as_str()))
+            .class(Class::Cluster)
             .args(["--profile", &self.profile])
             .env("PATH", path)
             .env("NO_PROXY", &direct)
@@ -269,14 +276,14 @@ impl Toolbox {
         minikube::record(&self.minikube_dir(), &self.profile)
     }
 
-    /// Returns whether the profile is the user's own: in their minikube's folder, and without the port that every
-    /// version of xtask publishes. Versions before 0.3 used that folder too.
-    pub fn is_users_profile(&self) -> Result<bool> {
-        let Some(record) = self.record()?.filter(|_| !self.own_home) else { return Ok(false) };
+    /// Returns whether the profile with this `record` is the user's own: in their minikube's folder, and without the port
+    /// that every version of xtask publishes. Versions before 0.3 used that folder too.
+    pub fn is_users_profile(&self, record: Option<&Value>) -> bool {
+        let Some(record) = record.filter(|_| !self.own_home) else { return false };
         let ports = record["ExposedPorts"].as_array().cloned().unwrap_or_default();
         let is_ours = |port: &str| port.starts_with("127.0.0.1:") && port.ends_with(":80");
         // A truncated record may be ours.
-        Ok(!record.is_null() && !ports.iter().any(|port| port.as_str().is_some_and(is_ours)))
+        !record.is_null() && !ports.iter().any(|port| port.as_str().is_some_and(is_ours))
     }
 
     /// Reads minikube's record of the profile; `None`: no record. A record that is not JSON is `Value::Null`: a

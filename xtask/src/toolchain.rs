@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::project::Project;
 use crate::stages::cluster;
 use crate::stages::images::build;
-use crate::stages::machine::{self, NodeSize};
+use crate::stages::machine::{self, NodeMachine, NodeSize};
 use crate::toolbox::Toolbox;
 
 /// The name of the tools stage in reports.
@@ -38,8 +38,8 @@ impl<'a> Preparation<'a> {
             && !cluster::exists_anywhere(project)?
         {
             // Reported before the downloads: minikube would refuse only after them.
-            let (size, wanted) =
-                (machine::node_size(project, &machine.engine)?, NodeSize::wanted(&project.settings.cluster));
+            let wanted = NodeSize::wanted(&project.settings.cluster);
+            let size = NodeMachine::observe(&machine.engine)?.size(wanted)?;
             if size != wanted {
                 project.report.note(format!(
                     "the Docker Engine's machine allows a node of {} processors and {} MiB instead of {} and {}",
@@ -164,5 +164,5 @@ impl Toolchain {
 /// Returns the secret scanner, and installs it if need be.
 pub fn gitleaks(project: &Project) -> Result<Process> {
     let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
-    Ok(Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()))
+    Ok(Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()).class(Class::Check))
 }

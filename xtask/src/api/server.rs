@@ -14,6 +14,7 @@ use super::request::Request;
 use super::{Credentials, Deadlines};
 use crate::failure::{Class, Failure};
 use crate::process;
+use crate::pure;
 
 /// Idle connections that stay open: as many as requests run side by side.
 const IDLE: usize = 8;
@@ -104,6 +105,7 @@ impl Server {
 
     /// Sends `request` a single time.
     fn send_once(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>, NoAnswer> {
+        pure::effect("sends a request");
         let uri = format!("https://{}{}", self.address, request.target());
         let built =
             http::Request::builder().method(request.method.clone()).uri(uri).header(header::ACCEPT, request.accept);

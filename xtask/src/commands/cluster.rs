@@ -14,7 +14,7 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::report::{Running, bytes, seconds};
-use crate::stages::cluster::{self, ApiServer, Profile, ProfileState, Version};
+use crate::stages::cluster::{self, ApiServer, Profile, ProfileState, StartFacts, Version};
 use crate::stages::images::{self, build};
 use crate::stages::machine;
 use crate::stages::release::{self, Record};
@@ -108,21 +108,12 @@ impl UpgradeRun<'_> {
         let (project, tools) = (self.project, self.tools());
         let pinned = cluster::pinned(project)?;
         let profile = cluster::observe(tools)?.profile;
-        cluster::refuse_users(tools, "delete")?;
+        cluster::refuse_users(tools, &profile, "delete")?;
         let Some(running) = profile.kubernetes(tools)? else {
             return Err(match &profile.state {
                 ProfileState::Absent => no_cluster(project).into(),
                 // A deploy's refusal explains these states.
-                _ => cluster::decide(
-                    project,
-                    tools,
-                    self.toolchain.origin.as_ref(),
-                    &cluster::ObservedCluster { profile },
-                    None,
-                    &[],
-                )
-                .err()
-                .unwrap_or_else(|| no_cluster(project).into()),
+                _ => self.start_steps(&profile, None).err().unwrap_or_else(|| no_cluster(project).into()),
             });
         };
         if running == pinned {
@@ -244,10 +235,13 @@ impl UpgradeRun<'_> {
 
     /// Starts the old cluster at its own Kubernetes version: it is stopped, or its API server does not respond (`silence`).
     fn start_old(&self, profile: &Profile, silence: Option<&str>) -> Result<()> {
-        let observed = cluster::ObservedCluster { profile: profile.clone() };
-        let steps =
-            cluster::decide(self.project, self.tools(), self.toolchain.origin.as_ref(), &observed, silence, &[])?;
-        plan::apply(self.project, "cluster", self.mode, steps).map(drop)
+        plan::apply(self.project, "cluster", self.mode, self.start_steps(profile, silence)?).map(drop)
+    }
+
+    fn start_steps(&self, profile: &Profile, silence: Option<&str>) -> Result<Vec<Step<'_>>> {
+        let (project, tools, origin) = (self.project, self.tools(), self.toolchain.origin.as_ref());
+        let facts = StartFacts::observe(project, tools, origin, profile, silence)?;
+        cluster::decide(project, tools, origin, profile, facts, &[])
     }
 
     /// Brings and builds everything that the new cluster needs. The old one still serves, so a failure here is harmless.
@@ -486,14 +480,16 @@ impl UpgradeRun<'_> {
                 // An API server that does not respond says nothing about the todos, so start the cluster and ask again.
                 (Phase::Delete, Err(silence)) => {
                     self.start_old(&profile, Some(&silence)).map_err(|error| {
-                        let what =
-                            format!("the old cluster was being deleted, and it cannot be started again: {error:#}");
-                        Failure::new(Class::Cluster, what)
-                            .help(format!("delete the rest of it: {}", project.command("teardown --cluster")))
-                            .help(format!(
-                                "then restore the dump, which has all todos: {}",
-                                project.command("cluster upgrade")
-                            ))
+                        Failure::new(
+                            Class::Cluster,
+                            "the old cluster was being deleted, and it cannot be started again",
+                        )
+                        .because(error)
+                        .help(format!("delete the rest of it: {}", project.command("teardown --cluster")))
+                        .help(format!(
+                            "then restore the dump, which has all todos: {}",
+                            project.command("cluster upgrade")
+                        ))
                     })?;
                     return self.restart();
                 }

@@ -110,7 +110,8 @@ impl OpenDatabase {
     /// Returns the schema version. This is the first query, so its error explains how the client connects.
     fn schema(&self) -> Result<Option<String>> {
         self.postgres.schema().map_err(|error| {
-            Failure::new(Class::Database, format!("cannot query the database: {error:#}"))
+            Failure::new(Class::Database, "cannot query the database")
+                .because(error)
                 .help("use a host name that this machine resolves: the client runs in this machine's network, not in the cluster")
                 .help("see what the application sees: cargo xtask logs backend")
                 .into()
@@ -174,13 +175,14 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let (tools, postgres) = (&open.toolchain.tools, &open.postgres);
     let schema = open.schema()?;
     let contents = postgres.contents_of(file).map_err(|error| {
-        let why = format!("nothing was changed: {error:#}");
         // Only an error of pg_restore itself means that the file is damaged; others may come from the engine.
-        if why.contains("pg_restore: ") {
-            let what = format!("{file} is damaged; {why}");
-            return Failure::new(Class::Config, what).help("name another dump, or an undamaged copy of this one");
+        if format!("{error:#}").contains("pg_restore: ") {
+            return Failure::new(Class::Config, format!("{file} is damaged; nothing was changed"))
+                .because(error)
+                .help("name another dump, or an undamaged copy of this one");
         }
-        Failure::new(Class::Database, format!("cannot read {file}; {why}"))
+        Failure::new(Class::Database, format!("cannot read {file}; nothing was changed"))
+            .because(error)
             .help("see whether engine and cluster answer: cargo xtask doctor")
             .help("then run the same command again")
     })?;

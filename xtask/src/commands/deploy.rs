@@ -15,13 +15,13 @@ use super::{diff, summary};
 use crate::credentials::{self, Credentials};
 use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
-use crate::plan::{self, Mode};
+use crate::plan::{self, Changes, Mode};
 use crate::project::Project;
-use crate::stages::cluster::{self, ProfileState};
+use crate::stages::cluster::{self, ControllerManifests, ObservedCluster, Profile, ProfileState, StartFacts};
 use crate::stages::database;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
-use crate::stages::images::{self, Built};
+use crate::stages::images::{self, Built, ImageState};
 use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
@@ -122,6 +122,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
                 project,
                 args,
                 start,
+                mode,
                 credentials: &credentials,
                 toolchain: &toolchain,
                 probe_tools,
@@ -139,6 +140,7 @@ struct DeployContext<'a> {
     project: &'a Project,
     args: &'a Deploy,
     start: Instant,
+    mode: Mode,
     credentials: &'a Credentials,
     toolchain: &'a Toolchain,
     /// The tools for the first observation, which may use cached answers of the engine.
@@ -156,19 +158,40 @@ fn build_early(DeployContext { project, toolchain, supply, .. }: DeployContext<'
     images::build(project, engine, origin, &images::observe(project, engine, origin)?, &mut [], Mode::Apply)
 }
 
-/// Runs the stages after the tools stage, which may still be running.
+/// Runs the stages after the tools stage, which may still be running. Each needs the results of those before it.
 fn run_stages(
     run: DeployContext<'_>,
     early: Option<EarlyBuild<'_>>,
     before_release: Option<BeforeRelease<'_>>,
 ) -> Result<()> {
-    let DeployContext { project, args, start, credentials, toolchain, probe_tools, supply } = run;
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    run.supply.wait_for(&first_requirements(run.project, run.credentials.embedded))?;
+    let look = || Facts::observe(run.project, run.probe_tools, run.toolchain.origin.as_ref(), run.credentials);
+    let facts = run.project.report.look("observe", "cluster, release and images", look)?;
+    let Some(mut cluster) = start_cluster(run, facts)? else { return Ok(()) };
+    let images = bring_images(run, &mut cluster, early)?;
+    let release = apply_release(run, &mut cluster, &images, before_release)?;
+    prove(run, &cluster, &images, release)
+}
+
+/// The result of the cluster stage.
+struct RunningCluster {
+    profile: Profile,
+    /// The state in the cluster, observed after the stage's steps.
+    live: LiveCluster,
+    /// Whether the stage makes the node.
+    is_new: bool,
+    /// The applications' images in the engine.
+    images: Vec<ImageState>,
+    /// The embedded database's image, if that database is in use.
+    database: Option<Wanted>,
+    changes: Changes,
+}
+
+/// Runs the cluster stage. `None`: this is a dry run, and the cluster does not respond.
+fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<RunningCluster>> {
+    let DeployContext { project, mode, credentials, toolchain, .. } = run;
     let report = &project.report;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
-    supply.wait_for(&first_requirements(project, credentials.embedded))?;
-    let look = || Facts::observe(project, probe_tools, origin, credentials);
-    let mut facts = report.look("observe", "cluster, release and images", look)?;
     if facts.cluster.profile.state == ProfileState::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
@@ -179,132 +202,191 @@ fn run_stages(
     // `cluster::decide` refuses a half deleted profile or creates it again.
     let is_new = matches!(facts.cluster.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
     let images = facts.images_for_a_new_node(project);
-    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence, &images)?;
-    let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
-    if steps > 0 && mode == Mode::Apply {
+    let start = StartFacts::observe(project, tools, origin, &facts.cluster.profile, silence)?;
+    let steps = cluster::decide(project, tools, origin, &facts.cluster.profile, start, &images)?;
+    let mut changes = plan::apply(project, "cluster", mode, steps)?;
+    if changes.any() && mode == Mode::Apply {
         facts.observe_again(project, toolchain, credentials)?;
     }
-    let mut live = match facts.live {
+    let Facts { cluster: ObservedCluster { profile }, live, images, database } = facts;
+    let live = match live {
         Ok(live) => live,
         // A dry run does not create the cluster, so nothing is in it.
         Err(_) if mode == Mode::DryRun && is_new => LiveCluster::empty(tools),
         Err(silence) if mode == Mode::DryRun => {
-            images::build(project, &tools.engine, origin, &facts.images, &mut [], mode)?;
+            images::build(project, &tools.engine, origin, &images, &mut [], mode)?;
             report.warn(format!("the remaining steps are unknown until the cluster responds: {silence}"));
-            return Ok(());
+            return Ok(None);
         }
         Err(silence) => {
             let what = format!("cannot query the cluster: {silence}");
             return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
         }
     };
-    steps +=
-        plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;
+    let wait = release::wait_until_gone(tools, &live.release)?;
+    changes += plan::apply(project, "release", mode, wait.into_iter().collect())?;
+    Ok(Some(RunningCluster { profile, live, is_new, images, database, changes }))
+}
+
+/// The result of the images stage: every node has the images.
+struct LoadedImages {
+    built: Vec<Built>,
+    /// Those and the embedded database's.
+    wanted: Vec<Wanted>,
+    changes: Changes,
+}
+
+/// Runs the images stage, and beside it the step of the ingress controller.
+fn bring_images(
+    run: DeployContext<'_>,
+    cluster: &mut RunningCluster,
+    early: Option<EarlyBuild<'_>>,
+) -> Result<LoadedImages> {
+    let DeployContext { project, mode, credentials, toolchain, supply, .. } = run;
+    let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
+    let RunningCluster { live, is_new, images: states, database, .. } = cluster;
+    let LiveCluster { ingress: controllers, release, on_nodes, .. } = live;
     let ingress = || {
         supply.wait_for(&[Requirement::Image(project.settings.cluster.ingress_image.clone())])?;
         // The ingress controller has a Role in the namespace.
-        let namespace = release::absent_namespace(tools, &live.release);
-        let step =
-            cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class, namespace)?;
+        let namespace = release::absent_namespace(tools, release);
+        let (manifests, class) = (ControllerManifests::read(project)?, &credentials.ingress_class);
+        let step = cluster::decide_ingress(project, tools, origin, controllers, manifests, class, namespace)?;
         plan::apply(project, "cluster", mode, step.into_iter().collect())
     };
-    let images = |early: Option<EarlyBuild<'_>>| -> Result<_> {
+    let mut images = |early: Option<EarlyBuild<'_>>| -> Result<LoadedImages> {
         let built = match early {
             Some(early) => early.join().unwrap_or_else(|_| bail!("the early build of the images panicked")),
-            None => images::build(project, &tools.engine, origin, &facts.images, &mut live.on_nodes, mode),
+            None => images::build(project, &tools.engine, origin, states, on_nodes, mode),
         };
         // Last point at which a newer save stops this deploy: nothing of the application is applied yet.
         if project.stale.load(Ordering::Relaxed) {
             return Err(Stale.into());
         }
         let built = built?;
-        report.fact("images", output::images(&built));
-        let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
-        let loaded = images::load(project, &tools.engine, &wanted, &live.on_nodes, mode)?;
-        Ok((built, wanted, loaded))
+        project.report.fact("images", output::images(&built));
+        let wanted: Vec<Wanted> = wanted(&built).chain(database.take()).collect();
+        let loaded = images::load(project, &tools.engine, &wanted, on_nodes, mode)?;
+        let changes = Changes::of(built.iter().filter(|image| image.why.is_some()).count()) + loaded;
+        Ok(LoadedImages { built, wanted, changes })
     };
     let (ingress, images) = match mode {
         // Installing the controller waits for its image and its pod, so load the other images meanwhile.
-        Mode::Apply if is_new => std::thread::scope(|scope| {
+        Mode::Apply if *is_new => std::thread::scope(|scope| {
             let ingress = scope.spawn(|| supply.part(ingress));
             let images = supply.part(|| images(early));
             (ingress.join().unwrap_or_else(|_| bail!("the ingress controller's installation panicked")), images)
         }),
         _ => (Ok(ingress()?), images(early)),
     };
-    let (built, wanted, loaded) = images?;
-    steps += ingress? + built.iter().filter(|image| image.why.is_some()).count() + loaded;
+    let images = images?;
+    let changes = images.changes + ingress?;
     supply.wait_for(&[Requirement::Tool(Tool::Helm)])?;
-    if is_new && mode == Mode::Apply {
+    if *is_new && mode == Mode::Apply {
         // minikube did not wait for DNS, so that images could be loaded meanwhile.
         plan::apply(project, "cluster", mode, vec![cluster::dns_step(tools)])?;
     }
-    if steps > 0 && mode == Mode::Apply {
+    Ok(LoadedImages { changes, ..images })
+}
+
+/// The result of the release stage.
+struct AppliedRelease {
+    desired: Desired,
+    secrets: release::SecretPlan,
+    /// The Helm revision that this deploy made, if it made one.
+    run: release::Run,
+    changes: Changes,
+}
+
+/// Runs the release stage, and beside it the removal of old builds.
+fn apply_release(
+    run: DeployContext<'_>,
+    cluster: &mut RunningCluster,
+    images: &LoadedImages,
+    before_release: Option<BeforeRelease<'_>>,
+) -> Result<AppliedRelease> {
+    let DeployContext { project, args, mode, credentials, toolchain, .. } = run;
+    let (tools, report) = (&toolchain.tools, &project.report);
+    let live = &mut cluster.live;
+    if (cluster.changes + images.changes).any() && mode == Mode::Apply {
         // The steps may have taken minutes.
         live.release = report.look("observe", "the release again", || release::observe(tools))?;
         live.postgres = credentials.postgres(tools)?;
     }
     let secrets = credentials.plan(tools, &live.release, live.postgres.as_ref(), mode)?;
-    let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
+    let tags = images.built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     if let Some(before_release) = before_release {
         before_release(&ReadyCluster { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
         live.release = report.look("observe", "the release again", || release::observe(tools))?;
     }
     let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
-    let names: Vec<String> = secrets.names.values().cloned().collect();
     let run = release::Run::default();
-    let preflight = database::due(project, tools, &desired, &secrets, &live.release).map(|preflight| preflight.steps());
-    let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run, preflight);
-    let mut changed = release_steps.len();
-    if changed == 0 {
+    let is_new = database::has_new_migrations(project, &desired, &live.release);
+    let preflight = database::decide(project, tools, &desired, &secrets, &live.release, is_new);
+    let preflight = preflight.map(|preflight| preflight.steps());
+    let steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run, preflight);
+    if steps.is_empty() {
         let what = format!("helm upgrade {}", project.settings.chart.release);
         report.skipped("release", &what, "the live state matches the verified one and is ready");
     }
-    let remove_old = || remove_old_builds(project, tools, &live, &wanted);
-    // A failed removal does not fail the deploy; the next deploy with changes tries again.
-    let warn_if_failed = |result: Result<()>| {
-        result.unwrap_or_else(|error| report.warn(format!("old builds could not be removed: {error:#}")));
-    };
-    steps += std::thread::scope(|scope| {
+    let remove_old = || remove_old_builds(project, tools, live, &images.wanted);
+    let changes = std::thread::scope(|scope| {
         // Runs beside the rollout, which needs none of the old builds.
-        let is_due = changed > 0 && mode == Mode::Apply;
+        let is_due = !steps.is_empty() && mode == Mode::Apply;
         let remove_old = is_due.then(|| scope.spawn(remove_old));
-        let applied = plan::apply(project, "release", mode, release_steps)?;
+        let changes = plan::apply(project, "release", mode, steps)?;
         if let Some(remove_old) = remove_old {
-            warn_if_failed(remove_old.join().unwrap_or_else(|_| bail!("the look for old builds panicked")));
+            let removed = remove_old.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
+            warn_of_kept_builds(project, removed);
         }
-        anyhow::Ok(applied)
+        anyhow::Ok(changes)
     })?;
+    Ok(AppliedRelease { desired, secrets, run, changes })
+}
+
+/// Runs the proof stage: restarts outdated pods, compares IDs, requests the routes and records what it has verified. A dry run
+/// shows the differences instead.
+fn prove(
+    run: DeployContext<'_>,
+    cluster: &RunningCluster,
+    images: &LoadedImages,
+    release: AppliedRelease,
+) -> Result<()> {
+    let DeployContext { project, args, start, mode, credentials, toolchain, .. } = run;
+    let (tools, report) = (&toolchain.tools, &project.report);
+    let AppliedRelease { desired, secrets, run, mut changes } = release;
+    let before = cluster.changes + images.changes;
     let access = match mode {
-        Mode::Apply => Some(Access::open(tools, &facts.cluster.profile)?),
+        Mode::Apply => Some(Access::open(tools, &cluster.profile)?),
         Mode::DryRun => None,
     };
     let look = |access: &Access| {
-        report.look("proof", "images and routes", || AppliedState::observe(project, tools, &wanted, &access.address))
+        let observe = || AppliedState::observe(project, tools, &images.wanted, &access.address);
+        report.look("proof", "images and routes", observe)
     };
     let mut applied = match &access {
-        Some(access) if steps > 0 => look(access)?,
-        _ => AppliedState::unchanged(&wanted, &live),
+        Some(access) if (before + changes).any() => look(access)?,
+        _ => AppliedState::unchanged(&images.wanted, &cluster.live),
     };
     if let Some(LiveState { snapshot, nodes, .. }) = &applied.evidence {
         let (ids, redactor) = (&applied.ids, &secrets.redactor);
         let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
-        (steps, changed) = (steps + restarted, changed + restarted);
-        if let Some(access) = access.as_ref().filter(|_| restarted > 0) {
+        changes += restarted;
+        if let Some(access) = access.as_ref().filter(|_| restarted.any()) {
             // The restart has freed the images whose tag the new pods' images took over.
-            warn_if_failed(remove_old());
+            warn_of_kept_builds(project, remove_old_builds(project, tools, &cluster.live, &images.wanted));
             applied = look(access)?;
         }
     }
     let Some(access) = access else {
-        if changed > 0 {
-            diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
+        if changes.any() {
+            diff::show(project, tools, &desired, &secrets, &cluster.live.release, &images.built)?;
         }
-        let last = if steps == 0 {
-            "nothing to do: the live state matches the desired one"
-        } else {
+        let last = if (before + changes).any() {
             "then: compare image IDs from build to pod, and request every route"
+        } else {
+            "nothing to do: the live state matches the desired one"
         };
         report.answer(last);
         return Ok(());
@@ -322,13 +404,14 @@ fn run_stages(
     report.fact("routes", output::routes(&proof.answers));
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
-    if changed > 0 {
+    if changes.any() {
+        let names: Vec<String> = secrets.names.values().cloned().collect();
         release::record_desired(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
         if let Err(error) = release::remove_unused(tools) {
             report.warn(format!("old Secrets could not be removed: {error:#}"));
         }
     }
-    if steps == 0 {
+    if !(before + changes).any() {
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
     if args.in_brief {
@@ -337,6 +420,13 @@ fn run_stages(
         summary::print(project, &access, front, credentials, &ids, &proof, start.elapsed());
     }
     Ok(())
+}
+
+/// Warns of a failed removal of old builds. It does not fail the deploy; the next deploy with changes tries again.
+fn warn_of_kept_builds(project: &Project, removed: Result<()>) {
+    if let Err(error) = removed {
+        project.report.warn(format!("old builds could not be removed: {error:#}"));
+    }
 }
 
 /// Removes old builds, whose content tags would pile up. Keeps the `wanted` images, those of the revisions that Helm kept

@@ -270,9 +270,9 @@ impl<'a> Session<'a> {
         let mut steps = Vec::new();
         for app in APPS {
             let target = self.target(app);
-            let (image, step) = image::decide(self.project, self.toolchain, app, target, &sources.apps[&app])?;
-            images.push((app, image));
-            steps.extend(step);
+            let image = image::observe(self.project, self.toolchain, app, target, &sources.apps[&app])?;
+            images.push((app, image.reference.clone()));
+            steps.extend(image::decide(self.project, self.toolchain, app, image));
         }
         plan::apply_side_by_side(self.project, STAGE, Mode::Apply, steps)?;
         let kept = self.stack.name(stack::DATA);
@@ -407,12 +407,14 @@ impl<'a> Session<'a> {
             self.send_to(app, message);
             return Ok(());
         }
-        let (image, step) = image::decide(self.project, self.toolchain, app, self.target(app), &now.apps[&app])?;
+        let image = image::observe(self.project, self.toolchain, app, self.target(app), &now.apps[&app])?;
+        let reference = image.reference.clone();
+        let step = image::decide(self.project, self.toolchain, app, image);
         plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
         if let Some(service) = self.services.remove(app.name()) {
             service.end();
         }
-        self.run_app(app, &image, now)
+        self.run_app(app, &reference, now)
     }
 
     fn deliver_secrets(&mut self, saved: Instant) -> Result<()> {

@@ -292,7 +292,7 @@ fn node(project: &Project, machine: &EngineMachine) -> CheckRow {
 /// Returns a bad row from `error`, with its hints as fixes.
 fn bad_row(name: &'static str, error: &anyhow::Error) -> CheckRow {
     let fixes = error.downcast_ref::<Failure>().map(|failure| failure.ways_out().to_vec()).unwrap_or_default();
-    row(name, error.to_string(), Verdict::Bad(fixes))
+    row(name, format!("{error:#}"), Verdict::Bad(fixes))
 }
 
 fn memory(needed: u64, memory: Option<machine::Memory>) -> CheckRow {

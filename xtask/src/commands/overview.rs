@@ -47,7 +47,7 @@ pub fn run(project: &Project) -> Result<()> {
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
-            row("engine", &format!("{BAD}unknown{BAD:#}: {error}"));
+            row("engine", &format!("{BAD}unknown{BAD:#}: {error:#}"));
             return Err(error);
         }
     };

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
+use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -48,7 +49,12 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     }
     cluster::refuse_stale(tools, &profile)?;
     let observed = release::observe(tools)?;
-    let target = release::target(project, tools, &observed, args.revision)?;
+    if observed.is_terminating {
+        return Err(observed.refusal(tools).into());
+    }
+    let choice = release::choose(&observed, args.revision, clock::now())?;
+    let manifest = release::manifest(project, tools, choice.0)?;
+    let target = release::decide_target(&observed, choice, &manifest)?;
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
 
@@ -70,7 +76,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
-    let evidence = if restarted > 0 { take()? } else { evidence };
+    let evidence = if restarted.any() { take()? } else { evidence };
 
     let prove = || proof::prove(project, tools, &ids, &access.address, evidence);
     let proof = project.report.look("proof", "images and routes", prove)?;

@@ -9,7 +9,7 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
-use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
+use crate::stages::cluster::{self, ApiServer, Profile, ProfileState, StartFacts};
 use crate::stages::machine;
 use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::{release, upgrade};
@@ -37,8 +37,10 @@ pub fn run(project: &Project) -> Result<()> {
         ProfileState::Running => wait_for_answer(tools, &observed.profile)?,
         _ => None,
     };
-    let steps = cluster::decide(project, tools, toolchain.origin.as_ref(), &observed, silent.as_deref(), &[])?;
-    let started = plan::apply(project, "cluster", Mode::Apply, steps)? > 0;
+    let (origin, profile) = (toolchain.origin.as_ref(), &observed.profile);
+    let facts = StartFacts::observe(project, tools, origin, profile, silent.as_deref())?;
+    let steps = cluster::decide(project, tools, origin, profile, facts, &[])?;
+    let started = plan::apply(project, "cluster", Mode::Apply, steps)?.any();
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?.profile;
     if let Some(words) = wait_for_answer(tools, &profile)? {

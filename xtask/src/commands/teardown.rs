@@ -23,10 +23,11 @@ use crate::plan::{self, Mode};
 use crate::project::{Project, SecretsSource};
 use crate::report::bytes;
 use crate::snapshot::{Snapshot, text, title};
+use crate::stages::cluster::{self, ContextEntry};
 use crate::stages::images::owned::{self, OwnedImage};
+use crate::stages::machine;
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, UpgradeState};
-use crate::stages::{cluster, machine};
 use crate::toolbox::Toolbox;
 use crate::units::quote;
 
@@ -171,7 +172,7 @@ fn has_brought_artifacts(project: &Project) -> Result<bool> {
 fn remove_engine(project: &Project) -> Result<()> {
     let nodes = stored::containers(&EnginePaths::new(&project.cache))?;
     let steps = machine::stop_engine(project)?;
-    if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
+    if !plan::apply(project, "teardown", Mode::Apply, steps)?.any() {
         project.report.ok("no private engine");
     }
     let minikube = minikube::folder(&minikube::own_home(&project.cache));
@@ -219,7 +220,7 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
             }
             return Ok(Remainder::default());
         }
-        cluster::refuse_users(tools, "delete")?;
+        cluster::refuse_users(tools, &profile, "delete")?;
         // minikube deletes kubeconfig entries by name, even if it did not create them.
         cluster::guard(project)?;
         let what = if has_volume { "leftover volume of the minikube profile" } else { "minikube profile" };
@@ -267,7 +268,8 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
             ask_consent(project, args, vec!["delete the embedded database's volume with all todos in it".to_owned()])?;
         }
         remainder.todos = has_data && !args.data;
-        plan::apply(project, "teardown", Mode::Apply, cluster::context_step(tools, &profile)?.into_iter().collect())?;
+        let context = cluster::context_step(tools, ContextEntry::observe(tools, &profile)?);
+        plan::apply(project, "teardown", Mode::Apply, context.into_iter().collect())?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         // First, because the pods of the release read the Secrets.
         release::uninstall(project, tools)?;

@@ -257,7 +257,7 @@ fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
     };
     let tally = tally.unwrap_or_else(|error| {
         project.report.error(&error);
-        Tally::failure(error.to_string())
+        Tally::failure(format!("{error:#}"))
     });
     SuiteResult { suite, tally, took: start.elapsed() }
 }

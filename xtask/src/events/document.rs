@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Recorder;
 use crate::clock;
-use crate::failure::{Failure, class_of};
+use crate::failure::{Failure, class_of, messages};
 
 /// Raised when something is removed from the document or means something else.
 const VERSION: u32 = 1;
@@ -36,10 +36,12 @@ pub fn document(
 
 fn described(error: &anyhow::Error) -> Value {
     let failure = error.downcast_ref::<Failure>();
+    let mut because = messages(error);
+    let message = because.remove(0);
     json!({
         "class": format!("{:?}", class_of(error)).to_lowercase(),
-        "message": error.to_string(),
-        "because": error.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>(),
+        "message": message,
+        "because": because,
         "help": failure.map(Failure::hints).unwrap_or_default(),
         "hints": failure.map(Failure::repairs).unwrap_or_default(),
     })
@@ -55,7 +57,8 @@ mod tests {
     fn a_failure_has_its_class_and_hints_but_no_secret() {
         let mut recorder = Recorder::default();
         recorder.hide(Redactor::new([&Secret::new("not-a-secret-canary")]));
-        let failure = Failure::new(Class::Rollout, "refused \"not-a-secret-canary\"").help("try again");
+        let reason = anyhow::anyhow!("asked with not-a-secret-canary");
+        let failure = Failure::new(Class::Rollout, "refused \"not-a-secret-canary\"").help("try again").because(reason);
         let facts = json!({"address": "http://localhost:8080"});
         // As text of the document it would be half of a key and its value.
         let mut odd = Redactor::new([&Secret::new("\",\"ok\":false")]);
@@ -63,7 +66,7 @@ mod tests {
         recorder.hide(odd);
         let document = document(&recorder, "deploy", 7, Some(&failure.into()), facts.as_object().unwrap());
         assert_eq!(document["error"]["class"], "rollout");
-        assert_eq!(document["error"]["message"], "refused \"***\"");
+        assert_eq!(document["error"]["message"], "refused \"***\": asked with ***");
         assert_eq!(document["error"]["help"], json!(["try again"]));
         assert_eq!(document["address"], "http://localhost:8080");
         assert_eq!((document["ok"].as_bool(), document["exit_code"].as_i64()), (Some(false), Some(7)));

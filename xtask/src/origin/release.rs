@@ -129,7 +129,8 @@ impl ReleaseOrigin {
         let pull = engine.docker().args(["pull", &reference]).deadline(deadlines::IMAGE_PULL).until(&self.stale);
         Step::new(format!("pull {reference}"), why, pull.clone(), move |running: &Running| {
             pull.stream(|line| running.progress(line)).map_err(|error| {
-                let failure = Failure::new(Class::Machine, format!("cannot pull {reference}: {error}"))
+                let failure = Failure::new(Class::Machine, format!("cannot pull {reference}"))
+                    .because(error)
                     .help("check that the engine reaches a container registry, or set its registry mirror or proxy");
                 self.or_packages(failure)
             })?;

@@ -17,6 +17,14 @@ fn failure_names_command_and_shows_the_end_of_its_output() {
 }
 
 #[test]
+fn a_failed_child_has_the_class_of_what_it_was_for() {
+    let class = |process: Process| crate::failure::class_of(&process.run().unwrap_err());
+    assert_eq!(class(Process::new("false")), Class::Machine);
+    assert_eq!(class(Process::new("false").class(Class::Rollout)), Class::Rollout);
+    assert_eq!(class(Process::new("no-such-program-here").class(Class::Cluster)), Class::Cluster);
+}
+
+#[test]
 fn missing_program_is_named() {
     let error = Process::new("no-such-program-here").run().unwrap_err().to_string();
     assert!(error.contains("no-such-program-here"), "{error}");

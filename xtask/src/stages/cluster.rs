@@ -10,19 +10,19 @@ mod version;
 mod volume;
 
 use anyhow::Result;
-use serde_json::Value;
 
 pub use api_server::{ApiServer, observe as api_server, wait as wait_for_api_server};
-pub use identity::{context_step, guard, refuse_stale};
-pub use ingress::{ObservedIngress, remove_controller};
-pub use profile::{Profile, ProfileState, delete_step, is_elsewhere, observe as profile, refusal, refuse_users};
+pub use identity::{ContextEntry, context_step, guard, refuse_stale};
+pub use ingress::{ControllerManifests, ObservedIngress, decide as decide_ingress, remove_controller};
+pub use profile::{
+    Profile, ProfileState, StartFacts, decide, delete_step, is_elsewhere, observe as profile, refusal, refuse_users,
+};
 pub use stop::steps as stop_steps;
 pub use version::{Version, difference, pinned};
 pub use volume::exists as has_volume;
 
 use crate::failure::{Class, Failure};
 use crate::minikube;
-use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::toolbox::Toolbox;
@@ -70,19 +70,6 @@ pub fn observe(tools: &Toolbox) -> Result<ObservedCluster> {
     Ok(ObservedCluster { profile })
 }
 
-/// Returns the steps that make the cluster run. `silence` is the reason why its API server does not answer, if so. A new
-/// node gets those `images` that the engine has, if the origin fills nodes.
-pub fn decide<'a>(
-    project: &'a Project,
-    tools: &'a Toolbox,
-    origin: &'a dyn Origin,
-    observed: &ObservedCluster,
-    silence: Option<&str>,
-    images: &[String],
-) -> Result<Vec<Step<'a>>> {
-    profile::decide(project, tools, origin, &observed.profile, silence, images)
-}
-
 /// Returns the step that waits for the DNS of a new cluster: pods that start earlier could not resolve existing Services.
 pub fn dns_step(tools: &Toolbox) -> Step<'_> {
     let command = format!("GET /apis/apps/v1/deployments?labelSelector={DNS}");
@@ -102,19 +89,6 @@ fn require_dns(is_deployed: bool) -> Result<()> {
         .help("list the Deployments: cargo xtask tool kubectl -- get deployments -A")
         .help("or start over: cargo xtask teardown --cluster   # it holds no data yet")
         .into())
-}
-
-/// Returns the step that installs, updates or repairs the ingress controller, if an Ingress of the class `wanted` needs it.
-/// `namespace` is the release's Namespace, if the cluster lacks it.
-pub fn decide_ingress<'a>(
-    project: &'a Project,
-    tools: &'a Toolbox,
-    origin: &'a dyn Origin,
-    ingress: &ObservedIngress,
-    wanted: &str,
-    namespace: Option<Value>,
-) -> Result<Option<Step<'a>>> {
-    ingress::decide(project, tools, origin, ingress, wanted, namespace)
 }
 
 #[cfg(test)]

@@ -39,22 +39,23 @@ pub struct Preflight<'a> {
     here: Arc<Mutex<Option<PreflightResult>>>,
 }
 
-/// Returns the preflight if `.env` names a database, and its Secret or the migrations differ from those verified last.
-pub fn due<'a>(
+/// Returns the preflight if `.env` names a database, and its Secret or the migrations differ from those verified last; see
+/// [`has_new_migrations`].
+pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     desired: &Desired,
     secrets: &SecretPlan,
     observed: &ObservedRelease,
+    has_new_migrations: bool,
 ) -> Option<Preflight<'a>> {
     let url = secrets.database.clone()?;
     let part = "Secret of backend";
     let verified = |part: &str| observed.record.as_ref()?.fingerprint.get(part);
-    let backend: &Value = &desired.values["backend"];
-    let (name, tag) = (text(backend, "/image/repository"), text(backend, "/image/tag"));
+    let (name, tag) = backend_image(desired);
     let reason = if verified(part) != desired.fingerprint.get(part) || !secrets.missing(&observed.secrets).is_empty() {
         "DATABASE_URL is new or changed"
-    } else if has_other_migrations(project, name, verified(&format!("image {name}"))?, tag) {
+    } else if has_new_migrations {
         "the migrations have changed"
     } else {
         return None;
@@ -69,6 +70,20 @@ pub fn due<'a>(
         redactor: secrets.redactor.clone(),
         here: Arc::default(),
     })
+}
+
+/// Returns whether the desired backend has other migrations than the one verified last, from what this checkout knows of
+/// both.
+pub fn has_new_migrations(project: &Project, desired: &Desired, observed: &ObservedRelease) -> bool {
+    let (name, tag) = backend_image(desired);
+    let verified = observed.record.as_ref().and_then(|record| record.fingerprint.get(&format!("image {name}")));
+    verified.is_some_and(|before| has_other_migrations(project, name, before, tag))
+}
+
+/// Returns repository and tag of the desired backend.
+fn backend_image(desired: &Desired) -> (&str, &str) {
+    let backend: &Value = &desired.values["backend"];
+    (text(backend, "/image/repository"), text(backend, "/image/tag"))
 }
 
 /// Returns whether the image `name` has other migrations at the tag `now` than at `before`; `true` if their recipes are

@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::events::StepOutcome;
 use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
-use crate::plan::{Mode, apply_side_by_side};
+use crate::plan::{Changes, Mode, apply_side_by_side};
 use crate::project::Project;
 
 use build::BuildVerdict;
@@ -74,7 +74,9 @@ pub fn build(
         }
         Mode::DryRun => states,
     };
-    let steps = build::steps(project, engine, origin, states)?;
+    let is_due = states.iter().any(|state| build::decide(state) != BuildVerdict::Unchanged);
+    let builder = if is_due { build::builder(engine)? } else { String::new() };
+    let steps = build::steps(project, engine, origin, &builder, states);
     std::thread::scope(|scope| {
         if mode == Mode::Apply && !steps.is_empty() {
             for (node, on_node) in on_nodes {
@@ -98,15 +100,14 @@ pub fn build(
     built.collect()
 }
 
-/// Loads `wanted` into all nodes, side by side, and reads the IDs back. `on_nodes` are the nodes with their images. Returns
-/// the number of loads.
+/// Loads `wanted` into all nodes, side by side, and reads the IDs back. `on_nodes` are the nodes with their images.
 pub fn load(
     project: &Project,
     engine: &Engine,
     wanted: &[load::Wanted],
     on_nodes: &[(Node, NodeImages)],
     mode: Mode,
-) -> Result<usize> {
+) -> Result<Changes> {
     for (wanted, (node, on_node)) in
         wanted.iter().flat_map(|wanted| on_nodes.iter().map(move |on_node| (wanted, on_node)))
     {

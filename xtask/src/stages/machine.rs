@@ -24,8 +24,8 @@ pub use decide::{check_room, decide};
 pub use installed::remember as remember_engine;
 pub use memory::Memory;
 pub use observe::{ObservedMachine, observe};
-pub use port::holder as port_holder;
-pub use size::{NodeSize, fit, node_size};
+pub use port::{PortHolder, holder as port_holder};
+pub use size::{NodeMachine, NodeSize, fit};
 
 /// The steps that make a Docker Engine answer.
 pub struct EnginePlan<'a> {

@@ -23,10 +23,11 @@ pub use diff::{ChangedObject, ReleaseDiff, against_live as diff};
 pub use helm::HelmHistory;
 #[cfg(test)]
 pub use helm::Revision;
+pub use helm::manifest;
 pub use namespace::{absent as absent_namespace, wait_until_gone};
 pub use record::{Record, Verified};
 pub use restart::restart_outdated;
-pub use rollback::{Target, steps as rollback, target};
+pub use rollback::{Target, choose, decide_target, steps as rollback};
 pub use rollout::wait_step;
 pub use secrets::{ObservedSecrets, SecretPlan, redactor as redactor_of_secrets};
 pub use undo::Run;

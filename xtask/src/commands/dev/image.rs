@@ -49,15 +49,27 @@ fn pack(project: &Project, app: App) -> Result<(Files, File)> {
     Ok((parts(&with_supervisor(project, app, files)?), tar))
 }
 
-/// Returns the image of `app` for `files`, and the step that builds it if the engine does not have it. The build and its
-/// tag include saves after `files` were read.
-pub fn decide<'a>(
-    project: &'a Project,
-    toolchain: &'a Toolchain,
-    app: App,
-    target: &str,
-    files: &Files,
-) -> Result<(String, Option<Step<'a>>)> {
+/// An image of `dev`.
+pub struct DevImage {
+    /// Its reference.
+    pub reference: String,
+    /// The build that is due, if the engine does not have it.
+    build: Option<DueBuild>,
+}
+
+/// A build of an image of `dev`.
+struct DueBuild {
+    name: String,
+    target: String,
+    why: String,
+    recipe: Recipe,
+    tar: File,
+    builder: String,
+}
+
+/// Reads the state of the image of `app` for `files`. A build that is due, and its tag, include saves after `files` were
+/// read.
+pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str, files: &Files) -> Result<DevImage> {
     let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
     let settings = &project.settings.images[app.image()];
     let bases: Vec<String> = settings.bases.values().map(|base| origin.image(base)).collect();
@@ -82,32 +94,41 @@ pub fn decide<'a>(
     };
     let (_, reference, is_built) = find_image(parts(files))?;
     if is_built {
-        return Ok((reference, None));
+        return Ok(DevImage { reference, build: None });
     }
     // The tag describes the packed bytes, even if the user saves again from here on.
     let (packed, tar) = pack(project, app)?;
     let (recipe, reference, is_built) = find_image(packed)?;
     if is_built {
-        return Ok((reference, None));
+        return Ok(DevImage { reference, build: None });
     }
     let why = match last {
         None => "not built in this checkout yet".to_owned(),
         Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine no longer has it".to_owned()),
     };
+    let (target, builder) = (target.to_owned(), build::builder(engine)?);
+    Ok(DevImage { reference, build: Some(DueBuild { name, target, why, recipe, tar, builder }) })
+}
+
+/// Returns the step that builds the `image` of `app`, if that is due.
+pub fn decide<'a>(project: &'a Project, toolchain: &'a Toolchain, app: App, image: DevImage) -> Option<Step<'a>> {
+    let DevImage { reference, build } = image;
+    let DueBuild { name, target, why, recipe, tar, builder } = build?;
+    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
+    let settings = &project.settings.images[app.image()];
     let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
-    let command = build::command(project, engine, origin, settings, &reference)?.args([
+    let command = build::command(project, engine, origin, &builder, settings, &reference).args([
         "--target",
-        target,
+        &target,
         &context("supervisor", SUPERVISOR),
         &context("tests", "tests"),
     ]);
     let shown = format!("{command} < (tar of {})", settings.context);
-    let reference_built = reference.clone();
-    let step = Step::new(format!("build {name}"), why, shown, move |running| {
+    Some(Step::new(format!("build {name}"), why, shown, move |running| {
         build::run(project, command.stdin_file(Arc::new(tar)), &name, settings, running)?;
         recipe::remember(project, &name, &recipe)?;
         // A build from cached layers has their age, so it could count as an old one.
-        let needed = [reference_built].into();
+        let needed = [reference].into();
         // If the engine does not answer, old builds stay until the next build.
         let old = EngineBuilds::observe(engine).map(|builds| builds.steps(engine, &[&name], KEEP, &needed));
         for old in old.unwrap_or_default() {
@@ -115,8 +136,7 @@ pub fn decide<'a>(
             let _ = (old.action)(running);
         }
         Ok(String::new())
-    });
-    Ok((reference, Some(step)))
+    }))
 }
 
 #[cfg(test)]

@@ -67,7 +67,8 @@ impl Stack {
         let filters = filters.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]);
         let list = list.args(["--filter", &format!("label={}", self.label())]).args(filters);
         let text = list.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| {
-            Failure::new(Class::Machine, format!("cannot list the {noun}s of `dev`: {error:#}"))
+            Failure::new(Class::Machine, format!("cannot list the {noun}s of `dev`"))
+                .because(error)
                 .help("see whether the engine answers: cargo xtask doctor")
         })?;
         Ok(text.split_whitespace().map(str::to_owned).collect())

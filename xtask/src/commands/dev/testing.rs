@@ -83,7 +83,9 @@ pub fn build_browser<'a>(project: &'a Project, toolchain: &'a Toolchain) -> Resu
     let frontend = &project.settings.images[App::Frontend.image()];
     let image = ImageSettings { context: frontend.context.join(BROWSER), ..frontend.clone() };
     let (_, tar) = context::pack(&project.root.join(&image.context), &project.target())?;
-    let command = build::command(project, &toolchain.tools.engine, toolchain.origin.as_ref(), &image, BROWSER_IMAGE)?;
+    let engine = &toolchain.tools.engine;
+    let command =
+        build::command(project, engine, toolchain.origin.as_ref(), &build::builder(engine)?, &image, BROWSER_IMAGE);
     let shown = format!("{command} < (tar of {})", image.context);
     Ok(Step::new("build todo-browser", "the browser's tests", shown, move |running| {
         build::run(project, command.stdin_file(Arc::new(tar)), "todo-browser", &image, running)?;
@@ -108,9 +110,11 @@ impl Runner<'_> {
             let path = (!path.is_empty()).then(|| path.to_owned());
             return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(path), Vec::new()));
         };
-        let (image, step) = image::decide(project, toolchain, app, TARGET, &sources.apps[&app])?;
+        let image = image::observe(project, toolchain, app, TARGET, &sources.apps[&app])?;
+        let reference = image.reference.clone();
+        let step = image::decide(project, toolchain, app, image);
         plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
-        let run = stack.tests(suite.name(), &image).args(["sh", "-c", test_script(app), path]);
+        let run = stack.tests(suite.name(), &reference).args(["sh", "-c", test_script(app), path]);
         Ok((run, sources.pack(project, app)?))
     }
 }

@@ -66,10 +66,10 @@ fn observe(project: &Project, toolchain: &Toolchain, json: bool) -> (String, Str
         }
         Ok((.., view)) => (screen(&view, Some(clock::now())), screen(&view, None)),
         Err(error) if json => {
-            let line = serde_json::json!({"at": clock::rfc3339(clock::now()), "error": error.to_string()}).to_string();
-            (line, error.to_string())
+            let error = format!("{error:#}");
+            (serde_json::json!({"at": clock::rfc3339(clock::now()), "error": error}).to_string(), error)
         }
-        Err(error) => (format!("cannot read the status: {error:#}"), error.to_string()),
+        Err(error) => (format!("cannot read the status: {error:#}"), format!("{error:#}")),
     }
 }
 

@@ -130,7 +130,7 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let tag = format!("{name}:test");
     let folder = project.root.join(&image.context);
     let (_, context) = context::pack(&folder, &project.target())?;
-    let build = build::command(project, engine, toolchain.origin.as_ref(), image, &tag)?
+    let build = build::command(project, engine, toolchain.origin.as_ref(), &build::builder(engine)?, image, &tag)
         .args(["--target", "test", "--build-context", &format!("tests={}", folder.join("tests"))])
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)

@@ -338,7 +338,8 @@ impl<'a> Maker<'a> {
         }
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
         self.until_over(build).stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
-            Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}"))
+            Failure::new(Class::Image, format!("{artifact} cannot be made"))
+                .because(error)
                 .help("the previous images stay in use; fix the cause and run the command again")
         })?;
         std::fs::remove_dir_all(&bin).with_context(|| format!("removing {bin}"))
@@ -533,7 +534,7 @@ esac
         let maker = Maker::new(&project, &manifest, &dir, &bases, &engine);
         let running = project.report.step("tools", "make", "");
         let error = maker.make(&artifacts, Among::default(), &running).unwrap_err();
-        assert!(error.to_string().contains("exec format error"), "{error:#}");
+        assert!(format!("{error:#}").contains("exec format error"), "{error:#}");
         assert_eq!(error.downcast_ref::<Failure>().unwrap().class, Class::Image);
         for name in &names {
             assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), "sha256:old\n", "{name}");

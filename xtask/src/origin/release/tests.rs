@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::origin::download::loopback::{Loopback, Reply};
-use crate::plan::{Mode, apply};
+use crate::plan::{Changes, Mode, apply};
 use crate::process::Process;
 use crate::project::Options;
 use crate::report::Report;
@@ -67,7 +67,10 @@ fn planned_applied_and_run() {
     apply(&project, "tools", Mode::DryRun, origin.plan(&requirements, &nobody()).unwrap()).unwrap();
     assert!(kubectl.seen().is_empty() && !origin.dir.exists(), "a dry run does nothing");
 
-    assert_eq!(apply(&project, "tools", Mode::Apply, origin.plan(&requirements, &nobody()).unwrap()).unwrap(), 2);
+    assert_eq!(
+        apply(&project, "tools", Mode::Apply, origin.plan(&requirements, &nobody()).unwrap()).unwrap(),
+        Changes::of(2)
+    );
     for tool in [Tool::Kubectl, Tool::Helm] {
         assert_eq!(Process::new(origin.tool(tool)).read().unwrap(), "it runs\n");
     }
@@ -157,5 +160,5 @@ fn an_image_planned_before_the_engine_is_made_is_recorded_when_it_is_pulled() {
     let requirements = [Requirement::Image("python:3.13-slim-trixie".to_owned())];
     let later = Engine { empty: true, ..Engine::scripted(dir.path(), PULLED) };
     let steps = origin.plan_beside(&requirements, &later, Vec::new()).unwrap();
-    assert_eq!(apply(&project(), "bases", Mode::Apply, steps).unwrap(), 1);
+    assert_eq!(apply(&project(), "bases", Mode::Apply, steps).unwrap(), Changes::of(1));
 }

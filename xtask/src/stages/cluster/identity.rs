@@ -16,6 +16,7 @@ use crate::files;
 use crate::minikube;
 use crate::plan::Step;
 use crate::project::Project;
+use crate::pure;
 use crate::toolbox::{Toolbox, kubeconfigs};
 use crate::units::quote;
 
@@ -84,25 +85,51 @@ fn read_kubeconfig(file: &Utf8Path) -> Result<Value> {
     serde_norway::from_str(&text).with_context(|| format!("reading {file}"))
 }
 
+/// The context of a running profile in the kubeconfig.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextEntry {
+    /// It leads to the API server.
+    Current,
+    /// It has the port of an earlier start; this is the server's address now.
+    Old(String),
+    /// There is none; this is the server's address.
+    Missing(String),
+}
+
+impl ContextEntry {
+    /// Reads the kubeconfig. If the entry must be written, tries which address of the API server this machine reaches.
+    pub fn observe(tools: &Toolbox, profile: &Profile) -> Result<Self> {
+        let name = &tools.profile;
+        let named = |entry: &Value| entry["name"] == name.as_str();
+        let config = read_kubeconfig(&tools.kubeconfig)?;
+        let exists = config["contexts"].as_array().is_some_and(|contexts| contexts.iter().any(named));
+        let servers = profile.servers();
+        if exists && !(profile.state == ProfileState::Running && has_old_port(&config, name, &servers)) {
+            return Ok(Self::Current);
+        }
+        // The host cannot reach the node's own address if the engine runs in a virtual machine.
+        let server = servers.iter().find(|server| accepts_connections(server)).or(servers.last());
+        let server = server.with_context(|| format!("profile `{name}` has no address of its API server"))?.clone();
+        Ok(if exists { Self::Old(server) } else { Self::Missing(server) })
+    }
+}
+
 /// Returns the step that writes the entries of a running profile, if the kubeconfig lacks them or has an old port. Helm needs
 /// them. `minikube update-context` would change the current context.
-pub fn context_step<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Option<Step<'a>>> {
+pub fn context_step(tools: &Toolbox, entry: ContextEntry) -> Option<Step<'_>> {
     let (file, name) = (&tools.kubeconfig, &tools.profile);
     let named = move |entry: &Value| entry["name"] == name.as_str();
-    let exists = read_kubeconfig(file)?["contexts"].as_array().is_some_and(|contexts| contexts.iter().any(named));
-    if exists && !is_stale(tools, profile)? {
-        return Ok(None);
-    }
-    let servers = profile.servers();
-    // The host cannot reach the node's own address if the engine runs in a virtual machine.
-    let server = servers.iter().find(|server| accepts_connections(server)).or(servers.last());
-    let server = server.with_context(|| format!("profile `{name}` has no address of its API server"))?.clone();
-    let shown = format!("kubectl config --kubeconfig {file} set-context {name} --cluster {name} --user {name}");
-    let (what, why) = match exists {
-        true => (format!("renew context {name} in {file}"), "it has the port of an earlier start"),
-        false => (format!("add context {name} to {file}"), "it has none, and Helm needs one"),
+    let (server, what, why) = match entry {
+        ContextEntry::Current => return None,
+        ContextEntry::Old(server) => {
+            (server, format!("renew context {name} in {file}"), "it has the port of an earlier start")
+        }
+        ContextEntry::Missing(server) => {
+            (server, format!("add context {name} to {file}"), "it has none, and Helm needs one")
+        }
     };
-    Ok(Some(Step::new(what, why, shown, move |_| {
+    let shown = format!("kubectl config --kubeconfig {file} set-context {name} --cluster {name} --user {name}");
+    Some(Step::new(what, why, shown, move |_| {
         let mut config = read_kubeconfig(file)?;
         if config.is_null() {
             config = json!({"apiVersion": "v1", "kind": "Config"});
@@ -124,11 +151,12 @@ pub fn context_step<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Option<
         let target = if files::exists(file)? { file.canonicalize_utf8()? } else { file.clone() };
         files::write(&target, serde_norway::to_string(&config)?.as_bytes())?;
         Ok(String::new())
-    })))
+    }))
 }
 
 /// Returns whether `server` (`https://192.168.49.2:8443`) accepts connections.
 fn accepts_connections(server: &str) -> bool {
+    pure::effect("opens a connection");
     let address = server.strip_prefix("https://").and_then(|address| address.parse::<SocketAddr>().ok());
     address.is_some_and(|address| TcpStream::connect_timeout(&address, deadlines::NODE_REACHED.time()).is_ok())
 }

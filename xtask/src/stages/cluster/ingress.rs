@@ -6,7 +6,7 @@ mod outage;
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -226,11 +226,12 @@ pub fn decide<'a>(
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     ingress: &ObservedIngress,
+    manifests: ControllerManifests,
     wanted: &str,
     namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {
     let pinned = &project.settings.cluster.ingress_image;
-    let objects = read_project_manifests(project, &ingress.others)?;
+    let objects = manifests.objects(tools.namespace(), &ingress.others)?;
     let Some((what, why)) = needed_action(ingress, &objects, wanted) else { return Ok(None) };
     let image = origin.image(pinned);
     let mut command = format!("docker save {image} | ctr images import");
@@ -246,7 +247,7 @@ pub fn decide<'a>(
     Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
         // Minutes may have passed since the decision.
         let now = ObservedIngress::observe(tools)?;
-        let objects = read_project_manifests(project, &now.others)?;
+        let objects = manifests.objects(tools.namespace(), &now.others)?;
         if needed_action(&now, &objects, &wanted_class).is_none() {
             return Ok("not needed any more: the cluster has one now".to_owned());
         }
@@ -335,44 +336,58 @@ fn read_live_objects(api: &Api, objects: &[Value]) -> Result<Vec<Value>> {
     Ok(found)
 }
 
-fn read_project_manifests(project: &Project, others: &BTreeSet<String>) -> Result<Vec<Value>> {
-    read_manifests(&project.root.join(&project.settings.cluster.ingress), &project.settings.chart.namespace, others)
-}
+/// The controller's manifests: path and text of each file, in the order of file names.
+#[derive(Clone, Debug)]
+pub struct ControllerManifests(Vec<(Utf8PathBuf, String)>);
 
-/// Reads the objects of all files in `folder`, in the order of file names. Repeats each Role of `namespace` for `others`.
-fn read_manifests(folder: &Utf8Path, namespace: &str, others: &BTreeSet<String>) -> Result<Vec<Value>> {
-    let all = [namespace].into_iter().chain(others.iter().map(String::as_str)).collect::<Vec<_>>();
-    let mut files = Vec::new();
-    for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
-        files.push(entry?.into_path());
+impl ControllerManifests {
+    /// Reads the files of the checkout.
+    pub fn read(project: &Project) -> Result<Self> {
+        Self::read_folder(&project.root.join(&project.settings.cluster.ingress))
     }
-    files.retain(|file| ["yaml", "yml"].contains(&file.extension().unwrap_or_default()));
-    files.sort();
-    let mut objects = Vec::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
-        let line = |line: &str| match line.strip_suffix(RELEASE).and_then(|line| line.strip_suffix("todo")) {
-            Some(head) if head.ends_with(NAMESPACES) => format!("{head}{}\n", all.join(",")),
-            Some(head) => format!("{head}{namespace}\n"),
-            None => format!("{line}\n"),
+
+    fn read_folder(folder: &Utf8Path) -> Result<Self> {
+        let mut files = Vec::new();
+        for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
+            files.push(entry?.into_path());
+        }
+        files.retain(|file| ["yaml", "yml"].contains(&file.extension().unwrap_or_default()));
+        files.sort();
+        let read = |file: Utf8PathBuf| {
+            let text = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
+            Ok((file, text))
         };
-        let text: String = text.lines().map(line).collect();
-        for document in serde_norway::Deserializer::from_str(&text) {
-            let object = Value::deserialize(document)
-                .map_err(|error| Failure::new(Class::Config, format!("{file} is not YAML: {error}")))?;
-            if is_permission(&object) {
-                objects.extend(all.iter().map(|namespace| {
-                    let mut object = object.clone();
-                    object["metadata"]["namespace"] = json!(namespace);
-                    object
-                }));
-            } else if !object.is_null() {
-                // A document of comments alone is null.
-                objects.push(object);
+        files.into_iter().map(read).collect::<Result<_>>().map(Self)
+    }
+
+    /// Returns the objects for the release's `namespace`. Repeats each Role of it for `others`.
+    fn objects(&self, namespace: &str, others: &BTreeSet<String>) -> Result<Vec<Value>> {
+        let all = [namespace].into_iter().chain(others.iter().map(String::as_str)).collect::<Vec<_>>();
+        let mut objects = Vec::new();
+        for (file, text) in &self.0 {
+            let line = |line: &str| match line.strip_suffix(RELEASE).and_then(|line| line.strip_suffix("todo")) {
+                Some(head) if head.ends_with(NAMESPACES) => format!("{head}{}\n", all.join(",")),
+                Some(head) => format!("{head}{namespace}\n"),
+                None => format!("{line}\n"),
+            };
+            let text: String = text.lines().map(line).collect();
+            for document in serde_norway::Deserializer::from_str(&text) {
+                let object = Value::deserialize(document)
+                    .map_err(|error| Failure::new(Class::Config, format!("{file} is not YAML: {error}")))?;
+                if is_permission(&object) {
+                    objects.extend(all.iter().map(|namespace| {
+                        let mut object = object.clone();
+                        object["metadata"]["namespace"] = json!(namespace);
+                        object
+                    }));
+                } else if !object.is_null() {
+                    // A document of comments alone is null.
+                    objects.push(object);
+                }
             }
         }
+        Ok(objects)
     }
-    Ok(objects)
 }
 
 fn wait_until_available(api: &Api) -> Result<()> {
@@ -401,7 +416,7 @@ pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<St
     let others = served_namespaces(&observed.deployment).unwrap_or_default().into_iter().map(str::to_owned);
     let others = others.filter(|name| name != tools.namespace()).collect();
     // In reverse order, so that the namespace is deleted last.
-    for object in read_project_manifests(project, &others)?.iter().rev() {
+    for object in ControllerManifests::read(project)?.objects(tools.namespace(), &others)?.iter().rev() {
         let (api, name) = (in_its_namespace(&api, object), text(object, "/metadata/name"));
         api.delete(Resource::of(object)?, name, Propagation::Background).context("removing the ingress controller")?;
     }
@@ -420,7 +435,8 @@ mod tests {
 
     fn objects_for(others: &[&str]) -> Vec<Value> {
         let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/ingress");
-        read_manifests(&folder, "shop", &others.iter().map(|name| (*name).to_owned()).collect()).unwrap()
+        let manifests = ControllerManifests::read_folder(&folder).unwrap();
+        manifests.objects("shop", &others.iter().map(|name| (*name).to_owned()).collect()).unwrap()
     }
 
     fn deployment(objects: &[Value]) -> Value {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::api_server::{self, ApiServer};
-use super::identity;
+use super::identity::{self, ContextEntry};
 use super::version::{self, Version};
 use super::volume;
 use crate::clock;
@@ -19,8 +19,9 @@ use crate::origin::Origin;
 use crate::origin::bases::Brought;
 use crate::plan::Step;
 use crate::project::Project;
+use crate::settings::Cluster;
 use crate::stages::images::{owned, prune};
-use crate::stages::machine::{self, NodeSize};
+use crate::stages::machine::{self, NodeMachine, NodeSize, PortHolder};
 use crate::toolbox::{Toolbox, published_api_port};
 use crate::units::quote;
 
@@ -59,6 +60,8 @@ pub struct Profile {
     pub api_port: Option<u16>,
     /// When the node was started, in seconds since 1970.
     pub started_at: Option<u64>,
+    /// Whether the user made it; see [`Toolbox::is_users_profile`].
+    pub is_users: bool,
 }
 
 impl Profile {
@@ -94,7 +97,11 @@ impl Profile {
 
 /// Reads minikube's files and asks the engine; starts no minikube. Checks a half-deleted profile twice, as it may be changing.
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
-    let look = || Ok::<_, anyhow::Error>(judge(tools.record()?, tools.inspect_node()?.as_ref()));
+    let look = || {
+        let record = tools.record()?;
+        let is_users = tools.is_users_profile(record.as_ref());
+        anyhow::Ok(Profile { is_users, ..judge(record, tools.inspect_node()?.as_ref()) })
+    };
     let mut profile = look()?;
     if matches!(profile.state, ProfileState::HalfDeleted(_)) {
         std::thread::sleep(deadlines::PROFILE_SETTLE.time());
@@ -126,52 +133,112 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
     };
     let api = container.and_then(published_api_port);
     let started_at = container.and_then(|c| clock::parse(c.pointer("/State/StartedAt")?.as_str()?));
-    Profile { state, config, port, api_port: api, started_at }
+    Profile { state, config, port, api_port: api, started_at, is_users: false }
 }
 
-/// Returns the steps that make the node run. A new node gets `images`, if the origin fills nodes.
+/// What a start of the node depends on besides its profile. Only what the profile's state needs is read.
+#[derive(Debug)]
+pub enum StartFacts {
+    /// The node runs and its API server responds.
+    Running(ContextEntry),
+    /// The node must be started, and why. A stopped node may not get its published port back: another program holds it.
+    Start(String, Option<(u16, PortHolder)>),
+    /// The node can be made, and why.
+    New(&'static str, NewNode),
+    /// The profile is half deleted, and something was deployed to it.
+    HalfDeleted {
+        /// Whether its node is in the private engine, and xtask uses the user's own one.
+        is_elsewhere: bool,
+        /// Whether node or volume may hold data.
+        has_data: bool,
+    },
+    /// Paused, or not ours.
+    Other,
+}
+
+/// What a new node gets from its machine.
+#[derive(Debug)]
+pub struct NewNode {
+    /// The port of the settings, or the next free one; `None`: all of a range are held.
+    port: Option<u16>,
+    /// The engine's machine.
+    machine: NodeMachine,
+}
+
+impl StartFacts {
+    /// Reads them. `silence` is the reason why the API server of a running node does not respond, if so.
+    pub fn observe(
+        project: &Project,
+        tools: &Toolbox,
+        origin: &dyn Origin,
+        profile: &Profile,
+        silence: Option<&str>,
+    ) -> Result<Self> {
+        let new = || anyhow::Ok(NewNode { port: free_port(project), machine: NodeMachine::observe(&tools.engine)? });
+        Ok(match (&profile.state, silence) {
+            (ProfileState::Running, None) => Self::Running(ContextEntry::observe(tools, profile)?),
+            (ProfileState::Running, Some(words)) => Self::Start(words.to_owned(), None),
+            (ProfileState::Stopped, _) => {
+                let held = profile.port.and_then(|port| Some((port, machine::port_holder(port)?)));
+                Self::Start("the profile is stopped".to_owned(), held)
+            }
+            (ProfileState::Absent, _) => Self::New("there is no profile of that name", new()?),
+            (ProfileState::HalfDeleted(how), _) => {
+                let (name, is_elsewhere) = (&tools.profile, is_elsewhere(project, tools)?);
+                let content = || origin.node_content();
+                let has_data =
+                    is_elsewhere || *how != NODE_GONE || volume::has_data(&tools.engine, name, content().as_ref())?;
+                if has_data || prune::was_deployed(&project.cache, name)? {
+                    Self::HalfDeleted { is_elsewhere, has_data }
+                } else {
+                    Self::New("minikube has a record of it, but it has no node and no data", new()?)
+                }
+            }
+            (ProfileState::Paused | ProfileState::Foreign | ProfileState::OtherDriver(_), _) => Self::Other,
+        })
+    }
+}
+
+/// Decides on the steps that make the node run. A new node gets `images`, if the origin fills nodes.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     profile: &Profile,
-    silence: Option<&str>,
+    facts: StartFacts,
     images: &[String],
 ) -> Result<Vec<Step<'a>>> {
     let name = &tools.profile;
-    let create = |why: &str| {
-        let start = start(project, tools, origin, profile, why, Some(free_port(project)?))?;
-        let fill = volume::step(project, tools, origin, &version::pinned(project)?.to_string(), images);
-        Ok(fill.into_iter().chain([start]).collect())
-    };
-    match &profile.state {
-        ProfileState::Running => match silence {
-            None => Ok(identity::context_step(tools, profile)?.into_iter().collect()),
-            Some(words) => Ok(vec![start(project, tools, origin, profile, words, None)?]),
-        },
-        ProfileState::Paused => {
+    match facts {
+        StartFacts::Running(entry) => Ok(identity::context_step(tools, entry).into_iter().collect()),
+        StartFacts::Start(_, Some((port, holder))) => {
+            let what = format!("port {port}, which the profile publishes, is held by {holder}");
+            let other = format!("end that program, or use another profile: --profile {name}2");
+            Err(Failure::new(Class::Machine, what).help(other).into())
+        }
+        StartFacts::Start(why, None) => Ok(vec![start(project, tools, origin, profile, &why, None)?]),
+        StartFacts::New(why, node) => {
+            let start = start(project, tools, origin, profile, why, Some(node))?;
+            let fill = volume::step(project, tools, origin, &version::pinned(project)?.to_string(), images);
+            Ok(fill.into_iter().chain([start]).collect())
+        }
+        StartFacts::Other if profile.state == ProfileState::Paused => {
             let unpause = tools.engine.docker().args(["unpause", name]);
             Ok(vec![Step::new(format!("unpause {name}"), "the node is paused", unpause.clone(), move |_| {
                 unpause.run().map(|()| String::new())
             })])
         }
-        ProfileState::Stopped => Ok(vec![start(project, tools, origin, profile, "the profile is stopped", None)?]),
-        ProfileState::Absent => create("there is no profile of that name"),
-        ProfileState::Foreign | ProfileState::OtherDriver(_) => {
-            Err(refusal(tools, profile).unwrap_or_else(|| foreign(name)).into())
-        }
-        ProfileState::HalfDeleted(how) => {
-            in_this_engine(project, tools)?;
+        StartFacts::Other => Err(refusal(tools, profile).unwrap_or_else(|| foreign(name)).into()),
+        StartFacts::HalfDeleted { is_elsewhere: true, .. } => Err(elsewhere(project, name).into()),
+        StartFacts::HalfDeleted { has_data, .. } => {
+            let how = if let ProfileState::HalfDeleted(how) = profile.state { how } else { NODE_GONE };
             let mut message = format!("minikube profile `{name}` is half deleted: {how}");
-            if *how == NODE_GONE && !volume::has_data(&tools.engine, name, origin.node_content().as_ref())? {
-                if !prune::was_deployed(&project.cache, name)? {
-                    return create("minikube has a record of it, but it has no node and no data");
-                }
+            if !has_data {
                 message.push_str(", and so is the data of what was deployed to it");
             }
             let record = tools.profile_config();
             let mut failure = Failure::new(Class::Cluster, message);
-            if !how.contains("node is gone") {
+            if how != NODE_GONE {
                 failure = failure.help(format!("to keep the data in its node, put minikube's record back: {record}"));
             }
             Err(failure
@@ -187,16 +254,12 @@ pub fn is_elsewhere(project: &Project, tools: &Toolbox) -> Result<bool> {
     Ok(!tools.engine.private && stored::containers(&EnginePaths::new(&project.cache))?.contains(&tools.profile))
 }
 
-fn in_this_engine(project: &Project, tools: &Toolbox) -> Result<()> {
-    let name = &tools.profile;
-    if !is_elsewhere(project, tools)? {
-        return Ok(());
-    }
+/// Returns the error for a node in the private engine while xtask uses the user's own one.
+fn elsewhere(project: &Project, name: &str) -> Failure {
     let what = format!("the node of profile `{name}` is in the private Docker Engine, but xtask uses your own engine");
     let hidden = project.command("status");
-    Err(Failure::new(Class::Cluster, what)
+    Failure::new(Class::Cluster, what)
         .help(format!("hide your own engine for one command: DOCKER_HOST=unix:///nonexistent {hidden}"))
-        .into())
 }
 
 /// Returns the step that deletes the profile, also a half-deleted one. It checks right before that the profile is xtask's,
@@ -205,11 +268,14 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
     let delete = tools.minikube().arg("delete").deadline(deadlines::MINIKUBE_DELETE);
     Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
         let name = &tools.profile;
-        in_this_engine(project, tools)?;
-        if let Some(refusal) = refusal(tools, &observe(tools)?) {
+        if is_elsewhere(project, tools)? {
+            return Err(elsewhere(project, name).into());
+        }
+        let profile = observe(tools)?;
+        if let Some(refusal) = refusal(tools, &profile) {
             return Err(refusal.into());
         }
-        refuse_users(tools, "delete")?;
+        refuse_users(tools, &profile, "delete")?;
         if tools.minikube_exists()? {
             delete.run()?;
         }
@@ -263,8 +329,8 @@ pub fn refusal(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
 
 /// Refuses to `verb` a profile that the user made. xtask uses it as it is; its own `minikube start` would write its flags
 /// into the user's record.
-pub fn refuse_users(tools: &Toolbox, verb: &str) -> Result<()> {
-    if !tools.is_users_profile()? {
+pub fn refuse_users(tools: &Toolbox, profile: &Profile, verb: &str) -> Result<()> {
+    if !profile.is_users {
         return Ok(());
     }
     let name = &tools.profile;
@@ -289,21 +355,9 @@ fn start<'a>(
     origin: &'a dyn Origin,
     profile: &Profile,
     why: &str,
-    port: Option<u16>,
+    new: Option<NewNode>,
 ) -> Result<Step<'a>> {
-    if let (ProfileState::Stopped, Some(port)) = (&profile.state, profile.port)
-        && let Some(holder) = machine::port_holder(port)
-    {
-        return Err(Failure::new(
-            Class::Machine,
-            format!("port {port}, which the profile publishes, is held by {holder}"),
-        )
-        .help(format!("end that program, or use another profile: --profile {}2", tools.profile))
-        .into());
-    }
-    if profile.state != ProfileState::Absent {
-        refuse_users(tools, "start")?;
-    }
+    refuse_users(tools, profile, "start")?;
     let log = project.log("minikube-start");
     let own = profile.kubernetes(tools)?;
     let kubernetes = own.clone().map_or_else(|| version::pinned(project), Ok)?;
@@ -312,16 +366,19 @@ fn start<'a>(
         .arg("start")
         .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
         .arg(format!("--kubernetes-version={kubernetes}"));
-    // An existing profile keeps its version, node and size: only the user may change them.
-    let (flags, wait) = if own.is_some() {
-        (origin.minikube_restart_flags(), "--wait=all")
-    } else {
-        let size = machine::node_size(project, &tools.engine)?;
-        command = command.args([format!("--cpus={}", size.cpus), format!("--memory={}m", size.memory_mib)]);
-        command = command
-            .args(reserved(tools, size)?.map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")))
-            .args([WITHOUT_WATCH_CACHE, CONTROLLERS_QPS, CONTROLLERS_BURST, NODE_STATUS]);
-        (origin.minikube_flags(), WAIT_FOR_NEW)
+    let (flags, wait, ports) = match new {
+        // An existing profile keeps its version, node and size: only the user may change them.
+        None => (origin.minikube_restart_flags(), "--wait=all", None),
+        Some(NewNode { port, machine }) => {
+            let port = port.ok_or_else(|| no_free_port(&project.settings.cluster))?;
+            let all = machine.machine.as_ref().map(|machine| (machine.memory, machine.cpus));
+            let size = machine.size(NodeSize::wanted(&project.settings.cluster))?;
+            command = command.args([format!("--cpus={}", size.cpus), format!("--memory={}m", size.memory_mib)]);
+            command = command
+                .args(reserved(all, size).map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")))
+                .args([WITHOUT_WATCH_CACHE, CONTROLLERS_QPS, CONTROLLERS_BURST, NODE_STATUS]);
+            (origin.minikube_flags(), WAIT_FOR_NEW, Some(format!("--ports=127.0.0.1:{port}:80")))
+        }
     };
     command =
         command.args([wait, "--wait-timeout=5m"]).args(flags).log(log.clone()).deadline(deadlines::MINIKUBE_START);
@@ -329,9 +386,7 @@ fn start<'a>(
         // minikube refuses the docker driver for root otherwise.
         command = command.arg("--force");
     }
-    if let Some(port) = port {
-        command = command.arg(format!("--ports=127.0.0.1:{port}:80"));
-    }
+    command = command.args(ports);
     let what =
         if matches!(profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_)) { "create" } else { "start" };
     let name = tools.profile.clone();
@@ -354,8 +409,9 @@ fn start<'a>(
         let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
         let recorded = images_before.map_or(Ok(()), |images| record_node_image(tools, origin, &images));
         started.map_err(|error| {
-            let mut failure = Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"));
-            if lacks_inotify(tools, &format!("{error:#}")) {
+            let lacks_inotify = lacks_inotify(tools, &format!("{error:#}"));
+            let mut failure = Failure::new(Class::Cluster, "minikube did not start").because(error);
+            if lacks_inotify {
                 failure = failure.help(INOTIFY);
             }
             failure = failure
@@ -419,19 +475,12 @@ const CONTROLLERS_BURST: &str = "--extra-config=controller-manager.kube-api-burs
 /// node lives.
 const NODE_STATUS: &str = "--extra-config=kubelet.node-status-update-frequency=1m";
 
-/// Returns what a new node must not offer to pods: memory and processors of the machine beyond the profile's. A container sees
-/// all of the machine's, so kubelet would report those to the scheduler.
-fn reserved(tools: &Toolbox, size: NodeSize) -> Result<Option<String>> {
-    if tools.engine.empty {
-        return Ok(Some("<what the machine has beyond the profile>".to_owned()));
-    }
-    let machine = tools.engine.machine()?;
-    Ok(beyond((machine.memory, machine.cpus), size.cpus, size.memory_mib))
-}
-
-fn beyond((memory, cpus): (u64, u64), own_cpus: u64, own_mib: u64) -> Option<String> {
-    let memory = (memory / 1024).checked_sub(own_mib * 1024).filter(|rest| *rest > 0);
-    let cpus = cpus.checked_sub(own_cpus).filter(|rest| *rest > 0);
+/// Returns what a new node of this `size` must not offer to pods: memory in bytes and processors of the machine beyond the
+/// profile's. A container sees all of the machine's, so kubelet would report those to the scheduler.
+fn reserved(machine: Option<(u64, u64)>, size: NodeSize) -> Option<String> {
+    let Some((memory, cpus)) = machine else { return Some("<what the machine has beyond the profile>".to_owned()) };
+    let memory = (memory / 1024).checked_sub(size.memory_mib * 1024).filter(|rest| *rest > 0);
+    let cpus = cpus.checked_sub(size.cpus).filter(|rest| *rest > 0);
     let parts = [cpus.map(|cpus| format!("cpu={cpus}")), memory.map(|kib| format!("memory={kib}Ki"))];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(","))
@@ -452,26 +501,32 @@ fn is_still_due(tools: &Toolbox, before: &ProfileState) -> Result<bool> {
     }
 }
 
-/// Returns the port of the settings, or the next free one.
-fn free_port(project: &Project) -> Result<u16> {
+/// Returns the port of the settings, or the next free one, with a warning.
+fn free_port(project: &Project) -> Option<u16> {
     let first = project.settings.cluster.port;
     // A program on the other loopback address would answer there instead.
     let is_free = |port: &u16| machine::port_holder(*port).is_none();
-    let Some(port) = (first..first.saturating_add(50)).find(is_free) else {
-        return Err(Failure::new(Class::Machine, format!("no free port from {first} on"))
-            .help("choose another: set cluster.port in infra/xtask.toml")
-            .into());
-    };
+    let port = (first..first.saturating_add(50)).find(is_free)?;
     if port != first {
         let holder = machine::port_holder(first).map_or("another program".to_owned(), |holder| holder.to_string());
         project.report.warn(format!("port {first} is held by {holder}; the application will be at port {port}"));
     }
-    Ok(port)
+    Some(port)
+}
+
+fn no_free_port(settings: &Cluster) -> Failure {
+    Failure::new(Class::Machine, format!("no free port from {} on", settings.port))
+        .help("choose another: set cluster.port in infra/xtask.toml")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Engine, EngineMachine};
+    use crate::origin::release::ReleaseOrigin;
+    use crate::project::Options;
+    use crate::pure;
+    use crate::report::Report;
     use serde_json::json;
 
     fn container(status: &str) -> Value {
@@ -481,10 +536,99 @@ mod tests {
 
     #[test]
     fn offers_pods_only_the_size_of_the_profile() {
-        let machine = |gib: u64, cpus: u64| beyond((gib << 30, cpus), 2, 6144);
+        let size = NodeSize { cpus: 2, memory_mib: 6144 };
+        let machine = |gib: u64, cpus: u64| reserved(Some((gib << 30, cpus)), size);
         assert_eq!(machine(24, 8).as_deref(), Some("cpu=6,memory=18874368Ki"));
         assert_eq!(machine(24, 2).as_deref(), Some("memory=18874368Ki"));
         assert_eq!(machine(6, 1), None);
+    }
+
+    fn node(port: Option<u16>, fault: Option<Failure>) -> NewNode {
+        let machine = EngineMachine { memory: 24 << 30, cpus: 8, kind: String::new(), security: None, plugins: None };
+        NewNode { port, machine: NodeMachine { machine: Some(machine), fault } }
+    }
+
+    /// Returns what is decided for `profile`: each step with its reason and command, or the error with its hints.
+    fn decided(profile: &Profile, facts: StartFacts) -> String {
+        let project = Project::open(None, Options::default(), Report::new(false)).unwrap();
+        let origin = ReleaseOrigin::new(&project, false).unwrap();
+        let tools = Toolbox::new(&project, Engine::system(), &origin).unwrap();
+        match pure::decide(|| decide(&project, &tools, &origin, profile, facts, &[])) {
+            Ok(steps) => steps.iter().map(|step| format!("{}: {}\n{}\n", step.what, step.why, step.command)).collect(),
+            Err(error) => format!("{error}\n{}", error.downcast_ref::<Failure>().unwrap().hints().join("\n")),
+        }
+    }
+
+    fn recorded() -> Profile {
+        let config = serde_json::from_str(include_str!("../../../tests/recorded/cluster/profile.json")).unwrap();
+        let node: Value = serde_json::from_str(include_str!("../../../tests/recorded/cluster/node.json")).unwrap();
+        judge(Some(config), Some(&node[0]))
+    }
+
+    #[test]
+    fn creates_a_node_with_the_observed_port_and_size() {
+        let absent = judge(None, None);
+        let create = |node| decided(&absent, StartFacts::New("there is no profile of that name", node));
+        let steps = create(node(Some(8081), None));
+        assert!(steps.starts_with("create cluster todo: there is no profile of that name\n"), "{steps}");
+        for part in ["--cpus=2", "--memory=6144m", "cpu=6,memory=18874368Ki", "--ports=127.0.0.1:8081:80"] {
+            assert!(steps.contains(part), "{part} in {steps}");
+        }
+        let refused = create(node(None, None));
+        assert!(refused.starts_with("no free port from 8080 on\nchoose another: set cluster.port"), "{refused}");
+        let refused = create(node(Some(8080), Some(Failure::new(Class::Machine, "no buildx").help("get it"))));
+        assert_eq!(refused, "no buildx\nget it");
+    }
+
+    #[test]
+    fn starts_a_stopped_node_only_if_its_port_is_free() {
+        let profile = Profile { state: ProfileState::Stopped, ..recorded() };
+        let start = |held| decided(&profile, StartFacts::Start("the profile is stopped".to_owned(), held));
+        let steps = start(None);
+        assert!(steps.starts_with("start cluster todo: the profile is stopped\n"), "{steps}");
+        // An existing node keeps its size and ports.
+        assert!(steps.contains("--wait=all") && !steps.contains("--cpus") && !steps.contains("--ports"), "{steps}");
+        let refused = start(Some((8480, PortHolder { pid: Some(42), name: "nginx".to_owned() })));
+        assert!(
+            refused.starts_with("port 8480, which the profile publishes, is held by nginx (process 42)"),
+            "{refused}"
+        );
+        let users = Profile { is_users: true, ..profile.clone() };
+        let refused = decided(&users, StartFacts::Start(String::new(), None));
+        assert!(refused.contains("is yours: xtask did not make it and does not start it"), "{refused}");
+    }
+
+    #[test]
+    fn a_running_node_needs_at_most_its_context() {
+        let running = recorded();
+        assert_eq!(decided(&running, StartFacts::Running(ContextEntry::Current)), "");
+        let steps = decided(&running, StartFacts::Running(ContextEntry::Old("https://127.0.0.1:1".to_owned())));
+        assert!(
+            steps.starts_with("renew context todo in ") && steps.contains("the port of an earlier start"),
+            "{steps}"
+        );
+        let silent = decided(&running, StartFacts::Start("kubelet does not run".to_owned(), None));
+        assert!(silent.starts_with("start cluster todo: kubelet does not run\n"), "{silent}");
+        let paused = Profile { state: ProfileState::Paused, ..running };
+        assert!(decided(&paused, StartFacts::Other).starts_with("unpause todo: the node is paused\n"));
+        let foreign = Profile { state: ProfileState::Foreign, ..paused };
+        assert!(decided(&foreign, StartFacts::Other).contains("that minikube did not make"));
+    }
+
+    #[test]
+    fn refuses_a_half_deleted_profile_with_data() {
+        let gone = Profile { state: ProfileState::HalfDeleted(NODE_GONE), ..recorded() };
+        let refused = |has_data| decided(&gone, StartFacts::HalfDeleted { is_elsewhere: false, has_data });
+        assert!(
+            refused(true).starts_with("minikube profile `todo` is half deleted: minikube has a record of it but its")
+        );
+        assert!(
+            refused(false).contains(", and so is the data of what was deployed to it\nremove the rest"),
+            "{}",
+            refused(false)
+        );
+        let elsewhere = decided(&gone, StartFacts::HalfDeleted { is_elsewhere: true, has_data: true });
+        assert!(elsewhere.contains("is in the private Docker Engine, but xtask uses your own engine"), "{elsewhere}");
     }
 
     #[test]
@@ -509,9 +653,7 @@ mod tests {
 
     #[test]
     fn reads_the_recorded_state_of_a_running_profile() {
-        let config = serde_json::from_str(include_str!("../../../tests/recorded/cluster/profile.json")).unwrap();
-        let node: Value = serde_json::from_str(include_str!("../../../tests/recorded/cluster/node.json")).unwrap();
-        let profile = judge(Some(config), Some(&node[0]));
+        let profile = recorded();
         assert_eq!((profile.state.clone(), profile.port), (ProfileState::Running, Some(8480)));
         assert_eq!(profile.unsupported_runtime(), None);
         let api = profile.api_port.unwrap();

@@ -10,7 +10,7 @@ use crate::project::Project;
 use crate::report::bytes;
 use crate::toolbox::Toolbox;
 
-/// Returns the steps that stop the node of `profile`. Empty if it does not run.
+/// Decides on the steps that stop the node of `profile`. Empty if it does not run.
 pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) -> Result<Vec<Step<'a>>> {
     let name = &tools.profile;
     match &profile.state {
@@ -24,7 +24,7 @@ pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) ->
         }
         ProfileState::Running | ProfileState::Paused => {}
     }
-    profile::refuse_users(tools, "stop")?;
+    profile::refuse_users(tools, profile, "stop")?;
     let paused = profile.state == ProfileState::Paused;
     let stop = tools.minikube().args(["stop", "--keep-context-active"]).deadline(deadlines::MINIKUBE_STOP);
     let unpause = tools.engine.docker().args(["unpause", name]);

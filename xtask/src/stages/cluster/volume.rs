@@ -144,7 +144,8 @@ fn fill(
     let filled = filled();
     let removed = remove_container(engine, name);
     let filled = filled.map_err(|error: anyhow::Error| {
-        Failure::new(Class::Cluster, format!("the volume of node {name} cannot be filled: {error:#}"))
+        Failure::new(Class::Cluster, format!("the volume of node {name} cannot be filled"))
+            .because(error)
             .help("run the same command again: it fills the volume from the start")
     })?;
     removed.map(|()| filled)
@@ -329,6 +330,6 @@ run*) exit 125 ;;
         let script = "run*) echo no space left >&2; exit 125 ;;\n*crictl*) exit 1 ;;";
         let (filled, _) = fill_with(&format!("{NO_VOLUME}{script}"));
         let error = filled.unwrap_err();
-        assert!(error.to_string().contains("no space left"), "{error:#}");
+        assert!(format!("{error:#}").contains("no space left"), "{error:#}");
     }
 }

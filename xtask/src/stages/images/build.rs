@@ -144,45 +144,52 @@ fn folder(project: &Project, name: &str) -> Result<Utf8PathBuf> {
     Ok(project.root.join(&image.context))
 }
 
-/// Returns the steps that build changed images; they are independent of each other.
+/// Returns the steps with which `builder` builds changed images; they are independent of each other.
 pub fn steps<'a>(
     project: &'a Project,
     engine: &'a Engine,
     origin: &'a dyn Origin,
+    builder: &str,
     states: &'a [ImageState],
-) -> Result<Vec<Step<'a>>> {
+) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
     for state in states {
         let (BuildVerdict::Build { why }, Some(image)) = (decide(state), project.settings.images.get(&state.name))
         else {
             continue;
         };
-        let command = command(project, engine, origin, image, &state.reference())?;
+        let command = command(project, engine, origin, builder, image, &state.reference());
         let shown = format!("{command} < (tar of {})", image.context);
         let action = move |running: &Running| build(project, command, state, image, running);
         steps.push(Step::new(format!("build {}", state.name), why, shown, action));
     }
-    Ok(steps)
+    steps
 }
 
-/// Returns the command that builds `image` as `reference` from a tar on standard input.
+/// Returns the builder of the engine itself. The user may have chosen one of another kind, which sees neither the engine's
+/// images nor stand-ins.
+pub fn builder(engine: &Engine) -> Result<String> {
+    if engine.private {
+        return Ok("default".to_owned());
+    }
+    let name = engine.docker().args(["context", "show"]).read().map_err(|error| {
+        Failure::new(Class::Machine, "cannot tell which docker context, and so which builder, is in use")
+            .because(error)
+            .help("docker context show    (fix what it reports)")
+    })?;
+    Ok(name.trim().to_owned())
+}
+
+/// Returns the command with which `builder` builds `image` as `reference` from a tar on standard input.
 pub fn command(
     project: &Project,
     engine: &Engine,
     origin: &dyn Origin,
+    builder: &str,
     image: &ImageSettings,
     reference: &str,
-) -> Result<Process> {
-    // The user may have chosen a builder of another kind, which sees neither the engine's images nor stand-ins.
-    let builder = match engine.private {
-        true => "default".to_owned(),
-        false => engine.docker().args(["context", "show"]).read().map_err(|error| {
-            let what = format!("cannot tell which docker context, and so which builder, is in use: {error:#}");
-            Failure::new(Class::Machine, what).help("docker context show    (fix what it reports)")
-        })?,
-    };
-    let mut process =
-        engine.docker().args(["buildx", "build", "--builder", builder.trim(), "--progress=plain", "--load"]);
+) -> Process {
+    let mut process = engine.docker().args(["buildx", "build", "--builder", builder, "--progress=plain", "--load"]);
     // An attestation would contain the time, turn the image into an index, and be one more blob to load.
     process = process.args(["--provenance=false", "--label", LABEL, "--tag", reference]);
     for (argument, official) in &image.bases {
@@ -198,7 +205,7 @@ pub fn command(
     if let Some(bundle) = project.ca_bundle() {
         process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
     }
-    Ok(process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD))
+    process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD).class(Class::Image)
 }
 
 fn build(
@@ -233,8 +240,9 @@ pub fn run(project: &Project, command: Process, name: &str, image: &ImageSetting
         }
     });
     if let Err(error) = built {
-        let what = output.failure().unwrap_or_else(|| format!("{error:#}"));
-        return Err(Failure::new(Class::Image, format!("{name} did not build: {what}"))
+        let reason = output.failure().map_or(error, anyhow::Error::msg);
+        return Err(Failure::new(Class::Image, format!("{name} did not build"))
+            .because(reason)
             .help(format!("edit {}/Dockerfile or the files that it copies; the whole output: {log}", image.context))
             .into());
     }

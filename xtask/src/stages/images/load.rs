@@ -127,7 +127,7 @@ pub fn load(
     wanted: &Wanted,
     running: &Running,
 ) -> Result<Transfer> {
-    let load_error = |error: anyhow::Error| load_error(wanted, node, &error);
+    let load_error = |error: anyhow::Error| load_error(wanted, node, error);
     let have = on_node.content.clone().map_or_else(|| node.content(), Ok).map_err(load_error)?;
     let stored = wanted.id.as_ref().zip(engine.data.as_ref()).and_then(|(id, data)| StoredImage::open(data, id).ok());
     let mut attempts: Vec<(Option<&StoredImage>, &HashSet<String>)> =
@@ -142,7 +142,7 @@ pub fn load(
             if !node.answers() {
                 return Err(load_error(error));
             }
-            let why = error.to_string();
+            let why = format!("{error:#}");
             let why = why.lines().last().unwrap_or_default().trim_start_matches([' ', '|']);
             let instead = if have.is_empty() { "sending all of it" } else { "sending what `docker save` prints" };
             let what = format!("{} refused {} as it was sent: {instead}", node.name, wanted.reference);
@@ -204,8 +204,9 @@ fn confirm_loaded(node: &Node, wanted: &Wanted) -> Result<()> {
     }
 }
 
-fn load_error(wanted: &Wanted, node: &Node, error: &anyhow::Error) -> anyhow::Error {
-    Failure::new(Class::Image, format!("cannot load {} into node {}: {error:#}", wanted.reference, node.name))
+fn load_error(wanted: &Wanted, node: &Node, error: anyhow::Error) -> anyhow::Error {
+    Failure::new(Class::Image, format!("cannot load {} into node {}", wanted.reference, node.name))
+        .because(error)
         .help(format!("see whether the node has room: cargo xtask tool docker -- exec {} df -h /var", node.name))
         .into()
 }

@@ -32,8 +32,9 @@ pub fn send(engine: &Engine, node: &Node, reference: &str, have: &HashSet<String
     })?;
     // The side that stopped first has the reason; the other one only saw a closed pipe.
     let read_error = |error: anyhow::Error| {
-        let what = format!("cannot read {} from the engine: {error:#}", reference);
-        Failure::new(Class::Image, what).help("cargo xtask images    (it builds or brings what the engine lacks)")
+        Failure::new(Class::Image, format!("cannot read {reference} from the engine"))
+            .because(error)
+            .help("cargo xtask images    (it builds or brings what the engine lacks)")
     };
     match transfer {
         Ok(transfer) => {
@@ -146,10 +147,10 @@ mod tests {
         assert!(early.contains("no such content"), "{early}");
         let late = refused(send_fake(BIG, "cat >/dev/null; echo bad image >&2; exit 1").unwrap());
         assert!(late.contains("bad image"), "{late}");
-        let absent = send_fake("echo No such image >&2; exit 1", "cat >/dev/null").unwrap_err().to_string();
+        let absent = format!("{:#}", send_fake("echo No such image >&2; exit 1", "cat >/dev/null").unwrap_err());
         assert!(absent.contains("No such image"), "{absent}");
         let cut = send_fake("head -c 700 /dev/zero | tr '\\0' x; echo daemon died >&2; exit 1", "cat >/dev/null");
-        assert!(cut.unwrap_err().to_string().contains("daemon died"));
+        assert!(format!("{:#}", cut.unwrap_err()).contains("daemon died"));
         assert!(start.elapsed() < crate::deadlines::HANG, "{:?}", start.elapsed());
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
+use crate::pure;
+
 /// A process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortHolder {
@@ -24,6 +26,7 @@ impl fmt::Display for PortHolder {
 
 /// Returns the process that listens on `port` of either loopback address: `localhost` may resolve to both.
 pub fn holder(port: u16) -> Option<PortHolder> {
+    pure::effect("tries a port");
     let is_held = |address| TcpListener::bind((address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
     if !["127.0.0.1", "::1"].into_iter().any(is_held) {
         return None;

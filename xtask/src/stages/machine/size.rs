@@ -6,7 +6,6 @@ use anyhow::Result;
 use super::conditions;
 use crate::engine::{Engine, EngineMachine};
 use crate::failure::{Class, Failure};
-use crate::project::Project;
 use crate::settings::Cluster;
 
 /// The smallest node in MiB that fits the application and its rollouts.
@@ -32,18 +31,35 @@ impl NodeSize {
     }
 }
 
-/// Returns the size of a new node in `engine`. Fails if the engine's machine is too small or unsuitable, with the fix.
-pub fn node_size(project: &Project, engine: &Engine) -> Result<NodeSize> {
-    let wanted = NodeSize::wanted(&project.settings.cluster);
-    // A private engine that xtask is about to make runs on this machine, which `observe` has checked.
-    if engine.empty {
-        return Ok(wanted);
+/// The machine that a new node would run on.
+#[derive(Debug, Default)]
+pub struct NodeMachine {
+    /// `None`: xtask is about to make a private engine on this machine, which `observe` has checked.
+    pub machine: Option<EngineMachine>,
+    /// The first condition that does not hold.
+    pub fault: Option<Failure>,
+}
+
+impl NodeMachine {
+    /// Asks `engine` for its machine.
+    pub fn observe(engine: &Engine) -> Result<Self> {
+        if engine.empty {
+            return Ok(Self::default());
+        }
+        let machine = engine.machine()?;
+        let fault = conditions::conditions(engine, &machine)?.into_iter().find_map(|condition| condition.fault);
+        Ok(Self { machine: Some(machine), fault })
     }
-    let machine = engine.machine()?;
-    if let Some(fault) = conditions::conditions(engine, &machine)?.into_iter().find_map(|condition| condition.fault) {
-        return Err(fault.into());
+
+    /// Returns the size of a new node: `wanted`, limited by the machine. Fails if the machine is too small or unsuitable, with
+    /// the fix.
+    pub fn size(self, wanted: NodeSize) -> Result<NodeSize, Failure> {
+        match (self.fault, &self.machine) {
+            (Some(fault), _) => Err(fault),
+            (None, Some(machine)) => fit(wanted, machine),
+            (None, None) => Ok(wanted),
+        }
     }
-    Ok(fit(wanted, &machine)?)
 }
 
 /// Returns `wanted`, limited by what `machine` has. Fails if that is too little for a node.

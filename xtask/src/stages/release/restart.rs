@@ -12,7 +12,7 @@ use crate::clock;
 use crate::deadlines;
 use crate::node::Images;
 use crate::origin::bases::short;
-use crate::plan::{self, Mode, Step};
+use crate::plan::{self, Changes, Mode, Step};
 use crate::project::Project;
 use crate::secrets::Redactor;
 use crate::snapshot::{RESTARTED, Snapshot, text};
@@ -22,7 +22,7 @@ use crate::toolbox::Toolbox;
 /// The field manager of `kubectl rollout restart`: its fields survive an upgrade and do not count as drift.
 const MANAGER: &str = "kubectl-rollout";
 
-/// Restarts our workloads whose pods run another image than `built` (ID by reference). Returns the number of steps.
+/// Restarts our workloads whose pods run another image than `built` (ID by reference).
 pub fn restart_outdated(
     project: &Project,
     tools: &Toolbox,
@@ -31,7 +31,7 @@ pub fn restart_outdated(
     snapshot: &Snapshot,
     redactor: &Redactor,
     mode: Mode,
-) -> Result<usize> {
+) -> Result<Changes> {
     let outdated = outdated(built, nodes, snapshot);
     let steps = if outdated.is_empty() { Vec::new() } else { vec![restart_step(project, tools, &outdated, redactor)?] };
     plan::apply(project, "release", mode, steps)

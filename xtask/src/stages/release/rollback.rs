@@ -30,25 +30,23 @@ pub struct Target {
     pub why: String,
 }
 
-/// Returns the revision to roll back to: `requested`, or the last one that was verified before the present one.
-pub fn target(
-    project: &Project,
-    tools: &Toolbox,
-    observed: &ObservedRelease,
-    requested: Option<u64>,
-) -> Result<Target> {
-    if observed.is_terminating {
-        return Err(observed.refusal(tools).into());
-    }
+/// Chooses the revision to roll back to, and says why: `requested`, or the last one that was verified before the present one.
+/// `now` is in seconds since 1970.
+pub fn choose(observed: &ObservedRelease, requested: Option<u64>, now: u64) -> Result<(u64, String)> {
     let (revision, why) = match requested {
         Some(revision) => (revision, "you asked for it".to_owned()),
-        None => choose(observed)?,
+        None => choose_verified(observed, now)?,
     };
     if !observed.helm.revisions.iter().any(|kept| kept.number == revision) {
         return Err(unknown_revision(observed, revision).into());
     }
+    Ok((revision, why))
+}
+
+/// Decides what a rollback to the chosen revision needs, from the `manifest` that Helm keeps of it.
+pub fn decide_target(observed: &ObservedRelease, (revision, why): (u64, String), manifest: &str) -> Result<Target> {
     let verified = verified_revisions(observed).into_iter().find(|old| old.revision == revision);
-    let objects = drift::objects(&helm::manifest(project, tools, revision)?);
+    let objects = drift::objects(manifest);
     let secrets = secrets_in(&objects);
     let missing: Vec<&String> = secrets.iter().filter(|name| !observed.secrets.has(name)).collect();
     if let Some(name) = missing.first() {
@@ -68,7 +66,7 @@ fn verified_revisions(observed: &ObservedRelease) -> Vec<Verified> {
 
 /// Returns the default revision and why: the one verified before the present one or, if that was never verified, the last
 /// verified one.
-fn choose(observed: &ObservedRelease) -> Result<(u64, String)> {
+fn choose_verified(observed: &ObservedRelease, now: u64) -> Result<(u64, String)> {
     let is_kept = |old: &&Verified| observed.helm.revisions.iter().any(|revision| revision.number == old.revision);
     let all = verified_revisions(observed);
     let newest = observed.helm.newest().map(|revision| revision.number);
@@ -83,7 +81,7 @@ fn choose(observed: &ObservedRelease) -> Result<(u64, String)> {
             .help("choose any revision that Helm keeps: cargo xtask tool helm -- history todo")
             .into());
     };
-    let when = clock::age(clock::now().saturating_sub(old.verified_at));
+    let when = clock::age(now.saturating_sub(old.verified_at));
     Ok((old.revision, format!("it was verified {when} ago, before the present one")))
 }
 
@@ -169,6 +167,7 @@ pub fn steps<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stages::release::ObservedSecrets;
     use crate::stages::release::helm::{HelmHistory, Revision};
     use crate::stages::release::record::Record;
 
@@ -196,8 +195,9 @@ mod tests {
 
     #[test]
     fn the_default_is_the_revision_that_was_verified_before() {
-        let chosen =
-            |all: &[(u64, &str)], helm: &[u64]| choose(&observed(all, helm)).map(|(revision, _)| revision).ok();
+        let chosen = |all: &[(u64, &str)], helm: &[u64]| {
+            choose(&observed(all, helm), None, 0).map(|(revision, _)| revision).ok()
+        };
         assert_eq!(chosen(&[(5, "b"), (4, "a"), (3, "z")], &[5, 4, 3]), Some(4));
         // Revision 5 has the content of 3, so 4 is the one that differs.
         assert_eq!(chosen(&[(5, "a"), (4, "b"), (3, "a")], &[5, 4, 3]), Some(4));
@@ -210,8 +210,21 @@ mod tests {
 
     #[test]
     fn an_unknown_revision_is_refused_with_those_that_helm_keeps() {
-        let failure = unknown_revision(&observed(&[(5, "b"), (4, "a")], &[6, 5]), 9).to_string();
+        let failure = choose(&observed(&[(5, "b"), (4, "a")], &[6, 5]), Some(9), 0).unwrap_err().to_string();
         assert_eq!(failure, "Helm keeps no revision 9; it keeps: 6 (x), 5 (x, verified)");
+    }
+
+    #[test]
+    fn a_target_has_its_verification_and_needs_its_secrets() {
+        let mut release = observed(&[(5, "b"), (4, "a")], &[5, 4]);
+        let manifest = include_str!("recorded/manifest.yaml");
+        let target = |release: &ObservedRelease| decide_target(release, (4, "asked".to_owned()), manifest);
+        let missing = target(&release).unwrap_err().to_string();
+        let secret = secrets_in(&drift::objects(manifest)).pop_first().unwrap();
+        assert_eq!(missing, format!("revision 4 needs Secret {secret}, which is no longer in the cluster"));
+        release.secrets = ObservedSecrets { ours: vec![secret], ..Default::default() };
+        let found = target(&release).unwrap();
+        assert_eq!((found.verified.map(|old| old.revision), found.images.len()), (Some(4), 2));
     }
 
     #[test]

@@ -23,7 +23,8 @@ use crate::toolbox::Toolbox;
 pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, ObservedSecrets)> {
     let release = &project.settings.chart.release;
     helm_uninstall(project, tools).run().map_err(|error| {
-        Failure::new(Class::Cluster, format!("Helm has not removed the release {release}: {error:#}"))
+        Failure::new(Class::Cluster, format!("Helm has not removed the release {release}"))
+            .because(error)
             .help("run the same command again, it continues from there")
             .help("see whether the cluster answers: cargo xtask status")
     })?;

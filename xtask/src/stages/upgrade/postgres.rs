@@ -222,8 +222,8 @@ impl Postgres {
             Ok(_) if has_asked => Ok(()),
             Ok(_) => bail!("{unchanged}: psql ended before all was restored"),
             Err(error) if has_asked => {
-                let what = format!("it is not known whether the database has the dump now: {error:#}");
-                Err(Failure::new(Class::Database, what)
+                Err(Failure::new(Class::Database, "it is not known whether the database has the dump now")
+                    .because(error)
                     .help("run the same command again: it replaces everything")
                     .into())
             }

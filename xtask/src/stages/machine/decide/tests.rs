@@ -7,6 +7,11 @@ fn project() -> Project {
     Project::open(None, Options::default(), Report::new(false)).unwrap()
 }
 
+/// Decides without an effect.
+fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<EnginePlan<'a>> {
+    crate::pure::decide(|| super::decide(project, observed))
+}
+
 /// A Debian machine with enough disk and memory, where xtask is root and no engine runs.
 fn fresh() -> ObservedMachine {
     ObservedMachine {
