@@ -86,9 +86,9 @@ fn images_and_doctor_report_an_old_base_with_the_command() {
     std::fs::write(record(&sandbox), text.replace(&at, "2026-02-03T04:05:06Z")).unwrap();
     for args in [&["images"][..], &["doctor"]] {
         let run = sandbox.run(&[args, &["--origin=release"]].concat());
-        let told = run.stdout.clone() + &run.stderr;
-        assert!(told.contains("pulled ") && told.contains(" days ago"), "{run}");
-        assert!(told.contains("cargo xtask images --refresh"), "{run}");
+        let output = run.stdout.clone() + &run.stderr;
+        assert!(output.contains("pulled ") && output.contains(" days ago"), "{run}");
+        assert!(output.contains("cargo xtask images --refresh"), "{run}");
     }
     let bases = document(&sandbox, &["images"])["bases"].clone();
     assert_eq!(bases[0]["since"], "2026-02-03T04:05:06Z");

@@ -372,16 +372,16 @@ fn a_lack_of_inotify_instances_is_reported_with_the_fix() {
         ("timed out waiting for the condition", "exit 0", true),
         ("timed out waiting for the condition", "exit 1", false),
     ];
-    for (said, in_pods, is_told) in cases {
+    for (message, in_pods, is_recognized) in cases {
         let sandbox = Sandbox::with_tools();
         sandbox.dotenv(DOTENV);
-        sandbox.on("minikube * start *", &format!("echo '{said}' >&2; exit 80"));
+        sandbox.on("minikube * start *", &format!("echo '{message}' >&2; exit 80"));
         let pattern = by_pod.split_once("initialize ").unwrap().1;
         sandbox.on(&format!("docker exec -i todo grep *{pattern}*"), in_pods);
         let run = sandbox.run(&DEPLOY);
         assert_eq!(run.code, Some(5), "{run}");
         assert!(run.stderr.contains("minikube did not start"), "{run}");
-        assert_eq!(run.stderr.contains("sudo sysctl fs.inotify.max_user_instances=512"), is_told, "{run}");
+        assert_eq!(run.stderr.contains("sudo sysctl fs.inotify.max_user_instances=512"), is_recognized, "{run}");
     }
 }
 

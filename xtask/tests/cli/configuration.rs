@@ -152,20 +152,20 @@ fn all_mistakes_in_dotenv_are_reported_at_once() {
 fn a_dotenv_that_is_not_a_text_file_is_refused() {
     let sandbox = Sandbox::with_tools();
     let path = sandbox.root.join(".env");
-    let said = |message: &str| {
+    let expect_error = |message: &str| {
         let run = refused(&sandbox);
         assert!(run.stderr.starts_with(&format!("error: .env:{message}")), "{run}");
     };
     fs::create_dir(&path).unwrap();
-    said(" is a folder");
+    expect_error(" is a folder");
     fs::remove_dir(&path).unwrap();
     symlink("nowhere", &path).unwrap();
-    said(" is a link to nowhere, which does not exist");
+    expect_error(" is a link to nowhere, which does not exist");
     fs::remove_file(&path).unwrap();
     sandbox.dotenv(b"A=1\nB=\xff\n");
-    said("2: is not UTF-8");
+    expect_error("2: is not UTF-8");
     sandbox.dotenv([b'#'; 70_000]);
-    said(" is larger than 64 KiB");
+    expect_error(" is larger than 64 KiB");
 }
 
 #[test]

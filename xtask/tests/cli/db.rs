@@ -40,12 +40,12 @@ fn an_invalid_dump_is_refused_before_any_question() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     let file = sandbox.dir.join("a.dump");
-    for (content, told) in [(None, "cannot be read"), (Some("-- SQL"), "is not a dump in Postgres' custom format")] {
+    for (content, error) in [(None, "cannot be read"), (Some("-- SQL"), "is not a dump in Postgres' custom format")] {
         if let Some(content) = content {
             fs::write(&file, content).unwrap();
         }
         let run = sandbox.run(&["db", "restore", file.as_str(), "--yes", "--origin=release"]);
-        assert!(run.code == Some(3) && run.stderr.contains(told), "{run}");
+        assert!(run.code == Some(3) && run.stderr.contains(error), "{run}");
     }
     assert_eq!(sandbox.fake("calls"), "");
 }
@@ -212,7 +212,7 @@ fn a_restore_commits_after_all_rows_and_compares_each_row() {
 #[test]
 fn a_dump_counts_as_damaged_only_if_pg_restore_says_so() {
     let restore = Restore::remote("", RESTORES, SQL);
-    for (words, code, told) in [
+    for (words, code, error) in [
         ("pg_restore: error: could not read from input file: end of file", 3, "a.dump is damaged; nothing was changed"),
         ("Error response from daemon: container is not running", 11, "a.dump; nothing was changed: `docker exec"),
     ] {
@@ -220,7 +220,7 @@ fn a_dump_counts_as_damaged_only_if_pg_restore_says_so() {
             .sandbox
             .on("docker exec -i todo-xtask-db-* pg_restore --file=-", &format!("echo '{words}' >&2; exit 1"));
         let run = restore.run();
-        assert!(run.code == Some(code) && run.stderr.contains(told) && run.stderr.contains(words), "{run}");
+        assert!(run.code == Some(code) && run.stderr.contains(error) && run.stderr.contains(words), "{run}");
     }
 }
 

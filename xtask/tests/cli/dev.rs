@@ -44,8 +44,8 @@ fn an_unreadable_list_of_containers_is_an_error_and_nothing_is_removed() {
     sandbox.on("docker volume ls *", "");
     let teardown = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     for run in [dev, teardown] {
-        let told = "error: cannot list the containers of `dev`: `docker container ls";
-        assert!(run.code == Some(4) && run.stderr.contains(told), "{run}");
+        let error = "error: cannot list the containers of `dev`: `docker container ls";
+        assert!(run.code == Some(4) && run.stderr.contains(error), "{run}");
     }
     assert!(!sandbox.calls().contains("rm "), "{}", sandbox.calls());
 }
@@ -90,13 +90,14 @@ fn a_port_used_by_dev_of_another_checkout_is_reported_with_its_process() {
     sandbox.on("docker network create *", "");
     sandbox.on("docker container ls --format *publish=3999*", "echo '/other (process 42)'");
     let run = sandbox.run(&["dev", "--port=3999", "--origin=release"]);
-    let told = "error: port 3999 is held by `cargo xtask dev` of /other (process 42)";
-    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("--port 4000"), "{run}");
+    let error = "error: port 3999 is held by `cargo xtask dev` of /other (process 42)";
+    assert!(run.code == Some(4) && run.stderr.contains(error) && run.stderr.contains("--port 4000"), "{run}");
     sandbox.on("docker container ls --format *", "");
     sandbox.on("docker container ls --format *publish=5678*", "echo '/other (process 42)'");
     let run = sandbox.run(&["dev", "--port=3999", "--debug=backend", "--origin=release"]);
-    let told = "error: port 5678 is held by `cargo xtask dev` of /other (process 42)";
-    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("leave out the debugger"), "{run}");
+    let error = "error: port 5678 is held by `cargo xtask dev` of /other (process 42)";
+    assert!(run.code == Some(4) && run.stderr.contains(error), "{run}");
+    assert!(run.stderr.contains("leave out the debugger"), "{run}");
 }
 
 #[test]

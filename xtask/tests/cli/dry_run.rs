@@ -122,10 +122,10 @@ fn without_an_engine_it_leaves_nothing() {
     for (args, more) in cases {
         let run = sandbox.run_with(args, &OFFLINE);
         assert!(before == listing() && !sandbox.cache.exists(), "{run}");
-        let told = images.iter().chain(&more).all(|part| run.stderr.contains(part));
+        let is_complete = images.iter().chain(&more).all(|part| run.stderr.contains(part));
         // A private engine needs root on Debian, and enough memory.
         let refused = run.stderr.contains("error: no Docker Engine answers") || run.stderr.contains("are free");
-        assert!(run.code == Some(0) && told || run.code == Some(4) && refused, "{run}");
+        assert!(run.code == Some(0) && is_complete || run.code == Some(4) && refused, "{run}");
     }
 }
 

@@ -109,12 +109,12 @@ fn windows_gets_one_sentence() {
         (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
     assert_eq!(compile(&[]), (true, String::new()));
-    let (is_fine, said) = compile(&["--allow=explicit_builtin_cfgs_in_flags", "--cfg=windows"]);
-    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    let (is_fine, stderr) = compile(&["--allow=explicit_builtin_cfgs_in_flags", "--cfg=windows"]);
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     let sentence = "error: xtask runs on Linux and macOS; on Windows, clone and run it in WSL 2, with Docker Desktop's WSL \
                     integration on";
-    assert!(!is_fine && errors.first() == Some(&sentence), "{said}");
-    assert!(errors.iter().skip(1).all(|line| line.starts_with("error: aborting due to 1 previous error")), "{said}");
+    assert!(!is_fine && errors.first() == Some(&sentence), "{stderr}");
+    assert!(errors.iter().skip(1).all(|line| line.starts_with("error: aborting due to 1 previous error")), "{stderr}");
     let manifest: toml::Table = toml::from_str(include_str!("../../Cargo.toml")).unwrap();
     assert!(manifest["target"]["cfg(windows)"]["dependencies"].get("xtask-windows").is_some());
 }

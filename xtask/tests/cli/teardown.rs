@@ -162,13 +162,13 @@ fn images_used_by_another_profile_stay() {
 #[test]
 fn a_remote_database_is_kept_and_that_is_reported() {
     let sandbox = Sandbox::with_tools();
-    let said = "stays: the database of DATABASE_URL with its tables and todos; no teardown touches it";
+    let expected = "stays: the database of DATABASE_URL with its tables and todos; no teardown touches it";
     for (line, is_remote) in
         [("", false), ("# DATABASE_URL=x", false), ("DATABASE_URL='postgresql://u@db.test/x'", true)]
     {
         sandbox.dotenv(format!("{DOTENV}{line}\n"));
         let run = sandbox.run(&["teardown", "--origin=release"]);
-        assert!(run.code == Some(0) && run.stderr.contains(said) == is_remote, "{line}: {run}");
+        assert!(run.code == Some(0) && run.stderr.contains(expected) == is_remote, "{line}: {run}");
     }
 }
 

@@ -200,8 +200,9 @@ fn a_foreign_revision_made_meanwhile_is_not_overwritten() {
         revision(&sandbox, "todo", 3, "deployed", NOW);
     });
     assert_eq!(run.code, Some(7), "{run}");
-    let told = "Helm's newest revision is 3; this run began at 1 and creates 2: somebody else has changed the release";
-    assert!(run.stderr.contains(told), "{run}");
+    let reason =
+        "Helm's newest revision is 3; this run began at 1 and creates 2: somebody else has changed the release";
+    assert!(run.stderr.contains(reason), "{run}");
     assert_eq!(undone(&sandbox), [""; 0], "{run}");
 }
 
@@ -303,11 +304,11 @@ fn a_deploy_waits_for_a_terminating_namespace_and_creates_it_again() {
         sandbox.run(&["deploy", "dev", "--origin=release"])
     });
     assert_eq!(run.code, Some(3), "{run}");
-    let told = [
+    let steps = [
         "wait until namespace todo is deleted (somebody is deleting it; waiting up to 180 s)",
         "create namespace todo",
     ];
-    assert!(told.iter().all(|text| run.stderr.contains(text)), "{run}");
+    assert!(steps.iter().all(|text| run.stderr.contains(text)), "{run}");
     let namespaces = sandbox.api().writes().into_iter().filter(|write| *write == format!("PATCH {NAMESPACE}")).count();
     assert_eq!(namespaces, 1, "{run}");
 

@@ -138,11 +138,11 @@ fn a_stopped_profile_is_started_at_its_own_kubernetes() {
         )),
         "{run}"
     );
-    let told = format!(
+    let expected = format!(
         "the cluster runs Kubernetes {OLD}, this checkout pins {}: cargo xtask cluster upgrade keeps the todos",
         sandbox.pinned()
     );
-    assert!(run.stderr.contains(&told), "{run}");
+    assert!(run.stderr.contains(&expected), "{run}");
 }
 
 #[test]
