@@ -12,6 +12,8 @@ export default defineConfig({
     include: ["tests/**/*.test.{ts,tsx}"],
     setupFiles: ["tests/setup.ts"],
     restoreMocks: true,
-    testTimeout: 10_000,
+    // Only a test that hangs gets here: a busy machine needs many times what an idle one needs.
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
   },
 });

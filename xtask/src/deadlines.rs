@@ -59,6 +59,10 @@ fn speed(load: &str, processors: usize) -> Option<f64> {
     Some((2.0 * processors as f64 / (running - 1.0)).clamp(0.0, 1.0))
 }
 
+/// Longer than anything takes in a test, also on a busy machine: what takes longer hangs.
+#[cfg(test)]
+pub const HANG: Duration = Duration::from_secs(120);
+
 #[cfg(not(feature = "scaled-deadlines"))]
 mod scale {
     pub fn scaled(time: std::time::Duration) -> std::time::Duration {
@@ -140,14 +144,14 @@ pub const PREFLIGHT: Limit = Limit::seconds(60);
 pub const DEV: Limit = Limit::seconds(30 * 24 * 3600);
 /// Between two looks whether it does.
 pub const DEV_POLL: Limit = Limit::milliseconds(100);
-/// A cargo build or test.
-pub const CARGO: Limit = Limit::seconds(1200);
+/// A cargo build or test, also on a busy machine.
+pub const CARGO: Limit = Limit::seconds(3600);
 /// A named pipe in the place of `.env`: its writer may ask a person.
 pub const DOTENV_PIPE: Limit = Limit::seconds(60);
 /// A suite that is a program of its own. It bounds its own waits; `soak` runs for hours.
 pub const SUITE: Limit = Limit::seconds(24 * 3600);
-/// The tests of an application in its image, and the build of that image.
-pub const APPLICATION_TEST: Limit = Limit::seconds(900);
+/// The tests of an application in its image, and the build of that image, also on a busy machine: each test has a limit.
+pub const APPLICATION_TEST: Limit = Limit::seconds(3600);
 
 // The engine and what is asked of the node through it.
 

@@ -35,6 +35,8 @@ pub enum Tool {
     Gitleaks,
     /// helm-unittest's standalone runner.
     HelmUnittest,
+    /// The checker of GitHub Actions workflows.
+    Actionlint,
 }
 
 /// An artifact that a stage needs.

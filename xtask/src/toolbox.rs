@@ -203,6 +203,9 @@ impl Toolbox {
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
             .args(["--namespace", self.namespace()])
             .env("KUBECACHEDIR", self.kube_cache.as_str())
+            // A short process of 120 MB needs no garbage collection, which took a fifth of its processor time (measured).
+            .env("GOGC", "off")
+            .env("GOMEMLIMIT", "512MiB")
             .deadline(deadlines::HELM)
     }
 

@@ -20,6 +20,7 @@ from app.core.streams import EventStreamMiddleware, Shutdown
 from app.health.endpoints import router as health
 from app.todos.endpoints import router as todos
 from app.users.credential import check_origin
+from app.users.current import SCHEMES
 from app.users.endpoints import router as users
 from app.users.passwords import Passwords
 from app.users.problems import install_user_problems
@@ -64,6 +65,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         # A redirect would contain the proxy's scheme and host instead of the caller's.
         redirect_slashes=False,
+        # Nothing exports them; otherwise FastAPI looks for exporters with each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # On every route, so that no route can miss it.
         dependencies=[Depends(check_origin)],
         generate_unique_id_function=_operation_id,
@@ -75,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, prefix=PREFIX, max_body_size=MAX_BODY_BYTES)
     install_problems(app)
     install_user_problems(app)
-    app.openapi = partial(describe, app)  # type: ignore[method-assign]
+    app.openapi = partial(describe, app, SCHEMES)  # type: ignore[method-assign]
     # The last one added is the outermost.
     app.add_middleware(EventStreamMiddleware, shutdown=shutdown)
     app.add_middleware(RequestMiddleware, metrics=metrics, prefix=PREFIX)

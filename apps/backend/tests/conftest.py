@@ -1,4 +1,6 @@
+import faulthandler
 import logging
+import signal
 import sys
 import tempfile
 import threading
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
@@ -22,6 +25,7 @@ from app.users.repository import LOCAL_USER_ID
 from app.users.tokens import Tokens
 from tests.neon import Certificates, Direct, Pooler
 from tests.postgres import Postgres
+from tests.waiting import Bound
 
 AUTH_SECRET = "2f7f1f3f8f0d4c5e9b6a7d8c1e2f3a4b"
 # The assistant is on, and its provider cannot be reached.
@@ -39,15 +43,45 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
+    """A test's limit counts seconds of the machine."""
+    bound = Bound(settings.timeout)
+
+    def look(*_: object) -> None:
+        if bound.left <= 0:
+            faulthandler.dump_traceback()
+        bound.check(item.nodeid)
+        signal.setitimer(signal.ITIMER_REAL, max(bound.left, 1))
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, settings.timeout)
+    return True
+
+
+def pytest_timeout_cancel_timer() -> bool:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_limits() -> Iterator[None]:
+    """The limit of the test counts for its requests too, and for the end of a pool."""
+    for part in ("connect", "read", "write", "pool"):
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, part, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.core.db.CLOSE_SECONDS", 60)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def described_once() -> Iterator[None]:
     """Applications of the same routes share a document: making it takes longer than most tests."""
     made: dict[tuple[str, ...], dict[str, Any]] = {}
 
-    def once(app: FastAPI) -> dict[str, Any]:
+    def once(app: FastAPI, schemes: dict[str, Any]) -> dict[str, Any]:
         routes = tuple(str(getattr(route, "path", route.__class__)) for route in app.routes)
         if routes not in made:
-            made[routes] = describe(app)
+            made[routes] = describe(app, schemes)
         return made[routes]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -97,8 +131,20 @@ def serve() -> Serve:
 
 
 @pytest.fixture
-async def client(server: Postgres, serve: Serve) -> AsyncIterator[AsyncClient]:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of anything but the application's own limits, which a busy machine exceeds."""
+    for limit in (
+        "core.db.WAIT_SECONDS", "core.db.WORK_SECONDS", "core.db.CONNECT_SECONDS",
+        "core.connections.CHECK_SECONDS", "users.service.WAIT_SECONDS",
+        "assistant.lease.PATIENCE_SECONDS", "assistant.stream.FIRST_SECONDS",
+    ):  # fmt: skip
+        monkeypatch.setattr(f"app.{limit}", 60)
+
+
+@pytest.fixture
+async def client(server: Postgres, serve: Serve, patient: None) -> AsyncIterator[AsyncClient]:
     """Signed in as the local user, with nothing left of the test before."""
+    _ = patient  # before the application
     server.execute("TRUNCATE todos, idempotency_keys, limits")
     async with serve(server.url()) as client:
         yield client

@@ -108,7 +108,6 @@ class Postgres:
             group=self._user,
             extra_groups=[] if self._user else None,
             cwd="/",
-            timeout=30,
         )
 
 

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
 from tests.postgres import free_port
+from tests.waiting import LOOK_SECONDS, Bound
 
 type Process = subprocess.Popen[str]
 
@@ -25,49 +26,45 @@ def running(
     """
     port = free_port()
     settings = {"HOST": "127.0.0.1", "PORT": str(port), "METRICS_PORT": "0"}
-    process = start(module, source, **settings | environment)
-    try:
+    with started(module, source, **settings | environment) as process:
         yield process, f"http://127.0.0.1:{port}/api/v1"
-    finally:
-        process.kill()
-        process.communicate()
 
 
-def start(module: str, source: Path | None = None, **environment: str) -> Process:
-    return subprocess.Popen(
-        [sys.executable, "-m", module],
+@contextmanager
+def started(
+    module: str, source: Path | None = None, *arguments: str, **environment: str
+) -> Iterator[Process]:
+    """A Python module in a process, which is killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
         cwd=source,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def status_of(url: str, headers: dict[str, str] | None = None) -> int:
     """0 while nobody listens."""
     try:
-        return httpx.get(url, headers=headers, timeout=5).status_code
+        return httpx.get(url, headers=headers).status_code
     except httpx.TransportError:
         return 0
 
 
 def wait_for(
     url: str, status: int = 200, seconds: float = 25, headers: dict[str, str] | None = None
-) -> float:
-    """Waits for this status and returns after how many seconds it came."""
-    started = time.monotonic()
+) -> None:
+    bound = Bound(seconds)
     while (current := status_of(url, headers)) != status:
-        assert time.monotonic() - started < seconds, f"{url}: {current} after {seconds} s"
-        time.sleep(0.05)
-    return time.monotonic() - started
-
-
-def wait_until(happened: Callable[[], bool], seconds: float = 25) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        bound.check(f"{url}: {current}")
+        time.sleep(LOOK_SECONDS)
 
 
 def wait_until_ready(url: str) -> None:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from tests.waiting import LOOK_SECONDS, Bound
+
 SERVERS = Path(os.environ.get("TEST_SERVERS", "/opt/servers"))
 POSTGRES = SERVERS / "usr/lib/postgresql/17/bin"
 PGBOUNCER = SERVERS / "usr/sbin/pgbouncer"
@@ -39,13 +41,13 @@ class Program:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + START_SECONDS
+        bound = Bound(START_SECONDS)
         while not self.answers():
             assert self._process.poll() is None, self.trouble()
-            assert time.monotonic() < deadline, self.trouble()
-            time.sleep(0.05)
+            assert bound.left > 0, self.trouble()
+            time.sleep(LOOK_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.wait(timeout=5)
+        self._process.wait()

@@ -260,7 +260,6 @@ async def test_many_at_once_are_no_way_around(anonymous: AsyncClient) -> None:
     assert is_refusal(await guess(anonymous, member.email))
 
 
-@pytest.mark.timeout(150)
 def test_two_replicas_count_together(server: Postgres) -> None:
     """Two processes, as two pods are."""
     server.execute("TRUNCATE limits")

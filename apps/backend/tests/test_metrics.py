@@ -160,7 +160,7 @@ def test_a_port_that_is_taken_is_named(server: Postgres) -> None:
         with running(
             DATABASE_URL=server.url(), AUTH_SECRET=AUTH_SECRET, METRICS_PORT=str(port)
         ) as (process, _):
-            output, errors = process.communicate(timeout=15)
+            output, errors = process.communicate()
     assert process.returncode == 3, output
     assert re.search(rf"cannot listen on port {port}: .*; set METRICS_PORT", errors)
 

@@ -72,7 +72,6 @@ def test_sslrootcert_system_is_the_store_that_the_environment_names(
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
     )
     found = json.loads(looked.stdout)
     expected = (True, "", "") if is_trusted else (False, "TLS", "TLS refused")
@@ -85,6 +84,7 @@ def test_nobody_gets_in_without_tls() -> None:
     assert classify(refused.value).kind is Kind.TLS_REFUSED
 
 
+@pytest.mark.usefixtures("patient")
 async def test_the_pooler_serves_and_migrates(pooled: Pooler, serve: Serve) -> None:
     url = pooled.url()
     migrate.migrate(url, 5)

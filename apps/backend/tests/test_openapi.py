@@ -27,7 +27,7 @@ def test_the_file_is_current() -> None:
 def test_the_command_prints_the_file() -> None:
     """Without any setting: whoever generates a client has none."""
     printed = subprocess.run(
-        [sys.executable, "-m", "app.openapi"], capture_output=True, text=True, timeout=25,
+        [sys.executable, "-m", "app.openapi"], capture_output=True, text=True,
         check=True, env={"PATH": "/usr/bin"},
     )  # fmt: skip
     assert (printed.stdout, printed.stderr) == (FILE.read_text(), "")

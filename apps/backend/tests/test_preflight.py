@@ -205,11 +205,11 @@ def test_a_compute_that_wakes_up(
     sleeper: Callable[[float], int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preflight, "CONNECT_SECONDS", 2)
     port = sleeper(0.3)
     code, found = run(server.url().replace(f":{server.port}/", f":{port}/"))
     assert (code, found["attempts"]) == (0, 1)
     assert found["connect_ms"] >= 300
+    monkeypatch.setattr(preflight, "CONNECT_SECONDS", 2)
     never = sleeper(60)
     url = server.url().replace(f":{server.port}/", f":{never}/")
     code, found = run(url, "--wait", "1")

@@ -19,13 +19,12 @@ from tests.processes import running, wait_until_ready
 
 EXAMPLES = 10
 SEED = 4
-SECONDS = 180  # 20 s where the machine has nothing else to do
 
 FOLDER = Path(__file__).parent
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 
 
-@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("signed_in", ["yes", "no"])
 def test_no_generated_request_finds_fault(server: Postgres, tmp_path: Path, signed_in: str) -> None:
     url = server.create_database(f"schemathesis_{signed_in}")
@@ -51,10 +50,10 @@ def test_no_generated_request_finds_fault(server: Postgres, tmp_path: Path, sign
                 PROGRAM, "--config-file", FOLDER / "schemathesis.toml", "run",
                 f"{api}/openapi.json", "--checks", "all", "--seed", str(SEED),
                 "--max-examples", str(EXAMPLES), "--generation-database", "none",
-                "--request-timeout", "20", "--no-color", "--output-truncate", "false",
+                "--request-timeout", "600", "--no-color", "--output-truncate", "false",
             ],
             env=inherited | environment, cwd=tmp_path, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=SECONDS, check=False,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     # A run that found no operation, or never got past sign-in, would be green as well.

@@ -13,6 +13,7 @@ from app.users.service import CONNECTIONS
 from tests.accounts import credentials, new_email, sign_up
 from tests.conftest import Serve
 from tests.postgres import Postgres
+from tests.waiting import takes_at_most
 
 pytestmark = pytest.mark.anyio
 
@@ -55,9 +56,11 @@ async def wire(server: Postgres) -> AsyncIterator[tuple[Wire, str]]:
         yield wire, server.url().replace(f":{server.port}/", f":{port}/")
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_sign_in_is_one_statement_and_one_more_if_it_is_right(
-    wire: tuple[Wire, str], serve: Serve
+    wire: tuple[Wire, str], serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.core.connections.FRESH_SECONDS", 600)  # no check of an idle connection
     counted, url = wire
     async with serve(url) as client:
         member = await sign_up(client)
@@ -68,10 +71,10 @@ async def test_a_sign_in_is_one_statement_and_one_more_if_it_is_right(
             assert counted.sent == trips
 
 
+@pytest.mark.usefixtures("patient")  # all have their turn
 async def test_a_flood_of_sign_ins_leaves_connections_to_the_todos(
-    wire: tuple[Wire, str], serve: Serve, monkeypatch: pytest.MonkeyPatch
+    wire: tuple[Wire, str], serve: Serve
 ) -> None:
-    monkeypatch.setattr("app.users.service.WAIT_SECONDS", 30)  # all have their turn
     counted, url = wire
 
     async def guess(client: AsyncClient) -> int:
@@ -98,7 +101,7 @@ async def test_who_waits_too_long_for_a_connection_is_told_so(
             for _ in range(CONNECTIONS)
         ]
         await asyncio.sleep(0.1)
-        async with asyncio.timeout(2):
+        with takes_at_most(2):
             answer = await anonymous.post("/session", json=credentials(new_email()))
         assert (answer.status_code, answer.json()["code"]) == (503, "database-busy")
         assert int(answer.headers["retry-after"]) > 0

@@ -2,10 +2,10 @@
 
 import asyncio
 import os
+import selectors
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -28,7 +28,8 @@ from app.server import Server
 from app.start import Schema
 from tests.conftest import AUTH_SECRET
 from tests.postgres import Postgres, free_port
-from tests.processes import Process, running, status_of, wait_for, wait_until, wait_until_ready
+from tests.processes import Process, running, status_of, wait_for, wait_until_ready
+from tests.waiting import takes_at_most, wait_until
 
 _numbers = count()
 
@@ -93,7 +94,7 @@ def test_liveness_is_answered_before_the_imports_end(tmp_path: Path) -> None:
         wait_for(f"{api}/health")
         is_alive_and_not_ready(api)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 128 + signal.SIGTERM
+        assert process.wait() == 128 + signal.SIGTERM
 
 
 def test_a_migration_that_waits_for_the_lock_is_alive_and_then_ready(empty: str) -> None:
@@ -107,7 +108,7 @@ def test_a_migration_that_waits_for_the_lock_is_alive_and_then_ready(empty: str)
         )
         assert status_of(f"{api}/todos") == 401
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate()
     assert (process.returncode, errors) == (0, "")
     assert output.index("waiting for the migration") < output.index("schema migrated")
 
@@ -116,12 +117,11 @@ def test_a_migration_that_waits_for_the_lock_is_alive_and_then_ready(empty: str)
 def test_a_signal_ends_the_process_and_its_migration(empty: str, number: signal.Signals) -> None:
     with starting_behind_the_lock(empty) as (lock, process, _):
         (child,) = children_of(process)
-        started = time.monotonic()
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
-        assert time.monotonic() - started < 5
+        with takes_at_most(5):
+            _, errors = process.communicate()
         assert (process.returncode, errors) == (128 + number, "")
-        assert not Path(f"/proc/{child}").exists()
+        wait_until(lambda: not Path(f"/proc/{child}").exists())
         lock.rollback()
     assert query(empty, "SELECT to_regclass('todos')::text") is None
 
@@ -135,7 +135,7 @@ def test_a_failed_migration_ends_the_process_with_its_cause(empty: str) -> None:
     with psycopg.connect(empty) as conn:
         conn.execute("CREATE TABLE todos (somebody_elses int)")
     with running(DATABASE_URL=empty, AUTH_SECRET=AUTH_SECRET) as (process, _):
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate()
     assert process.returncode == 1, output
     assert errors.startswith("migration failed (todo@127.0.0.1:")
     assert 'relation "todos" already exists' in errors
@@ -147,7 +147,7 @@ def test_a_migration_that_is_killed_is_said_to_be(empty: str) -> None:
     with starting_behind_the_lock(empty) as (_, process, _api):
         (child,) = children_of(process)
         os.kill(child, signal.SIGKILL)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate()
     assert process.returncode == 128 + signal.SIGKILL
     assert errors == "migration failed: signal 9 ended its process\n"
 
@@ -194,7 +194,7 @@ def test_two_at_once_migrate_once(empty: str) -> None:
         outputs = []
         for process in (one, two):
             process.send_signal(signal.SIGTERM)
-            outputs.append(process.communicate(timeout=10)[0])
+            outputs.append(process.communicate()[0])
     assert sum("schema migrated" in output for output in outputs) == 1
     assert query(empty, "SELECT count(*) FROM users") == 1
 
@@ -215,13 +215,32 @@ def test_a_probe_for_readiness_is_held_until_the_answer_is_yes(
     assert status_of(url) == 503
     monkeypatch.setattr(gate, "HOLD_SECONDS", 30)
     threading.Timer(0.3, setattr, (door, "is_ready", lambda: True)).start()
-    started = time.monotonic()
-    assert status_of(url) == 200
-    assert time.monotonic() - started < 3
+    with takes_at_most(3):
+        assert status_of(url) == 200
+
+
+class InstantLoop(asyncio.SelectorEventLoop):
+    """Whenever it has nothing to do but wait, its time has passed already."""
+
+    def __init__(self) -> None:
+        selector = selectors.DefaultSelector()
+        super().__init__(selector)
+        select = selector.select
+        self._time = 0.0
+
+        def pass_time(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            self._time += timeout or 0
+            return select(0)
+
+        selector.select = pass_time  # type: ignore[method-assign]
+
+    def time(self) -> float:
+        return self._time
 
 
 def test_the_server_wakes_once_a_second_and_at_once_for_a_signal() -> None:
     async def run() -> tuple[int, float]:
+        loop = asyncio.get_running_loop()
         shutdown = Shutdown()
         shutdown.attach()
         server = Server(uvicorn.Config("app"), shutdown)
@@ -234,31 +253,30 @@ def test_the_server_wakes_once_a_second_and_at_once_for_a_signal() -> None:
             return await tick(counter)
 
         server.on_tick = counted  # type: ignore[method-assign]
-        started = time.monotonic()
-        asyncio.get_running_loop().call_later(1.5, server.handle_exit, signal.SIGTERM, None)
+        started = loop.time()
+        loop.call_later(1.5, server.handle_exit, signal.SIGTERM, None)
         await server.main_loop()
-        return ticks, time.monotonic() - started
+        return ticks, loop.time() - started
 
-    ticks, took = asyncio.run(run())
-    assert ticks == 3
-    assert 1.49 < took < 1.99
+    with asyncio.Runner(loop_factory=InstantLoop) as runner:
+        assert runner.run(run()) == (3, 1.5)
 
 
 def test_a_client_that_is_silent_or_talks_nonsense_holds_nobody_up(
     door: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "READ_SECONDS", 0.3)
     address = door.socket.getsockname()
-    with socket.create_connection(address) as silent:
+    with socket.create_connection(address):  # and says nothing
         assert status_of(f"http://127.0.0.1:{address[1]}/api/v1/health") == 200
-        assert silent.recv(100) == b""
     with socket.create_connection(address) as odd:
         odd.sendall(b"\xff\xfe\r\n\r\n")
         assert odd.recv(100).startswith(b"HTTP/1.1 503 ")
-    with socket.create_connection(address) as endless:
+    with socket.create_connection(address) as endless, suppress(ConnectionError):
         endless.sendall(b"x" * (gate.MAX_HEAD_BYTES + 8192))
-        with suppress(ConnectionResetError):
-            assert endless.recv(100) == b""
+        assert endless.recv(100) == b""
+    monkeypatch.setattr(gate, "READ_SECONDS", 0.3)
+    with socket.create_connection(address) as silent:
+        assert silent.recv(100) == b""
 
 
 def test_after_its_end_connections_wait_for_the_server(door: Gate) -> None:

@@ -1,6 +1,8 @@
 """What a token must have to be ours."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Self
+from unittest import mock
 from uuid import uuid4
 
 import jwt
@@ -42,6 +44,27 @@ def test_a_good_payload_is_read_so_that_what_follows_means_something() -> None:
     assert read(payload()) is not None
     # The other replica's clock may be ahead.
     assert read(payload(iat=datetime.now(UTC) + timedelta(seconds=5))) is not None
+
+
+def test_a_token_is_verified_once_and_refused_once_it_has_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decode = mock.Mock(wraps=jwt.decode)
+    monkeypatch.setattr("app.users.tokens.jwt.decode", decode)
+    tokens = Tokens(AUTH_SECRET)
+    token, claims = tokens.issue(uuid4())
+    forged = f"{token[:-8]}AAAAAAAA"
+    assert [tokens.read(token), tokens.read(token), tokens.read(forged)] == [claims, claims, None]
+    assert tokens.read(forged) is None
+    assert decode.call_count == 3
+
+    class InEightDays(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(days=8)
+
+    monkeypatch.setattr("app.users.tokens.datetime", InEightDays)
+    assert tokens.read(token) is None
 
 
 @pytest.mark.parametrize("claim", ["iss", "sub", "jti", "iat", "exp"])

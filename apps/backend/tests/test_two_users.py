@@ -14,7 +14,7 @@ from httpx import AsyncClient, Response
 
 from tests.accounts import Member, sign_up
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 REQUESTS = 200
 

@@ -1,9 +1,7 @@
 import { Component, type ReactNode } from "react";
 import { Failure } from "./failure";
 
-interface State {
-  failed: boolean;
-}
+interface State { failed: boolean }
 
 /** Shows an error page instead of a page that failed to render. */
 export class ErrorBoundary extends Component<{ children: ReactNode }, State> {

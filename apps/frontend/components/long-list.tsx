@@ -1,10 +1,6 @@
 import styles from "./todo-app.module.css";
 
-interface Props {
-  fromMiddle: boolean;
-  next: string | null;
-  path: string;
-}
+interface Props { fromMiddle: boolean; next: string | null; path: string }
 
 /** Links through a long list, used until JavaScript loads the rest. */
 export function LongList({ fromMiddle, next, path }: Props) {

@@ -69,7 +69,8 @@ export async function startBuilt(apiBaseUrl: string, environment: string): Promi
   });
   const address = `http://127.0.0.1:${port}`;
   const stop = () => void child.kill();
-  for (let left = 300; left > 0; left -= 1) {
+  process.once("exit", stop);
+  for (;;) {
     if (child.exitCode !== null) throw new Error(`${PROGRAM} ended with ${child.exitCode}; is it built? npm run build`);
     try {
       if ((await fetch(`${address}/healthz`)).ok) return [address, stop, () => errors];
@@ -78,14 +79,20 @@ export async function startBuilt(apiBaseUrl: string, environment: string): Promi
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  stop();
-  throw new Error(`${PROGRAM} does not answer at ${address} after 30 s`);
 }
 
+/** Below the ports that the system gives to outgoing connections, and a range for each process of the suite. */
+let nextPort = 20_000 + 1_000 * (Number(process.env.VITEST_POOL_ID ?? 0) % 12);
+
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    const port = nextPort++;
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once("error", () => { resolve(false); }).listen(port, "127.0.0.1", () => { resolve(true); });
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }

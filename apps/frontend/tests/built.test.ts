@@ -18,7 +18,7 @@ beforeAll(async () => {
   const started = await Promise.all([startBuilt(first, "dev"), startBuilt(`${second}/`, "production")]);
   ends.push(...started.map(([, stop]) => stop));
   [one, two, errorsOfTwo] = [started[0][0], started[1][0], started[1][2]];
-}, 60_000);
+});
 
 afterAll(() => {
   for (const end of ends) end();

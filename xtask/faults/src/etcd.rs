@@ -3,7 +3,7 @@
 //! The API server is started with JSON as its storage format, so each value is an object as `kubectl get -o json` shows
 //! it, without its resource version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -192,36 +192,49 @@ impl Etcd {
 
     /// Makes everything as it was in `wanted`; gives what there is then.
     pub fn restore(&self, wanted: &Objects) -> Result<Arc<Objects>> {
-        let mut now = self.objects()?;
+        let now = self.objects()?;
         let gone = now.keys().filter(|key| !wanted.contains_key(*key));
         let delete = gone.map(|key| json!({"requestDeleteRange": {"key": BASE64.encode(key)}}));
         let changed = wanted.iter().filter(|(key, stored)| now.get(*key).is_none_or(|has| has.text != stored.text));
         let put = changed.map(
             |(key, stored)| json!({"requestPut": {"key": BASE64.encode(key), "value": BASE64.encode(&stored.text)}}),
         );
-        let operations: Vec<Value> = delete.chain(put).collect();
+        self.transact(&delete.chain(put).collect::<Vec<_>>())
+    }
+
+    /// Applies `writes` in one transaction; leaves out each that came too late. Returns the state afterwards.
+    pub fn apply(&self, writes: Vec<Write>) -> Result<Arc<Objects>> {
+        self.transact(&operations(writes))
+    }
+
+    /// Sends `operations` to etcd, which takes at most 128 in a transaction. Returns the state afterwards.
+    fn transact(&self, operations: &[Value]) -> Result<Arc<Objects>> {
+        let mut now = self.latest().1;
         for some in operations.chunks(100) {
             now = self.objects_of(&self.ask("txn", &json!({"success": some}))?)?;
         }
         Ok(now)
     }
+}
 
-    /// Applies each of `writes` by itself; one that came too late is left out. Gives what there is then.
-    pub fn apply(&self, writes: Vec<Write>) -> Result<Arc<Objects>> {
-        let mut now = self.latest().1;
-        for write in writes {
-            let body = match write {
-                Write::Put(key, value, revision) => {
-                    let key = BASE64.encode(key);
-                    json!({"compare": [{"key": key, "target": "MOD", "mod_revision": revision}],
-                           "success": [{"requestPut": {"key": key, "value": BASE64.encode(value.to_string())}}]})
-                }
-                Write::Delete(key) => json!({"success": [{"requestDeleteRange": {"key": BASE64.encode(key)}}]}),
-            };
-            now = self.objects_of(&self.ask("txn", &body)?)?;
+/// The operations of a transaction that applies each of `writes` if its key is as it was read. etcd refuses two writes of a
+/// key, and the later one would come too late: the player makes it again if it is still needed.
+fn operations(writes: Vec<Write>) -> Vec<Value> {
+    let mut keys = BTreeSet::new();
+    let first = writes.into_iter().filter(|write| {
+        let (Write::Put(key, ..) | Write::Delete(key)) = write;
+        keys.insert(key.clone())
+    });
+    let operation = |write| match write {
+        Write::Put(key, value, revision) => {
+            let key = BASE64.encode(key);
+            json!({"requestTxn": {
+                "compare": [{"key": key, "target": "MOD", "mod_revision": revision}],
+                "success": [{"requestPut": {"key": key, "value": BASE64.encode(value.to_string())}}]}})
         }
-        Ok(now)
-    }
+        Write::Delete(key) => json!({"requestDeleteRange": {"key": BASE64.encode(key)}}),
+    };
+    first.map(operation).collect()
 }
 
 fn post(stream: &mut Connection, path: &str, body: &Value) -> Result<()> {
@@ -254,4 +267,25 @@ fn number(value: &Value) -> Option<u64> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_has_the_first_write_of_each_key_with_its_own_condition() {
+        let put = |key: &str, revision: &str| Write::Put(key.to_owned(), json!({"of": key}), revision.to_owned());
+        let delete = |key: &str| Write::Delete(key.to_owned());
+        let found = operations(vec![put("new", "0"), delete("pod"), put("pod", "7"), put("old", "8"), delete("old")]);
+        let keys = found.iter().map(|operation| match &operation["requestTxn"] {
+            Value::Null => (operation["requestDeleteRange"]["key"].clone(), Value::Null),
+            inner => (inner["success"][0]["requestPut"]["key"].clone(), inner["compare"][0]["mod_revision"].clone()),
+        });
+        let key = |name: &str| json!(BASE64.encode(name));
+        assert_eq!(
+            keys.collect::<Vec<_>>(),
+            [(key("new"), json!("0")), (key("pod"), Value::Null), (key("old"), json!("8"))]
+        );
+    }
 }

@@ -348,6 +348,10 @@ pub enum LeftOutReason {
     /// A run of another scenario that had done the same by then was ended by the fault, before the scenarios part. One
     /// that goes on stands for itself alone: [`Plan::follow`].
     Alike,
+    /// xtask's client reads an object or a list, and its caller gets an error of the same class however that fails:
+    /// `however_a_read_fails_its_caller_gets_an_error_of_the_same_class`. One way is run, and it ended the command. After one
+    /// that did not, the others are run: [`Plan::follow`].
+    SameError,
     /// A tool that fails twice fails in the same words both times, and the run in which it failed once did not call it
     /// again. After one that did, this pair is run: [`Plan::follow`].
     NotAgain,
@@ -362,6 +366,7 @@ impl std::fmt::Display for LeftOutReason {
             Self::SideBySide => "asked side by side with one that is",
             Self::AskedAgain => "asked again by the client",
             Self::Alike => "ended by the fault before the scenarios part",
+            Self::SameError => "a read whose error ends the command",
             Self::NotAgain => "not called a second time",
             Self::PolledLess => "polled less often than in the run without a fault",
         })
@@ -391,6 +396,11 @@ impl PlannedCall<'_> {
 
     fn is_asked_again(&self, fault: Fault) -> bool {
         fault == Fault::Twice && self.group.is_none() && self.step.is_repeatable
+    }
+
+    /// Returns whether the fault is an error to the caller of a function that reads an object or a list.
+    fn is_read_error(&self, fault: Fault) -> bool {
+        self.group.is_none() && READ_ERRORS.contains(&fault) && is_read(&self.step.call)
     }
 
     /// Returns the other member of the group that has the fault with this number in place of this one, if any.
@@ -472,20 +482,31 @@ impl Plan {
             return Some((LeftOutReason::NotAgain, own.pair(Fault::Fail)));
         }
         let is_asked_again = own.is_asked_again(fault);
+        let is_read = own.is_read_error(fault);
         // Each of them shares with the same ones, so that the one in turn is run.
         let shares = |other: &&PlannedCall<'_>| {
             is_asked_again == other.is_asked_again(fault)
                 && match is_asked_again {
                     true => other.step.call.name == own.step.call.name,
-                    false => other.step.done == own.step.done && other.beside(every, number).is_none(),
+                    false => {
+                        other.step.done == own.step.done
+                            && other.is_read_error(fault) == is_read
+                            && other.beside(every, number).is_none()
+                    }
                 }
         };
-        let same: Vec<Pair> = every.iter().filter(shares).map(|other| other.pair(fault)).collect();
-        let (why, turn) = match is_asked_again {
-            true => (LeftOutReason::AskedAgain, index),
-            false => (LeftOutReason::Alike, index + own.step.done.call.number + number),
+        let same: Vec<&PlannedCall<'_>> = every.iter().filter(shares).collect();
+        let turn = index + own.step.done.call.number;
+        let (why, call, chosen) = match (is_asked_again, is_read) {
+            (true, _) => (LeftOutReason::AskedAgain, index, fault),
+            (false, false) => (LeftOutReason::Alike, turn + number, fault),
+            (false, true) => {
+                let chosen = READ_ERRORS[turn % READ_ERRORS.len()];
+                let why = if chosen == fault { LeftOutReason::Alike } else { LeftOutReason::SameError };
+                (why, turn, chosen)
+            }
         };
-        let chosen = same[turn % same.len()].clone();
+        let chosen = same[call % same.len()].pair(chosen);
         (chosen != own.pair(fault)).then_some((why, chosen))
     }
 
@@ -494,7 +515,7 @@ impl Plan {
     fn follow(&mut self, pair: &Pair, seen: Option<Signature>) -> Vec<Pair> {
         let stands_for = |why| match (why, seen) {
             (_, None) => false,
-            (LeftOutReason::Alike, Some(seen)) => !seen.went_on,
+            (LeftOutReason::Alike | LeftOutReason::SameError, Some(seen)) => !seen.went_on,
             (LeftOutReason::NotAgain, Some(seen)) => !seen.came_again,
             (_, Some(_)) => true,
         };
@@ -526,6 +547,15 @@ impl Plan {
 /// Whether the call starts a program. A failing program prints the same error each time.
 fn is_tool(call: &Call) -> bool {
     !call.name.starts_with(|c: char| c.is_ascii_uppercase())
+}
+
+/// The faults that make a read fail. With the other one the client asks again.
+const READ_ERRORS: [Fault; 4] = [Fault::Fail, Fault::Hang, Fault::Garbage, Fault::Cut];
+
+/// Whether the call reads an object or a list; health checks, logs and watches have functions of their own.
+fn is_read(call: &Call) -> bool {
+    let path = call.name.strip_prefix("GET /api").filter(|rest| rest.starts_with(['/', 's']));
+    path.is_some_and(|path| !path.ends_with("/log") && !path.contains("watch=true"))
 }
 
 /// Requests that one function makes side by side. They share the five faults, because its caller gets the same result

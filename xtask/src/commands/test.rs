@@ -105,7 +105,8 @@ impl Suite {
         let bases =
             |image: &str| project.settings.images[image].bases.values().cloned().map(Requirement::Image).collect();
         Ok(match self {
-            Self::Rust | Self::Scan => vec![Requirement::Tool(Tool::Gitleaks)],
+            Self::Rust => vec![Requirement::Tool(Tool::Gitleaks), Requirement::Tool(Tool::Actionlint)],
+            Self::Scan => vec![Requirement::Tool(Tool::Gitleaks)],
             Self::Chart => vec![Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),

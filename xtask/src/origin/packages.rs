@@ -109,6 +109,7 @@ fn program(tool: Tool) -> (&'static str, &'static str) {
         Tool::Minikube => ("minikube", "minikube"),
         Tool::Gitleaks => ("gitleaks", "gitleaks"),
         Tool::HelmUnittest => ("untt", "untt"),
+        Tool::Actionlint => ("actionlint", "actionlint"),
     }
 }
 
@@ -285,6 +286,8 @@ impl Packages {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
@@ -316,7 +319,7 @@ mod tests {
     fn every_tool_has_a_recipe() {
         let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let manifest = Manifest::read(root).unwrap();
-        for tool in [Tool::Kubectl, Tool::Helm, Tool::Minikube, Tool::Gitleaks, Tool::HelmUnittest] {
+        for &tool in Tool::value_variants() {
             assert!(manifest.go.contains_key(program(tool).0));
         }
     }

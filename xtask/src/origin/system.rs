@@ -65,7 +65,7 @@ fn will_do(tool: Tool, (major, minor): (u32, u32), kubernetes: &str) -> bool {
         Tool::Kubectl => version(kubernetes).is_some_and(|(m, n)| m == major && n.abs_diff(minor) <= 1),
         Tool::Helm => major == 4,
         Tool::Minikube => major == 1 && minor >= 38,
-        Tool::Gitleaks | Tool::HelmUnittest => false,
+        Tool::Gitleaks | Tool::HelmUnittest | Tool::Actionlint => false,
     }
 }
 

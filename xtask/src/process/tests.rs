@@ -2,6 +2,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::deadlines::HANG;
 
 #[test]
 fn echo_is_shell_quoted_and_short() {
@@ -24,9 +25,9 @@ fn missing_program_is_named() {
 #[test]
 fn deadline_ends_the_whole_group() {
     let start = std::time::Instant::now();
-    let process = Process::new("sh").args(["-c", "sleep 30 & sleep 30"]).deadline(Duration::from_millis(300));
+    let process = Process::new("sh").args(["-c", "sleep 600 & sleep 600"]).deadline(Duration::from_millis(300));
     assert!(process.run().unwrap_err().to_string().contains("took longer"));
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < HANG);
 }
 
 #[test]
@@ -44,11 +45,11 @@ fn stdin_reaches_the_child() {
 fn a_command_without_a_reader_ends_with_its_children() {
     let pids: Vec<u32> = (0..12)
         .flat_map(|_| {
-            let piped = Process::new("sh").args(["-c", "sleep 60 & sleep 60"]).pipe_from(None).unwrap();
+            let piped = Process::new("sh").args(["-c", "sleep 600 & sleep 600"]).pipe_from(None).unwrap();
             piped.reader().pids()
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
     for pid in pids {
         let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
         // Children of the shell are fetched by somebody else: a zombie is dead enough.
@@ -60,7 +61,9 @@ fn a_command_without_a_reader_ends_with_its_children() {
                 fields[2] == pid.as_raw_nonzero().to_string() && !["Z", "X"].contains(&fields[0])
             })
         };
-        assert!(!cfg!(target_os = "linux") || !alive(), "group {pid} lives on");
+        while cfg!(target_os = "linux") && alive() {
+            assert!(start.elapsed() < HANG, "group {pid} lives on");
+        }
     }
 }
 
@@ -85,9 +88,9 @@ fn runs_a_command_again_that_has_not_begun() {
 #[test]
 fn a_command_ends_once_its_flag_is_set() {
     let flag = Arc::new(AtomicBool::new(false));
-    let sleep = Process::new("sh").args(["-c", "echo begun; sleep 60"]).until(&flag);
+    let sleep = Process::new("sh").args(["-c", "echo begun; sleep 600"]).until(&flag);
     let start = Instant::now();
     let error = sleep.stream(|_| flag.store(true, Ordering::Relaxed)).unwrap_err().to_string();
     assert!(error.contains("SIGKILL") && !error.contains("took longer"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(start.elapsed() < HANG, "{:?}", start.elapsed());
 }

@@ -47,7 +47,7 @@ pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-canary-0123456789abcdef\n";
 const LABEL: &str = "created_by.minikube.sigs.k8s.io";
 
 /// Longer than any wait in these tests, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A temporary checkout, home, cache and PATH. Dropping it removes all files.
 pub struct Sandbox {

@@ -18,6 +18,24 @@ fn the_newest_version_in_the_changelog_matches_the_crates() {
     }
 }
 
+/// Disables shellcheck and pyflakes, which only some machines have.
+#[test]
+#[ignore = "needs actionlint: run by the suite `rust` of cargo xtask test"]
+fn actionlint_accepts_the_workflows_and_finds_a_mistake() {
+    let temp = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(checkout().join(".github/workflows/ci.yml")).unwrap();
+    let check = |text: &str| {
+        let file = temp.path().join("ci.yml");
+        fs::write(&file, text).unwrap();
+        let program = std::env::var("TODO_TEST_ACTIONLINT").expect("TODO_TEST_ACTIONLINT names the program");
+        let output = Command::new(program).args(["-shellcheck=", "-pyflakes="]).arg(&file).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(check(&text), (true, String::new()));
+    let (is_valid, found) = check(&text.replace("matrix.runner", "matrix.runer"));
+    assert!(!is_valid && found.contains("\"runer\" is not defined"), "{found}");
+}
+
 /// Content tags and scripts in images need LF, even if git is configured for Windows.
 #[test]
 fn a_clone_has_lf_with_any_core_autocrlf() {

@@ -188,4 +188,5 @@ fn variables_of_the_shell_reach_no_tool() {
     assert!(environment.contains("PATH="));
     // Helm's cache of API resources is in our cache, not in ~/.kube.
     assert!(environment.contains("KUBECACHEDIR=") && environment.contains("/todo-xtask/kube"), "{environment}");
+    assert!(environment.contains("GOGC='off'"), "helm collects garbage: {environment}");
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::api_server::{Reply, status};
-use crate::common::{DOTENV, Run, Sandbox};
+use crate::common::{DOTENV, PATIENCE, Run, Sandbox};
 use crate::secrets;
 
 const NAMESPACE: &str = "/api/v1/namespaces/todo";
@@ -292,8 +292,13 @@ fn a_deploy_waits_for_a_terminating_namespace_and_creates_it_again() {
     ending(&sandbox);
     let run = std::thread::scope(|scope| {
         scope.spawn(|| {
-            // The deploy waits now.
-            std::thread::sleep(std::time::Duration::from_secs(2));
+            // After this many requests, the deploy waits.
+            let asks = || sandbox.api().received().iter().filter(|got| got.line == format!("GET {NAMESPACE}")).count();
+            let start = std::time::Instant::now();
+            while asks() < 10 {
+                assert!(start.elapsed() < PATIENCE, "the deploy does not wait");
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
             for path in ["/secrets/sh.helm.release.v1.todo.v1", "/configmaps/todo-xtask", "/pods/todo-backend-old", ""]
             {
                 sandbox.api().remove(&format!("{NAMESPACE}{path}"));

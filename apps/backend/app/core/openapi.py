@@ -25,7 +25,7 @@ SAFE_METHODS = frozenset({"get", "head", "options"})
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
-def describe(app: FastAPI) -> Json:
+def describe(app: FastAPI, schemes: Json) -> Json:
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title,
@@ -35,15 +35,23 @@ def describe(app: FastAPI) -> Json:
             tags=TAGS,
             routes=app.routes,
         )
+        schema["components"]["securitySchemes"] = schemes
         models: Json = schema["components"]["schemas"]
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
+                _add_security(operation, schemes)
                 _add_what_any_route_answers(method, operation)
                 _add_examples(path, operation, models)
         for unused in ("HTTPValidationError", "ValidationError"):
             models.pop(unused, None)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _add_security(operation: Json, schemes: Json) -> None:
+    """Adds the schemes to the routes of a session, which also take its user's header."""
+    if any(parameter["name"] == "x-todo-user" for parameter in operation.get("parameters", [])):
+        operation["security"] = [{name: []} for name in schemes] + operation.get("security", [])
 
 
 def _add_what_any_route_answers(method: str, operation: Json) -> None:

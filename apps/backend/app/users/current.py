@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Header, Request, Response, Security
-from fastapi.security import APIKeyCookie, HTTPBearer
+from fastapi import Depends, Header, Request, Response
 
 from app.core.dependencies import from_state
 from app.core.problems import not_signed_in, other_user
@@ -12,22 +11,22 @@ from app.users.repository import Account
 from app.users.service import Accounts
 from app.users.tokens import Claims
 
-# Only for OpenAPI: credential() reads them, in one place and one order.
-_BEARER = HTTPBearer(
-    scheme_name="bearer",
-    bearerFormat="JWT",
-    description="The token of a session, for clients",
-    auto_error=False,
-)
-_COOKIE = APIKeyCookie(
-    scheme_name="cookie",
-    name=COOKIE,
-    description="The same token, for browsers; the name has the port, as in todo_8080_session."
-    " A change needs the header Origin too",
-    auto_error=False,
-)
-SECURITY = [Security(_BEARER), Security(_COOKIE)]
-
+# For OpenAPI: what credential() reads. FastAPI's own classes would run with each request.
+SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "description": "The token of a session, for clients",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+    },
+    "cookie": {
+        "type": "apiKey",
+        "description": "The same token, for browsers; the name has the port, as in"
+        " todo_8080_session. A change needs the header Origin too",
+        "in": "cookie",
+        "name": COOKIE,
+    },
+}
 
 CurrentAccounts = Annotated[Accounts, from_state("accounts")]
 
@@ -43,14 +42,10 @@ def check_user(claims: Claims, x_todo_user: str | None) -> None:
 
 
 async def current_claims(
-    request: Request,
-    response: Response,
-    accounts: CurrentAccounts,
-    _bearer: Annotated[object, Security(_BEARER)],
-    _cookie: Annotated[object, Security(_COOKIE)],
-    x_todo_user: ActsFor = None,
+    request: Request, response: Response, x_todo_user: ActsFor = None
 ) -> Claims:
     """Returns the token's content. For statements that check the revocation themselves."""
+    accounts: Accounts = request.app.state.accounts
     shown = credential(request)
     claims = accounts.claims(shown.token) if shown is not None else None
     if claims is None:

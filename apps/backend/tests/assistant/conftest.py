@@ -18,7 +18,8 @@ def upstream_server() -> Iterator[OpenAIServer]:
 
 
 @pytest.fixture
-def upstream(upstream_server: OpenAIServer) -> OpenAIServer:
+def upstream(upstream_server: OpenAIServer, patient: None) -> OpenAIServer:
+    _ = patient  # before any application
     upstream_server.script()
     upstream_server.brain = by_keywords
     return upstream_server

@@ -6,10 +6,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import uvicorn
 from fastapi import FastAPI
 
@@ -33,7 +35,6 @@ class Application:
         return httpx.AsyncClient(
             base_url=f"{self.url}/api/v1",
             headers=bearer(user),
-            timeout=20,
             verify=False,  # without TLS; reading all authorities takes longer than many a test
         )
 
@@ -70,6 +71,15 @@ def new_user(server: Postgres, database: str = "postgres") -> UUID:
     values = f"'{user}', '{user}@todo.invalid'"
     server.execute(f"INSERT INTO users (id, email) VALUES ({values})", database)
     return user
+
+
+def lease_until(database: str, user: UUID) -> datetime:
+    """When the user's lease expires; now, if there is none."""
+    with psycopg.connect(database) as conn:
+        query = "SELECT coalesce(max(expires_at), now()) FROM assistant_leases WHERE user_id = %s"
+        row: tuple[datetime] | None = conn.execute(query, [user]).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def read(stream: str) -> list[Event]:

@@ -22,6 +22,7 @@ from tests.assistant.support import (
 )
 from tests.openai_server import OpenAIServer, Reply
 from tests.postgres import Postgres
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -307,7 +308,7 @@ async def test_a_client_that_goes_pays_for_what_was_read(
         upstream.script(Reply(text=("tick ",) * 1000, pause=0.05))
         async with client.stream("POST", "/assistant", json={"message": "count"}) as stream:
             assert await anext(stream.aiter_lines()) == "event: text"
-        assert await asyncio.to_thread(upstream.received[-1].left.wait, 5)
+        await eventually(upstream.received[-1].left.is_set)
         status = 409  # until its work is over
         while status == 409:
             await asyncio.sleep(0.05)

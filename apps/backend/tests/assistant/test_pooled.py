@@ -24,6 +24,7 @@ from tests.assistant.support import (
     ask,
     confirm,
     history,
+    lease_until,
     named,
     new_user,
     serving,
@@ -32,6 +33,7 @@ from tests.assistant.support import (
 )
 from tests.neon import OWNER, Direct, Pooler
 from tests.openai_server import OpenAIServer, Reply
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -111,12 +113,13 @@ async def test_conversations_at_once_stay_apart(
 
 
 async def test_of_two_at_once_the_second_is_refused(
-    clients: list[httpx.AsyncClient], upstream: OpenAIServer
+    clients: list[httpx.AsyncClient], upstream: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 1.0)
     hold = threading.Event()
 
     def held(_: object) -> Reply:
-        assert hold.wait(20)
+        hold.wait()
         return Reply(text=("Done.",))
 
     upstream.brain = held
@@ -124,7 +127,7 @@ async def test_of_two_at_once_the_second_is_refused(
         asyncio.create_task(client.post("/assistant", json={"message": "hello"}))
         for client in clients
     ]
-    done, going = await asyncio.wait(answers, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    done, going = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
     assert [task.result().json()["code"] for task in done] == ["assistant-busy"]
     assert len(upstream.received) == 1
     hold.set()
@@ -146,14 +149,17 @@ async def test_a_lease_is_renewed_expires_and_is_taken_over(
     databases: list[Database], user: UUID, direct: Direct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = databases
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.2)
     mine = await Lease.take(here, user)
+    until = lease_until(direct.url(DATABASE), user)
     async with mine.kept():
-        await asyncio.sleep(1.3)  # longer than it lives without being renewed
+        await eventually(lambda: lease_until(direct.url(DATABASE), user) > until)
         await refused(Lease.take(there, user), "assistant-busy")
-    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.5)
+    await mine.renew()
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 30.0)
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 60)
     theirs = await Lease.take(there, user)  # as soon as it has expired
     # Its holder of before may neither go on, nor store, nor end what is not his any more.
     await refused(mine.renew(), "assistant-interrupted")

@@ -17,7 +17,7 @@ from tests.assistant.support import Application, confirm, named, new_user, read
 from tests.openai_server import OpenAIServer, Reply
 from tests.postgres import Postgres
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]  # 35 s on a machine with other work
+pytestmark = pytest.mark.anyio
 
 REQUESTS = 200
 SEED = 20_260_901

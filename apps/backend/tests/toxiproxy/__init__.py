@@ -16,7 +16,7 @@ class Toxiproxy(Program):
         self.port = free_port()
         api = free_port()
         super().__init__(TOXIPROXY, "-host", "127.0.0.1", "-port", str(api))
-        self._api = httpx.Client(base_url=f"http://127.0.0.1:{api}", timeout=5)
+        self._api = httpx.Client(base_url=f"http://127.0.0.1:{api}")
 
     def answers(self) -> bool:
         try:

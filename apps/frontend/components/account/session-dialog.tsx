@@ -3,11 +3,7 @@ import { afterSignIn } from "@/lib/account/account-forms";
 import { AccountForm } from "./account-form";
 import styles from "./session-dialog.module.css";
 
-interface Props {
-  user: { id: string; email: string } | null;
-  onClose: () => void;
-  onSignedIn: () => void;
-}
+interface Props { user: { id: string; email: string } | null; onClose: () => void; onSignedIn: () => void }
 
 /** Signs in without leaving the page, which keeps unsaved text. */
 export default function SessionDialog({ user, onClose, onSignedIn }: Props) {

@@ -2,10 +2,7 @@ import { useEffect, useRef } from "react";
 import type { Confirmation } from "@/lib/api/api-types";
 import styles from "./confirmation-card.module.css";
 
-interface Props {
-  confirmation: Confirmation;
-  onAnswer: (approve: boolean) => void;
-}
+interface Props { confirmation: Confirmation; onAnswer: (approve: boolean) => void }
 
 export function ConfirmationCard({ confirmation, onAnswer }: Props) {
   const { id, question, todos, expires_at: expires } = confirmation;

@@ -1,3 +1,5 @@
+import http, { type RequestOptions } from "node:http";
+import https from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** Pause after a failure, in milliseconds. */
@@ -24,7 +26,7 @@ export const fetchAgain: typeof fetch = async (url, init) => {
     const signal = AbortSignal.any(init.signal ? [init.signal, own.signal] : [own.signal]);
     for (;;) {
       try {
-        const answer = await fetch(url, { ...init, signal });
+        const answer = await get(url as string, init.headers as Sent, signal);
         signal.throwIfAborted();
         if (latest === second) other.abort();
         return answer;
@@ -53,3 +55,19 @@ export const fetchAgain: typeof fetch = async (url, init) => {
     throw (error as AggregateError).errors[0];
   }
 };
+
+type Sent = NonNullable<RequestOptions["headers"]>;
+
+/** Like `fetch`, but through `node:http`, which takes less CPU time. Waits for the whole body. */
+function get(url: string, headers: Sent, signal: AbortSignal): Promise<Response> {
+  const { promise, resolve, reject } = Promise.withResolvers<Response>();
+  const fail = (cause: Error) => { reject(signal.aborted ? (signal.reason as Error) : new TypeError("fetch failed", { cause })); };
+  (url.startsWith("https:") ? https : http).get(url, { headers, signal }, (answer) => {
+    const parts: Buffer[] = [];
+    answer.on("data", (part: Buffer) => parts.push(part)).on("error", fail).on("end", () => {
+      const read = Object.entries(answer.headersDistinct).flatMap(([name, values = []]) => values.map((value) => [name, value] as [string, string]));
+      resolve(new Response(parts.length > 0 ? Buffer.concat(parts) : null, { status: answer.statusCode ?? 0, headers: read }));
+    });
+  }).on("error", fail);
+  return promise;
+}

@@ -4,13 +4,7 @@
  * request. X-Request-ID may be the client's own: both applications validate it.
  */
 const PASSED_ON = [
-  "cookie",
-  "origin",
-  "sec-fetch-site",
-  "x-forwarded-for",
-  "x-forwarded-host",
-  "x-forwarded-proto",
-  "x-request-id",
+  "cookie", "origin", "sec-fetch-site", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id",
 ] as const;
 
 export type ReadHeader = (name: string) => string | null;

@@ -9,10 +9,7 @@ import type { Todo } from "@/lib/api/api-types";
 export type KnownTodo = Pick<Todo, "id" | "title" | "completed" | "order" | "version">;
 
 /** A todo of the server, with a key that it had before its id and keeps. */
-export interface Entry {
-  key: string;
-  todo: KnownTodo;
-}
+export interface Entry { key: string; todo: KnownTodo }
 
 export interface Item {
   key: string;

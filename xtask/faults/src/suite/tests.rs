@@ -162,7 +162,8 @@ fn what_is_left_out_has_a_run_that_stands_for_it() {
             }
             assert!(plan.pairs.contains(by), "{pair}: {why}: {by}");
             let is_same = by.call.name == pair.call.name || *why == LeftOutReason::SideBySide;
-            assert!(is_same && (by.fault == pair.fault || *why == LeftOutReason::NotAgain), "{pair}: {why}: {by}");
+            let may_differ = [LeftOutReason::NotAgain, LeftOutReason::SameError].contains(why);
+            assert!(is_same && (by.fault == pair.fault || may_differ), "{pair}: {why}: {by}");
         }
     }
 }
@@ -184,9 +185,35 @@ fn what_is_asked_side_by_side_shares_the_faults_each_time() {
     for number in [1, 2] {
         assert_eq!(of(number, false).iter().map(|(_, fault)| *fault).collect::<BTreeSet<_>>(), FAULTS.into());
         assert_eq!(of(number, false).iter().map(|(name, _)| *name).collect::<BTreeSet<_>>().len(), 5);
-        assert_eq!(of(number, true).len(), 5, "nothing is asked side by side with it");
+        assert_eq!(of(number, true).len(), 2, "nothing is asked side by side with it: an error, and a short refusal");
     }
     assert_ne!(of(1, false), of(2, false), "other ones each time");
-    // One of them is asked for elsewhere, too: each of them gets every fault.
-    assert_eq!(planned(&lists[..lists.len() - 3]).len(), (lists.len() - 3) * FAULTS.len());
+    // One of them is asked for elsewhere, too: each of them gets both.
+    assert_eq!(planned(&lists[..lists.len() - 3]).len(), (lists.len() - 3) * 2);
+}
+
+#[test]
+fn a_read_fails_in_one_way_if_that_ends_the_command() {
+    let names = ["GET /api/v1/namespaces/todo", "GET /apis/apps/v1/namespaces/todo/deployments/todo-backend"];
+    let others =
+        ["GET /readyz", "GET /api/v1/namespaces/todo/pods/a/log", "GET /api/v1/pods?watch=true", "PATCH /api/v1/a"];
+    let runs = |scenarios: &[&'static str]| {
+        let names = [&names[..], &others].concat();
+        scenarios.iter().map(|name| (*name, run(name, &names, names.len()))).collect::<Vec<_>>()
+    };
+    let one = runs(&["status"]);
+    let plan = Plan::new(&calls(&one), false);
+    names.iter().for_each(|name| assert_eq!(faults(&plan, &[("status", &format!("{name} #1"))]).len(), 2, "{name}"));
+    others.iter().for_each(|name| assert_eq!(faults(&plan, &[("status", &format!("{name} #1"))]).len(), 5, "{name}"));
+    // Scenarios that have done the same share the error, too.
+    let both = runs(&["changed deploy", "failing deploy"]);
+    let mut plan = Plan::new(&calls(&both), false);
+    let is_error = |pair: &&Pair| pair.call.name == names[0] && pair.fault != Fault::Twice;
+    let chosen: Vec<Pair> = plan.pairs.iter().filter(is_error).cloned().collect();
+    let [chosen] = chosen.as_slice() else { panic!("{chosen:?}") };
+    let seen = |went_on| Some(Signature { went_on, came_again: false });
+    assert_eq!(plan.follow(chosen, seen(false)), []);
+    let more = plan.follow(chosen, seen(true));
+    assert_eq!(more.len(), 7, "an error that does not end the command stands for itself: {more:?}");
+    assert!(more.iter().all(|pair| pair.call.name == names[0] && READ_ERRORS.contains(&pair.fault)));
 }

@@ -55,11 +55,13 @@ pub fn rust(project: &Project) -> Result<Tally> {
     let mut tally = run_check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     tally += run_check(project, "cargo clippy", &cargo(&clippy));
-    // The tests of the secret scan need gitleaks, so they are marked as ignored.
-    let gitleaks = toolchain::gitleaks(project)?.program().to_owned();
+    // Some tests need gitleaks or actionlint, so they are marked as ignored.
+    let toolchain = Toolchain::bring(project, Mode::Apply, &Suite::Rust.requirements(project)?)?;
+    let tool = |tool| toolchain.origin.tool(tool).into_string();
     let test =
         cargo(&["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--", "--include-ignored"]);
-    tally += run_counted(project, "cargo test", &test.env("TODO_TEST_GITLEAKS", gitleaks));
+    let test = test.env("TODO_TEST_GITLEAKS", tool(Tool::Gitleaks)).env("TODO_TEST_ACTIONLINT", tool(Tool::Actionlint));
+    tally += run_counted(project, "cargo test", &test);
     Ok(tally)
 }
 

@@ -230,8 +230,7 @@ mod tests {
     fn each_request_error_is_told_apart() {
         let closed = server(|mut stream| drop(request(&mut stream)));
         assert_eq!(get(&closed, "", "/"), Err(RequestError::Closed));
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        assert_eq!(get(&format!("http://127.0.0.1:{free}"), "", "/"), Err(RequestError::Refused));
+        assert_eq!(get("http://127.0.0.1:1", "", "/"), Err(RequestError::Refused));
         let other = server(|mut stream| {
             request(&mut stream);
             stream.write_all(b"SSH-2.0-x\r\n").unwrap();

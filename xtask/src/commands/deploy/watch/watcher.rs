@@ -150,12 +150,18 @@ mod tests {
         assert!(!watcher.is_quiet(&files), "a folder that was not watched may have changed");
         assert!(watcher.is_quiet(&files));
         std::fs::write(root.join("a"), "2").unwrap();
-        assert!(watcher.wait_briefly_for_change(), "no report of a change");
-        assert!(watcher.is_quiet(&files) && !watcher.wait_briefly_for_change());
+        let start = Instant::now();
+        while !watcher.wait_briefly_for_change() {
+            assert!(start.elapsed() < deadlines::HANG, "no report of a change");
+        }
+        // A busy machine may report the end of the same save later.
+        while !watcher.is_quiet(&files) || watcher.wait_briefly_for_change() {
+            assert!(start.elapsed() < deadlines::HANG, "the report of a change does not end");
+        }
         std::fs::write(root.join("a"), "3").unwrap();
         let start = Instant::now();
         while watcher.is_quiet(&files) {
-            assert!(start.elapsed() < deadlines::SOURCES_LOOK.time(), "no report of a second change");
+            assert!(start.elapsed() < deadlines::HANG, "no report of a second change");
         }
     }
 

@@ -97,24 +97,37 @@ mod tests {
     #[test]
     fn measures_how_long_an_address_does_not_answer() {
         use std::io::{Read, Write};
+        use std::sync::atomic::AtomicUsize;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let start = Instant::now();
-        let silent = move || (Duration::from_millis(500)..Duration::from_millis(1500)).contains(&start.elapsed());
+        let (is_silent, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (silent, count) = (is_silent.clone(), answered.clone());
         std::thread::spawn(move || {
             for mut client in listener.incoming().map_while(Result::ok) {
                 let mut buffer = [0; 1024];
                 let _ = client.read(&mut buffer);
-                if !silent() {
+                if !silent.load(Ordering::Relaxed) {
                     let _ = client.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
+        let answer_twice = || {
+            let end = answered.load(Ordering::Relaxed) + 2;
+            while answered.load(Ordering::Relaxed) < end {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        let start = Instant::now();
         let outage = OutageProbe::begin(Some(address));
-        std::thread::sleep(Duration::from_millis(2000));
+        answer_twice();
+        is_silent.store(true, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(1000));
+        is_silent.store(false, Ordering::Relaxed);
+        answer_twice();
         let Outage { longest, answers } = outage.end().unwrap();
         assert!(answers);
-        assert!((Duration::from_millis(800)..Duration::from_millis(1900)).contains(&longest), "{longest:?}");
+        assert!((Duration::from_millis(800)..start.elapsed()).contains(&longest), "{longest:?}");
         let always = Outage { answers: true, ..Outage::default() };
         assert_eq!(always.to_string(), "every request was answered meanwhile");
         assert_eq!(OutageProbe::begin(None).end(), None);
