@@ -1,4 +1,4 @@
-//! A user of the application: signs up, makes requests over kept connections, and goes.
+//! A user of the application: signs up, sends requests over persistent connections, and is deleted.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::load::Load;
 use xtask::failure::{Class, Failure};
 use xtask::secrets::Secret;
 
-/// Longest wait for an answer.
+/// Time limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection is kept between two measurements; the ingress controller keeps it for 180 s.
+/// Longest idle time of a connection. The ingress controller closes idle connections after 180 s.
 const IDLE: Duration = Duration::from_secs(170);
-/// Longest wait for the deletion of many todos.
+/// Time limit for the deletion of many todos.
 const DELETION: Duration = Duration::from_secs(60);
 
-/// Sign-ins a second, at most.
+/// Most sign-ins per second.
 const SIGN_INS: f64 = 5.0;
 
-/// What is measured.
+/// The kinds of measured requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// The first fifty todos.
@@ -36,7 +36,7 @@ impl RequestKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::List, Self::Post, Self::Page, Self::SignIn];
 
-    /// As the table and the document call it.
+    /// Returns its name in the table and in the document.
     pub fn name(self) -> &'static str {
         match self {
             Self::List => "GET /api/v1/todos?limit=50",
@@ -46,20 +46,20 @@ impl RequestKind {
         }
     }
 
-    /// Returns its load at `rate`; sign-ins are at most SIGN_INS a second, since each hashes for some 30 ms.
+    /// Returns its load at `rate`. Limits sign-ins to [`SIGN_INS`] per second, because each hashes for some 30 ms.
     pub fn load(self, rate: f64, time: Duration) -> Load {
         let rate = if self == Self::SignIn { rate.min(SIGN_INS) } else { rate };
         Load { rate, time }
     }
 
-    /// Returns how many requests are under way at a time, at most. Four sign-ins: the backend refuses a sixth attempt of one
-    /// account from one address while five are not answered.
+    /// Returns the largest number of requests in flight. Only four sign-ins: the backend refuses a sixth attempt of one
+    /// account from one address while five are unanswered.
     fn clients(self) -> usize {
         if self == Self::SignIn { 4 } else { 64 }
     }
 }
 
-/// A user that was made for a measurement.
+/// A user that exists for a measurement only.
 #[derive(Clone)]
 pub struct Account {
     address: String,
@@ -68,7 +68,7 @@ pub struct Account {
     token: String,
 }
 
-/// One request; gives who served it.
+/// Sends one request. Returns the pod that served it.
 pub type Request = Box<dyn FnMut() -> Result<String> + Send>;
 
 impl Account {
@@ -81,7 +81,7 @@ impl Account {
         let mut response = agent(TIMEOUT)
             .post(format!("{address}/api/v1/users"))
             .send_json(&body)
-            .map_err(|error| nothing_there(address, &error))?;
+            .map_err(|error| no_answer(address, &error))?;
         let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().unwrap_or_default();
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -100,19 +100,19 @@ impl Account {
         let request = request.header("Authorization", self.bearer()).force_send_body();
         let response = request.send_json(json!({"password": self.password}));
         let status = response.with_context(|| format!("deleting {}", self.email))?.status().as_u16();
-        // Gone already is as good.
+        // 401: the user is already deleted.
         if status != 204 && status != 401 {
             bail!("deleting {}: the API answers {status}", self.email);
         }
         Ok(())
     }
 
-    /// Returns requests of `kind`, each over a connection of its own, which it keeps.
+    /// Returns requests of `kind`, each with its own persistent connection.
     pub fn requests(&self, kind: RequestKind) -> Vec<Request> {
         (0..kind.clients()).map(|_| self.request(kind)).collect()
     }
 
-    /// Returns a request of `kind` over a connection of its own, which it keeps.
+    /// Returns a request of `kind` with its own persistent connection.
     pub fn request(&self, kind: RequestKind) -> Request {
         let agent = agent(TIMEOUT);
         let path = match kind {
@@ -138,20 +138,17 @@ impl Account {
             };
             let mut response = response?;
             let status = response.status().as_u16();
-            let served = response.headers().get("x-served-by").and_then(|v| v.to_str().ok()).unwrap_or_default();
-            let served = served.to_owned();
-            // Read to its end, as a browser does: before that it is not answered.
+            let pod = response.headers().get("x-served-by").and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let pod = pod.to_owned();
+            // Latency includes the whole body, as in a browser.
             let body = response.body_mut().read_to_vec()?;
             if status != expected {
-                bail!(
-                    "{status} instead of {expected} from {}",
-                    if served.is_empty() { "the ingress" } else { &served }
-                );
+                bail!("{status} instead of {expected} from {}", if pod.is_empty() { "the ingress" } else { &pod });
             }
             if body.is_empty() {
-                bail!("an empty answer from {served}");
+                bail!("an empty answer from {pod}");
             }
-            Ok(served)
+            Ok(pod)
         })
     }
 
@@ -160,8 +157,8 @@ impl Account {
     }
 }
 
-/// One request that must succeed, tried three times: the API may say that it is busy.
-pub fn patiently(request: &mut Request) -> Result<()> {
+/// Sends a request up to three times until it succeeds, because the API may be busy.
+pub fn send_with_retries(request: &mut Request) -> Result<()> {
     let mut error = None;
     for pause in [0, 500, 1500] {
         std::thread::sleep(Duration::from_millis(pause));
@@ -171,14 +168,15 @@ pub fn patiently(request: &mut Request) -> Result<()> {
         }
     }
     let error = error.map(|error| error.to_string()).unwrap_or_default();
-    Err(Failure::new(Class::Proof, format!("a todo cannot be made: {error}")).help("cargo xtask logs backend").into())
+    Err(Failure::new(Class::Proof, format!("creating a todo failed: {error}")).help("cargo xtask logs backend").into())
 }
 
-fn nothing_there(address: &str, error: &ureq::Error) -> Failure {
+fn no_answer(address: &str, error: &ureq::Error) -> Failure {
     Failure::new(Class::Proof, format!("nothing answers at {address}: {error}")).help("cargo xtask status")
 }
 
-/// Keeps one connection; no proxy; every status is an answer; a redirect (to the sign-in page) is none.
+/// Returns an agent with a persistent connection and without proxy. It returns every status and follows no redirect, such
+/// as the one to the sign-in page.
 fn agent(timeout: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).max_redirects(0).max_idle_age(IDLE);
     config.max_redirects_will_error(false).http_status_as_error(false).proxy(None).build().into()
@@ -189,9 +187,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sign_ins_are_few_enough_for_one_account_and_address() {
+    fn sign_ins_stay_below_the_backends_limit() {
         let load = |kind: RequestKind, rate| kind.load(rate, TIMEOUT);
-        // MAX_PER_ACCOUNT_AND_CLIENT of the backend; each one counts until the password was found right.
+        // The backend's MAX_PER_ACCOUNT_AND_CLIENT counts each attempt until its password is verified.
         assert!(RequestKind::SignIn.clients() < 5);
         assert_eq!([load(RequestKind::SignIn, 50.0).rate, load(RequestKind::SignIn, 2.0).rate], [5.0, 2.0]);
         assert_eq!((load(RequestKind::List, 50.0).rate, RequestKind::List.clients()), (50.0, 64));

@@ -1,4 +1,4 @@
-//! `cargo xtask bench idle`: the processor time and the memory of a cluster that nobody uses.
+//! `cargo xtask bench idle`: processor time and memory of an idle cluster.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,15 +15,15 @@ use xtask::node::Node;
 use xtask::project::Project;
 use xtask::report::{BOLD, DIM};
 
-/// How old a cluster must be: Kubernetes' first minutes are not what it takes afterwards.
+/// Least age of a cluster in seconds: Kubernetes uses more in its first minutes.
 const SETTLED: u64 = 240;
-/// What the look itself may take, besides the time that it measures.
+/// Time limit of the samples, besides the pause between them.
 const LOOK: Duration = Duration::from_secs(30);
-/// Programs that take less than this are left out, in percent of a core.
+/// Smallest share of a program in the table, in percent of a core.
 const SMALLEST: f64 = 0.005;
 
-/// Looks twice, `$1` seconds apart, in one process: a second one would be part of what is measured. The control group
-/// counts what ended in between as well; its files have one place in each version.
+/// Script that takes two samples, `$1` seconds apart, in one process: a second process would be part of the measurement. The
+/// control group includes processes that ended in between. Its files differ between cgroup v1 and v2.
 const SAMPLE: &str = r#"
 look() {
     cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null | head -n 1
@@ -43,7 +43,7 @@ grep -H . /proc/[0-9]*/cgroup 2>/dev/null
 echo --
 "#;
 
-/// Measures; prints a table, or leaves the figures to the document of `--json`.
+/// Measures and prints a table, or adds the figures to the document of `--json`.
 pub fn run(project: &Project, args: &BenchIdle) -> Result<()> {
     let report = &project.report;
     let (toolchain, profile) = bench::running_cluster(project)?;
@@ -69,28 +69,28 @@ fn measure(node: &Node, seconds: u32) -> Result<Idle> {
     let deadline = LOOK + Duration::from_secs(seconds.into());
     let containers = node.exec(["crictl", "ps", "-o", "json"]).deadline(LOOK).read()?;
     let sample = node.exec(["sh", "-c", SAMPLE, "sample", &seconds.to_string()]).deadline(deadline);
-    Idle::read(&sample.read()?, &containers, seconds).with_context(|| format!("reading what {} says", node.name))
+    Idle::read(&sample.read()?, &containers, seconds).with_context(|| format!("reading the samples of {}", node.name))
 }
 
-/// What a node took.
+/// The usage of an idle node.
 #[derive(Debug)]
 struct Idle {
-    /// Percent of a core, with what began and ended meanwhile.
+    /// Percent of a core, including processes that started and ended in between.
     cpu: f64,
-    /// Bytes, without files that the kernel can drop.
+    /// Bytes, without inactive file caches.
     memory: u64,
-    /// By program, or by container where it is in one.
+    /// Shares by program, or by container for processes in one.
     programs: BTreeMap<String, Share>,
 }
 
-/// What a program took.
+/// The usage of a program.
 #[derive(Debug, Default)]
 struct Share {
     cpu: f64,
     memory: u64,
 }
 
-/// A process at one look.
+/// A process in one sample.
 struct Process {
     name: String,
     ticks: u64,
@@ -98,19 +98,19 @@ struct Process {
 }
 
 impl Idle {
-    /// Reads what [`SAMPLE`] printed, and crictl's list of `containers`.
+    /// Parses the output of [`SAMPLE`] and crictl's list of `containers`.
     fn read(text: &str, containers: &str, seconds: u32) -> Result<Self> {
-        let (frequency, rest) = text.split_once('\n').context("it is empty")?;
-        let frequency: f64 = frequency.trim().parse().context("it does not say how long a tick is")?;
+        let (frequency, rest) = text.split_once('\n').context("the output is empty")?;
+        let frequency: f64 = frequency.trim().parse().context("the output has no clock tick")?;
         let sections: Vec<&str> = rest.split("\n--\n").collect();
         let [first, second, memory, private, groups, ..] = sections.as_slice() else {
             anyhow::bail!("its end is missing")
         };
-        let (used_before, before) = look(first)?;
-        let (used, after) = look(second)?;
+        let (used_before, before) = parse_sample(first)?;
+        let (used, after) = parse_sample(second)?;
         let percent = |took: f64| took * 100.0 / f64::from(seconds);
         let cpu = percent((used - used_before).max(0.0));
-        let names = names(groups, containers)?;
+        let names = container_names(groups, containers)?;
         let private = private_memory(private);
         let mut programs: BTreeMap<String, Share> = BTreeMap::new();
         for (pid, process) in &after {
@@ -126,14 +126,14 @@ impl Idle {
         Ok(Self { cpu, memory: working_set(memory)?, programs })
     }
 
-    /// The programs that took most first.
+    /// Returns the programs by processor time, the largest first.
     fn largest(&self) -> Vec<(&String, &Share)> {
         let mut all: Vec<_> = self.programs.iter().filter(|(_, share)| share.cpu >= SMALLEST).collect();
         all.sort_by(|(_, a), (_, b)| b.cpu.total_cmp(&a.cpu));
         all
     }
 
-    /// For the document.
+    /// Returns its JSON form.
     fn json(&self, node: &str) -> Value {
         let programs = self.largest().into_iter();
         let programs = programs
@@ -157,16 +157,16 @@ fn round(percent: f64) -> f64 {
     (percent * 100.0).round() / 100.0
 }
 
-/// The seconds that the node has used, and its processes.
-fn look(text: &str) -> Result<(f64, BTreeMap<u32, Process>)> {
-    let (used, stats) = text.split_once('\n').context("it has no processes")?;
+/// Returns the node's processor time in seconds, and its processes.
+fn parse_sample(text: &str) -> Result<(f64, BTreeMap<u32, Process>)> {
+    let (used, stats) = text.split_once('\n').context("a sample has no processes")?;
     let number = |text: &str| text.trim().parse::<f64>();
     let used = match used.strip_prefix("usage_usec ") {
         Some(microseconds) => number(microseconds).map(|count| count / 1e6),
         None => number(used).map(|nanoseconds| nanoseconds / 1e9),
     };
     let processes = stats.lines().filter_map(|line| {
-        // A program may have spaces and brackets in its name.
+        // A program's name may contain spaces and parentheses.
         let (pid, rest) = line.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split(' ').collect();
@@ -174,11 +174,11 @@ fn look(text: &str) -> Result<(f64, BTreeMap<u32, Process>)> {
         let process = Process { name: name.to_owned(), ticks: field(11)? + field(12)?, started: field(19)? };
         Some((pid.parse().ok()?, process))
     });
-    Ok((used.context("its control group has no processor time")?, processes.collect()))
+    Ok((used.context("the control group has no processor time")?, processes.collect()))
 }
 
-/// The container of each process that is in one.
-fn names(groups: &str, containers: &str) -> Result<BTreeMap<u32, String>> {
+/// Returns the container of each process that is in one.
+fn container_names(groups: &str, containers: &str) -> Result<BTreeMap<u32, String>> {
     let containers: Value = serde_json::from_str(containers).context("crictl did not print JSON")?;
     let containers: BTreeMap<&str, &str> = containers["containers"]
         .as_array()
@@ -187,7 +187,7 @@ fn names(groups: &str, containers: &str) -> Result<BTreeMap<u32, String>> {
         .filter_map(|container| Some((container["id"].as_str()?, container["metadata"]["name"].as_str()?)))
         .collect();
     let named = groups.lines().filter_map(|line| {
-        let (pid, group) = of_process(line)?;
+        let (pid, group) = parse_proc_line(line)?;
         let id = group.rsplit('/').next()?.trim_start_matches("cri-containerd-").trim_end_matches(".scope");
         match containers.get(id) {
             Some(name) => Some((pid, (*name).to_owned())),
@@ -197,26 +197,26 @@ fn names(groups: &str, containers: &str) -> Result<BTreeMap<u32, String>> {
     Ok(named.collect())
 }
 
-/// Bytes of each process that no other one shares.
+/// Returns the private memory of each process in bytes.
 fn private_memory(text: &str) -> BTreeMap<u32, u64> {
     let lines = text.lines().filter_map(|line| {
-        let (pid, field) = of_process(line)?;
+        let (pid, field) = parse_proc_line(line)?;
         let kib: u64 = field.split_whitespace().nth(1)?.parse().ok()?;
         Some((pid, kib << 10))
     });
     lines.collect()
 }
 
-/// The process and the text of a line that grep printed of a file of `/proc`.
-fn of_process(line: &str) -> Option<(u32, &str)> {
+/// Parses a line of `grep -H` about a file in `/proc/<pid>`. Returns PID and text.
+fn parse_proc_line(line: &str) -> Option<(u32, &str)> {
     let (path, text) = line.split_once(':')?;
     Some((path.strip_prefix("/proc/")?.split('/').next()?.parse().ok()?, text))
 }
 
-/// The bytes of a control group less those of files that were not used of late, as `docker stats` counts them.
+/// Returns the memory of a control group without inactive files, in bytes, as `docker stats` counts it.
 fn working_set(text: &str) -> Result<u64> {
-    let (current, stats) = text.split_once('\n').context("it does not say how much memory it uses")?;
-    let current: u64 = current.trim().parse().context("its control group has no memory")?;
+    let (current, stats) = text.split_once('\n').context("the output has no memory usage")?;
+    let current: u64 = current.trim().parse().context("the control group has no memory usage")?;
     let field = |name: &str| stats.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
     let inactive = field("total_inactive_file ").or_else(|| field("inactive_file ")).unwrap_or_default();
     Ok(current.saturating_sub(inactive))
@@ -226,7 +226,7 @@ fn working_set(text: &str) -> Result<u64> {
 mod tests {
     use super::*;
 
-    /// A process with this name, processor time and start, as `/proc/<pid>/stat` shows it.
+    /// Returns a line of `/proc/<pid>/stat` with this name, processor time and start.
     fn stat(pid: u32, name: &str, ticks: u64, started: u64) -> String {
         format!("{pid} ({name}) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 9 9 20 0 1 0 {started} 0 0")
     }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_by_container_or_program_and_include_what_has_ended() {
+    fn shares_are_by_container_or_program_and_include_ended_processes() {
         let first = "9000000\ncache 5\ninactive_file 1\ntotal_inactive_file 1000000";
         let idle = read(&sample("1000000000", "3000000000", first)).unwrap();
         assert_eq!((idle.cpu, idle.memory), (10.0, 8_000_000));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_was_cut_off_is_an_error() {
+    fn a_truncated_sample_is_an_error() {
         let text = sample("1000000000", "3000000000", "9000000\ncache 5");
         let cut = text.rfind("\n--\n/proc/20/status").unwrap();
         assert!(read(&text[..cut]).unwrap_err().to_string().contains("its end is missing"));

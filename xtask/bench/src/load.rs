@@ -1,5 +1,5 @@
-//! Requests at a given rate, open loop: each is due at its own time whether or not earlier ones were answered, and its
-//! latency counts from that time. A server that stalls cannot hide the requests that it kept waiting.
+//! Open-loop load at a fixed rate: each request has a due time, independent of earlier answers. Its latency counts from
+//! that time, so a stalled server cannot hide the requests that it delays.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,51 +10,51 @@ use serde_json::{Value, json};
 use super::client::{Request, RequestKind};
 use xtask::process;
 
-/// How far behind its schedule a load may fall before the rest of it is given up.
+/// Delay behind the schedule after which a load skips requests.
 const BEHIND: Duration = Duration::from_secs(5);
 
-/// What to do.
+/// A load of requests.
 pub struct Load {
-    /// Requests a second.
+    /// Requests per second.
     pub rate: f64,
-    /// For how long they fall due.
+    /// The duration of the load.
     pub time: Duration,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadResult {
-    /// Requests a second that were offered.
+    /// The requested rate, in requests per second.
     pub offered: f64,
-    /// Requests answered as they should be.
+    /// Number of requests with the expected answer.
     pub done: usize,
-    /// Requests that failed.
+    /// Number of failed requests.
     pub failed: usize,
-    /// Requests that were not even sent because the load was too far behind.
+    /// Number of requests that were skipped, because the load was too far behind.
     pub given_up: usize,
-    /// What the first failure was.
+    /// The error of the first failed request.
     pub first_failure: Option<String>,
-    /// Latencies of the answered ones in microseconds, sorted; they count from when a request was due.
+    /// Sorted latencies of successful requests in microseconds, from their due times.
     pub latencies_us: Vec<u64>,
-    /// From the first request's time to the last answer.
+    /// Time from the first due time to the last answer.
     pub took: Duration,
-    /// Who served.
+    /// The pods that served requests.
     pub served_by: BTreeSet<String>,
 }
 
 impl LoadResult {
-    /// The latency that `p` percent of the answers did not exceed, in microseconds.
+    /// Returns the `p`th percentile of the latencies in microseconds.
     pub fn percentile_us(&self, p: usize) -> u64 {
         let rank = (self.latencies_us.len() * p).div_ceil(100);
         self.latencies_us.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 
-    /// Answers a second.
+    /// Returns the answers per second.
     pub fn achieved(&self) -> f64 {
         self.done as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
-    /// For the document.
+    /// Returns its JSON form.
     pub fn json(&self, kind: RequestKind) -> Value {
         let ms = |p| self.percentile_us(p) as f64 / 1000.0;
         json!({
@@ -66,12 +66,12 @@ impl LoadResult {
     }
 }
 
-/// One digit after the point.
+/// Rounds to one decimal.
 pub fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// Runs the load; as many requests are under way at a time as there are `requests`.
+/// Runs the load, with at most as many requests in flight as there are `requests`.
 pub fn run(load: &Load, requests: &mut [Request]) -> LoadResult {
     let total = (load.rate * load.time.as_secs_f64()).round().max(1.0) as usize;
     let next = AtomicUsize::new(0);
@@ -112,11 +112,11 @@ fn send_due(rate: f64, total: usize, start: Instant, next: &AtomicUsize, request
         let result = request();
         outcome.took = outcome.took.max(start.elapsed());
         match result {
-            Ok(served) => {
+            Ok(pod) => {
                 outcome.done += 1;
                 outcome.latencies_us.push(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
-                if !outcome.served_by.contains(&served) {
-                    outcome.served_by.insert(served);
+                if !outcome.served_by.contains(&pod) {
+                    outcome.served_by.insert(pod);
                 }
             }
             Err(error) => {
@@ -139,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_is_felt_by_every_request_that_fell_due_in_it() {
-        // One connection that stalls 300 ms once: a closed loop would tell of one slow request.
+    fn a_stall_delays_every_request_due_during_it() {
+        // One connection stalls once for 300 ms: a closed loop would see a single slow request.
         let mut stalled = false;
         let load = Load { rate: 100.0, time: Duration::from_millis(600) };
         let request: Request = Box::new(move || {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_counted_and_the_first_is_told() {
+    fn failures_are_counted_and_the_first_is_kept() {
         let load = Load { rate: 500.0, time: Duration::from_millis(40) };
         let failing = || -> Request { Box::new(|| anyhow::bail!("503 instead of 200")) };
         let outcome = run(&load, &mut [failing(), failing()]);

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: how fast the deployed application answers where a user asks, and how much it takes. `bench idle`:
-//! what its cluster takes while nobody asks.
+//! `cargo xtask bench`: latency and throughput of the deployed application at the user's address. `bench idle`: processor
+//! time and memory of its cluster without requests.
 
 mod client;
 mod idle;
@@ -20,11 +20,11 @@ use xtask::stages::proof::{Access, BOUND_MS};
 use client::{Account, RequestKind};
 use load::LoadResult;
 
-/// Longest time for making the todos.
+/// Time limit for creating the todos.
 const FILLING: Duration = Duration::from_secs(420);
-/// How long each kind is requested before it is measured.
+/// Duration of the requests of each kind before the measurement.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Users who fill at a time: enough for both replicas, not enough to starve what else runs on the machine.
+/// Number of concurrent writers: enough for both replicas, few enough for the other processes of the machine.
 const FILLERS: usize = 16;
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
     })
 }
 
-/// Measures; prints a table, or leaves the figures to the document of `--json`.
+/// Measures and prints a table, or adds the figures to the document of `--json`.
 fn run(project: &Project, args: &Bench) -> Result<()> {
     let report = &project.report;
     let (toolchain, profile) = bench::running_cluster(project)?;
@@ -53,20 +53,20 @@ fn run(project: &Project, args: &Bench) -> Result<()> {
     report.fact("seconds", args.seconds);
     report.fact("bound_ms", u64::try_from(BOUND_MS).unwrap_or(u64::MAX));
 
-    let account = step(project, "sign up a user of its own", |_| Account::sign_up(&address))?;
-    // However this ends, also by Ctrl-C, the user goes and its todos with it.
-    let (leaving, then) = (account.clone(), report.clone());
-    report.on_interrupt(move || match leaving.delete() {
-        Ok(()) => then.line("\ninterrupted: the user of this measurement is deleted"),
-        Err(error) => then.line(format!("\ninterrupted; the user of this measurement is left: {error:#}")),
+    let account = step(project, "sign up a separate user", |_| Account::sign_up(&address))?;
+    // Deletes the user and its todos after Ctrl-C too.
+    let (interrupted, output) = (account.clone(), report.clone());
+    report.on_interrupt(move || match interrupted.delete() {
+        Ok(()) => output.line("\ninterrupted: the user of this measurement is deleted"),
+        Err(error) => output.line(format!("\ninterrupted; the user of this measurement is left: {error:#}")),
     });
     let measured = measure(project, args, &account);
     let deleted = step(project, "delete the user", |_| account.delete());
     let (steady, saturation) = measured?;
     deleted?;
 
-    report.fact("steady", steady.iter().map(|(kind, outcome)| outcome.json(*kind)).collect::<Vec<_>>());
-    report.fact("saturation", saturation.iter().map(saturation::Found::json).collect::<Vec<_>>());
+    report.fact("steady", steady.iter().map(|(kind, result)| result.json(*kind)).collect::<Vec<_>>());
+    report.fact("saturation", saturation.iter().map(saturation::Saturation::json).collect::<Vec<_>>());
     if !args.json {
         output::print(&table::render(&steady, &saturation))?;
     }
@@ -82,18 +82,18 @@ fn run(project: &Project, args: &Bench) -> Result<()> {
     Ok(())
 }
 
-type Measured = (Vec<(RequestKind, LoadResult)>, Vec<saturation::Found>);
+type Measured = (Vec<(RequestKind, LoadResult)>, Vec<saturation::Saturation>);
 
 fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measured> {
-    step(project, &format!("make {} todos", args.todos), |running| fill(account, args.todos, running))?;
+    step(project, &format!("create {} todos", args.todos), |running| fill(account, args.todos, running))?;
     let mut clients = RequestKind::ALL.map(|kind| (kind, account.requests(kind)));
-    // Connections, caches and the interpreter's own warm-up are not what is asked for.
+    // The measurement excludes new connections, cold caches and the interpreter's start.
     step(project, "warm up", |_| {
         for (kind, requests) in &mut clients {
             let warm = load::run(&kind.load(args.rate.into(), WARM_UP), requests);
             if warm.done == 0 {
-                let why = warm.first_failure.unwrap_or_default();
-                return Err(Failure::new(Class::Proof, format!("{} does not answer: {why}", kind.name()))
+                let reason = warm.first_failure.unwrap_or_default();
+                return Err(Failure::new(Class::Proof, format!("{} does not answer: {reason}", kind.name()))
                     .help("cargo xtask status")
                     .into());
             }
@@ -108,7 +108,7 @@ fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measure
         steady.push((*kind, outcome));
     }
     let mut found = Vec::new();
-    // The limits against guessing end a search for the most sign-ins before the processors do.
+    // Skips sign-ins: the rate limit against guessing would end the search before the processors are saturated.
     let saturable = clients.iter_mut().filter(|(kind, _)| *kind != RequestKind::SignIn && !args.no_saturation);
     for (kind, requests) in saturable {
         let what = format!("saturate {}", kind.name());
@@ -117,7 +117,7 @@ fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measure
     Ok((steady, found))
 }
 
-/// A step without a result of its own to tell.
+/// Runs `action` as a step without a result text.
 fn step<T>(project: &Project, what: &str, action: impl FnOnce(&Running) -> Result<T>) -> Result<T> {
     let running = project.report.step("bench", what, "");
     let result = action(&running)?;
@@ -125,7 +125,7 @@ fn step<T>(project: &Project, what: &str, action: impl FnOnce(&Running) -> Resul
     Ok(result)
 }
 
-/// Makes todos as fast as the API takes them.
+/// Creates todos as fast as the API accepts them.
 fn fill(account: &Account, count: u32, running: &Running) -> Result<()> {
     let start = Instant::now();
     let next = std::sync::atomic::AtomicU32::new(0);
@@ -142,7 +142,7 @@ fn fill(account: &Account, count: u32, running: &Running) -> Result<()> {
                     let what = format!("{number} of {count} todos after {}: too slow", seconds(FILLING));
                     return Err(Failure::new(Class::Proof, what).help("fewer: --todos 1000").into());
                 }
-                client::patiently(&mut request)?;
+                client::send_with_retries(&mut request)?;
                 if number.is_multiple_of(250) {
                     running.progress(format!("{number} of {count}"));
                 }

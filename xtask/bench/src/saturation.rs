@@ -1,4 +1,4 @@
-//! The throughput at which a request saturates: more and more are offered until they are not answered in time.
+//! The throughput at which a request saturates the application. The search raises the rate until answers are late.
 
 use std::time::{Duration, Instant};
 
@@ -8,33 +8,33 @@ use super::client::{Request, RequestKind};
 use super::load::{self, LoadResult, round};
 use xtask::report::Running;
 
-/// The first offer, in requests a second.
+/// First rate, in requests per second.
 const FIRST: f64 = 50.0;
-/// From one offer to the next, until one is too much.
+/// Factor between two rates until one saturates.
 const FACTOR: f64 = 1.5;
-/// The factor at which the search ends: the throughput is known well enough.
+/// Factor at which the search ends, because the throughput is precise enough.
 const CLOSE: f64 = 1.1;
-/// How long each is made.
+/// Duration of each rate.
 const STEP: Duration = Duration::from_secs(3);
-/// Longest search for one kind; three of them stay below two minutes.
+/// Time limit of the search for one kind; three kinds take less than two minutes.
 const LIMIT: Duration = Duration::from_secs(36);
-/// p99 beyond which an answer is of no use to a user, in microseconds.
+/// p99 in microseconds above which the application counts as saturated.
 const USELESS_US: u64 = 1_000_000;
 
-/// What was found.
-pub struct Found {
-    /// Which request.
+/// The result of a search.
+pub struct Saturation {
+    /// The kind of request.
     pub kind: RequestKind,
-    /// The most that were answered a second.
+    /// The highest throughput, in answers per second.
     pub per_s: f64,
-    /// Whether more than that were offered, or the search ended before.
+    /// Whether a rate saturated the application before the search ended.
     pub saturated: bool,
-    /// Each offer, with what was answered and p99.
+    /// The result of each rate.
     pub steps: Vec<LoadResult>,
 }
 
-impl Found {
-    /// For the document.
+impl Saturation {
+    /// Returns its JSON form.
     pub fn json(&self) -> Value {
         let steps = self.steps.iter().map(|step| step.json(self.kind));
         json!({
@@ -44,8 +44,8 @@ impl Found {
     }
 }
 
-/// Offers more and more until it is too much, then less again by ever smaller steps.
-pub fn find(kind: RequestKind, requests: &mut [Request], running: &Running) -> Found {
+/// Raises the rate until it saturates the application, then narrows it down in smaller and smaller steps.
+pub fn find(kind: RequestKind, requests: &mut [Request], running: &Running) -> Saturation {
     let start = Instant::now();
     let mut steps: Vec<LoadResult> = Vec::new();
     let (mut rate, mut factor) = (FIRST, FACTOR);
@@ -53,16 +53,16 @@ pub fn find(kind: RequestKind, requests: &mut [Request], running: &Running) -> F
     while factor > CLOSE && start.elapsed() + STEP < LIMIT {
         let outcome = load::run(&kind.load(rate, STEP), requests);
         running.progress(format!("{rate:.0}/s offered, {:.0}/s answered", outcome.achieved()));
-        let is_too_much = is_saturated(&outcome);
-        saturated |= is_too_much;
+        let step_saturated = is_saturated(&outcome);
+        saturated |= step_saturated;
         steps.push(outcome);
         if saturated {
             factor = factor.sqrt();
         }
-        rate *= if is_too_much { factor.recip() } else { factor };
+        rate *= if step_saturated { factor.recip() } else { factor };
     }
     let per_s = steps.iter().map(LoadResult::achieved).fold(0.0, f64::max);
-    Found { kind, per_s, saturated, steps }
+    Saturation { kind, per_s, saturated, steps }
 }
 
 fn is_saturated(outcome: &LoadResult) -> bool {

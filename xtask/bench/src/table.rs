@@ -1,15 +1,15 @@
-//! The figures for people.
+//! The table of the figures.
 
 use std::fmt::Write as _;
 
 use super::client::RequestKind;
 use super::load::LoadResult;
-use super::saturation::Found;
+use super::saturation::Saturation;
 use xtask::report::{BAD, BOLD, DIM, GOOD};
 use xtask::stages::proof::BOUND_MS;
 
-/// The table.
-pub fn render(steady: &[(RequestKind, LoadResult)], saturation: &[Found]) -> String {
+/// Returns the table.
+pub fn render(steady: &[(RequestKind, LoadResult)], saturation: &[Saturation]) -> String {
     let mut text = format!(
         "{BOLD}{:<28}{:>9}{:>10}{:>10}{:>10}{:>10}{:>8}{BOLD:#}  served by\n",
         "steady, latency in ms", "per s", "p50", "p95", "p99", "max", "failed"
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_under_their_names() {
+    fn columns_are_aligned_with_their_headings() {
         let outcome = LoadResult {
             offered: 50.0,
             done: 1000,
@@ -59,7 +59,7 @@ mod tests {
             served_by: ["todo-backend/a".to_owned(), "todo-backend/b".to_owned()].into(),
             ..LoadResult::default()
         };
-        let found = Found {
+        let found = Saturation {
             kind: RequestKind::Post,
             per_s: 212.34,
             saturated: true,

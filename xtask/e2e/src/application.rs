@@ -1,4 +1,4 @@
-//! The application as its users see it: accounts, todos, the assistant, and the browser's own tests.
+//! The application as users see it: accounts, todos, the assistant, and the browser tests.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use xtask::plan::{self, Mode};
 use xtask::process::Process;
 use xtask::toolchain::Toolchain;
 
-/// A todo that must outlive restarts and teardowns.
+/// Title of a todo that must survive restarts and teardowns.
 const LASTING: &str = "outlive the restart of both";
-/// The container of the browser's tests.
+/// Name of the container of the browser tests.
 const BROWSER: &str = "todo-browser-tests";
-/// Name of the pod and Service that play OpenAI's API.
+/// Name of the pod and Service that simulate OpenAI's API.
 const UPSTREAM: &str = "openai-scripted";
 
-/// Signs in, after signing up where the account is not there yet. Gives the token.
+/// Signs in, and signs up first if there is no account. Returns the token.
 fn sign_in(test_cluster: &TestCluster) -> Result<String> {
     let credentials = json!({"email": "lasting@example.com", "password": "not-a-secret-password"});
     let mut answer = test_cluster.http("POST", "/api/v1/session", None, Some(&credentials))?;
@@ -41,18 +41,18 @@ pub fn todos(test_cluster: &TestCluster) -> Result<()> {
         todo["url"].as_str().is_some_and(|url| url.starts_with(&test_cluster.address().unwrap_or_default())),
         "url: {body}"
     );
-    one_id_names_a_page_in_every_log(test_cluster)?;
+    check_request_id_in_logs(test_cluster)?;
     let tools = test_cluster.tools()?;
     tools.kubectl_here().args(["rollout", "restart", "deployment/todo-backend", "deployment/todo-frontend"]).run()?;
     test_cluster.until_ready()?;
     lasting_is_there(test_cluster)?;
-    // A restart is an operation, not a change: the next deploy leaves it alone.
+    // A restart is no drift: the next deploy ignores it.
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
     Ok(())
 }
 
-/// Requests the page with the list, which asks the backend in turn, and finds the answer's ID in both logs.
-fn one_id_names_a_page_in_every_log(test_cluster: &TestCluster) -> Result<()> {
+/// Requests the page, which calls the backend, and waits for the response's request ID in both logs.
+fn check_request_id_in_logs(test_cluster: &TestCluster) -> Result<()> {
     let page = ureq::http::Request::get(format!("{}/", test_cluster.address()?));
     let answer = xtask::stages::proof::agent()
         .run(page.header("cookie", format!("todo_session={}", sign_in(test_cluster)?)).body(())?)?;
@@ -63,13 +63,13 @@ fn one_id_names_a_page_in_every_log(test_cluster: &TestCluster) -> Result<()> {
         logs(tools.kubectl().args(["logs", "--namespace=ingress-traefik"])).arg("app.kubernetes.io/name=traefik");
     let backend = logs(tools.kubectl_here().arg("logs")).arg("app.kubernetes.io/component=backend");
     for (logs, line) in [(controller, r#""RequestPath":"/""#), (backend, "GET /api/v1/todos 200")] {
-        let is_there = || Ok(logs.read()?.lines().any(|told| told.contains(line) && told.contains(id)));
+        let is_there = || Ok(logs.read()?.lines().any(|entry| entry.contains(line) && entry.contains(id)));
         test_cluster.until(&format!("{line} with {id} in `{logs}`"), Duration::from_secs(10), is_there)?;
     }
     Ok(())
 }
 
-/// Stores the lasting todo; gives what the API answers.
+/// Stores the lasting todo. Returns the API's answer.
 pub fn store_lasting(test_cluster: &TestCluster) -> Result<String> {
     let token = sign_in(test_cluster)?;
     let (status, body) = test_cluster.http("POST", "/api/v1/todos", Some(&token), Some(&json!({"title": LASTING})))?;
@@ -77,7 +77,7 @@ pub fn store_lasting(test_cluster: &TestCluster) -> Result<String> {
     Ok(body)
 }
 
-/// The lasting todo is in the API's list and in the HTML that the server renders.
+/// Fails unless the lasting todo is in the API's list and in the server-rendered page.
 pub fn lasting_is_there(test_cluster: &TestCluster) -> Result<()> {
     let token = sign_in(test_cluster)?;
     let get = |path: &str| test_cluster.http("GET", path, Some(&token), None);
@@ -91,7 +91,7 @@ pub fn browser(test_cluster: &TestCluster) -> Result<()> {
     playwright(test_cluster, "off", &[])
 }
 
-/// With a server in the cluster that speaks OpenAI's API and says what it is told to.
+/// Runs the assistant's browser tests against a scripted OpenAI API in the cluster.
 pub fn assistant(test_cluster: &TestCluster) -> Result<()> {
     let backend =
         references(test_cluster)?.into_iter().find(|name| name.starts_with("todo-backend")).unwrap_or_default();
@@ -122,7 +122,7 @@ pub fn assistant(test_cluster: &TestCluster) -> Result<()> {
     result
 }
 
-/// The scripted server in the backend's own image, which has Python and is on the node.
+/// Returns the objects of the scripted server. It runs in the backend's image, which has Python and is on the node.
 fn upstream(image: &str, script: &str) -> Value {
     let labels = json!({"app": UPSTREAM});
     let metadata = json!({"name": UPSTREAM, "labels": labels});
@@ -147,8 +147,8 @@ fn upstream(image: &str, script: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "items": [config, service, pod]})
 }
 
-/// Runs the browser's tests in their image; `assistant` tells them which state of it to expect. Where SCREENSHOT_DIR names a
-/// folder, the pictures that they take are copied there (an engine of our own sees no folder of the machine's).
+/// Runs the browser tests in their image; `assistant` names the assistant's expected state. Copies screenshots to
+/// SCREENSHOT_DIR if that is set. A mount would not work: a private engine does not see this machine's folders.
 fn playwright(test_cluster: &TestCluster, assistant: &str, specs: &[&str]) -> Result<()> {
     let toolchain = browser_image(test_cluster)?;
     let engine = &toolchain.tools.engine;
@@ -171,7 +171,7 @@ fn playwright(test_cluster: &TestCluster, assistant: &str, specs: &[&str]) -> Re
     result
 }
 
-/// Builds the image of the browser's tests.
+/// Builds the image of the browser tests.
 pub fn browser_image(test_cluster: &TestCluster) -> Result<Toolchain> {
     let bases: Vec<Requirement> =
         test_cluster.project.settings.images["todo-frontend"].bases.values().cloned().map(Requirement::Image).collect();

@@ -1,4 +1,4 @@
-//! `db`: shell, dump and restore, of the embedded database and of a remote one.
+//! `db`: shell, dump and restore of the embedded and of a remote database.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -10,14 +10,14 @@ use super::database::Database;
 use super::test_cluster::{AUTH, TestCluster};
 use xtask::stages::upgrade::Postgres;
 
-/// In no message and in no argument.
+/// Must appear in no message and in no argument.
 const PASSWORD: &str = "not-a-secret-database-password";
 
-/// Runs a script in `db shell`. Returns what it prints.
-fn shell(test_cluster: &TestCluster, sql: &str, more: &[(&str, &str)]) -> Result<String> {
-    let source: &[&str] = if more.is_empty() { &[] } else { &["--secrets", "env"] };
+/// Runs a script in `db shell`. Returns its output.
+fn shell(test_cluster: &TestCluster, sql: &str, envs: &[(&str, &str)]) -> Result<String> {
+    let source: &[&str] = if envs.is_empty() { &[] } else { &["--secrets", "env"] };
     let mut command = test_cluster.command(&[&["db", "shell"], source].concat());
-    command.envs(more.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.envs(envs.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     child.stdin.take().context("a standard input")?.write_all(sql.as_bytes())?;
     let output = child.wait_with_output()?;
@@ -25,7 +25,7 @@ fn shell(test_cluster: &TestCluster, sql: &str, more: &[(&str, &str)]) -> Result
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Dumps, changes everything, restores: what was is there again, and nothing else.
+/// A restore brings back exactly the dumped state, whatever changed since.
 pub fn embedded(test_cluster: &TestCluster) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = Utf8Path::from_path(folder.path()).context("a folder")?.join("a.dump");
@@ -37,14 +37,14 @@ pub fn embedded(test_cluster: &TestCluster) -> Result<()> {
     shell(test_cluster, "CREATE TABLE later (a int); DELETE FROM users;", &[])?;
     let changed = postgres.tables()?;
     ensure!(changed != before, "nothing was changed");
-    // What ends early changes nothing.
+    // A truncated dump changes nothing.
     let whole = std::fs::read(&file)?;
     let half = file.with_extension("half");
     std::fs::write(&half, &whole[..whole.len() * 2 / 3])?;
     ensure!(postgres.restore(&half).is_err() && postgres.tables()? == changed, "half a dump changed something");
     test_cluster.xtask(&["db", "restore", half.as_str()])?.expect(3, &["is damaged; nothing was changed"])?;
 
-    // What the dump lacks and no migration makes is somebody else's.
+    // A table that neither dump nor migrations have is foreign.
     test_cluster.xtask(&["db", "restore", file.as_str()])?.expect(11, &["a restore would drop them: public.later"])?;
     ensure!(postgres.tables()? == changed, "a refused restore changed something");
     shell(test_cluster, "DROP TABLE later;", &[])?;
@@ -62,7 +62,7 @@ pub fn embedded(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"]).map(drop)
 }
 
-/// The same where `DATABASE_URL` names it: no psql here, and no trace of the container or the password.
+/// Dump and restore with `DATABASE_URL` need no local psql and leave no trace of container or password.
 pub fn remote(test_cluster: &TestCluster) -> Result<()> {
     let database = Database::start(test_cluster, PASSWORD)?;
     let url = database.url();
@@ -72,10 +72,10 @@ pub fn remote(test_cluster: &TestCluster) -> Result<()> {
     shell(test_cluster, schema, &environment)?;
     let folder = tempfile::tempdir()?;
     let file = Utf8Path::from_path(folder.path()).context("a folder")?.join("a.dump");
-    let run = |args: &[&str], code: i32, told: &[&str]| -> Result<()> {
+    let run = |args: &[&str], code: i32, expected: &[&str]| -> Result<()> {
         let ran = test_cluster
             .xtask_with(&[args, &["--secrets", "env", "--verbose"]].concat(), &environment)?
-            .expect(code, told)?;
+            .expect(code, expected)?;
         ensure!(!ran.text.contains(PASSWORD), "the password is shown: {}", ran.text);
         Ok(())
     };

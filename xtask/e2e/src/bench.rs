@@ -1,5 +1,5 @@
-//! `cargo xtask bench deploy`: how long deploys take, and where the time goes. The kinds take turns, so that a busy
-//! moment of the machine falls on all of them.
+//! `cargo xtask bench deploy`: the duration of deploys and of their parts. The kinds alternate, so that a busy moment of
+//! the machine affects all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,12 +16,12 @@ use xtask::report::{BOLD, DIM};
 
 use super::test_cluster::{AUTH, Names, TestCluster};
 
-/// How far the benchmark's port is from the one that `deploy` prefers.
+/// Distance of the benchmark's port from the port that `deploy` prefers.
 const PORT_OFFSET: u16 = 500;
-/// Parts of a deploy that take less than this are left out, in milliseconds.
+/// Shortest part of a deploy that is reported, in milliseconds.
 const SHORTEST: u64 = 10;
 
-/// A kind of deploy: its name, and the change before it, made different by a number.
+/// A kind of deploy: its name, and the change before it. A number makes each change unique.
 type DeployKind = (&'static str, fn(&TestCluster, u128) -> Result<()>);
 
 const KINDS: &[DeployKind] = &[
@@ -38,14 +38,14 @@ const KINDS: &[DeployKind] = &[
 /// The deploys of one kind.
 #[derive(Default)]
 struct Measured {
-    /// Milliseconds of each deploy.
+    /// Duration of each deploy in milliseconds.
     took_ms: Vec<u64>,
-    /// Milliseconds of each part, by stage and step, in the order of the deploy that had it first.
+    /// Durations of each part in milliseconds, by stage and step, in the order of their first occurrence.
     parts: Vec<((String, String), Vec<u64>)>,
 }
 
 impl Measured {
-    /// Adds a deploy by its JSON document.
+    /// Adds a deploy from its JSON document.
     fn add(&mut self, document: &Value) -> Result<()> {
         self.took_ms.push(document["took_ms"].as_u64().context("no took_ms")?);
         let mut parts: BTreeMap<(String, String), u64> = BTreeMap::new();
@@ -53,7 +53,7 @@ impl Measured {
         for event in document["events"].as_array().context("no events")? {
             let time = |name: &str| event[name].as_u64().unwrap_or_default();
             let text = |name: &str| event[name].as_str().unwrap_or_default();
-            let part = (text("stage").to_owned(), without_names(text("what")));
+            let part = (text("stage").to_owned(), without_tags(text("what")));
             order.push(part.clone());
             *parts.entry(part).or_default() += time("end_ms").saturating_sub(time("start_ms"));
         }
@@ -77,7 +77,7 @@ impl Measured {
     }
 }
 
-/// Measures `args.runs` deploys of each kind. The cluster stays for the next time.
+/// Measures `args.runs` deploys of each kind. Keeps the cluster for the next run.
 pub fn run(project: &Project, xtask: &str, args: &BenchDeploy) -> Result<()> {
     let report = &project.report;
     let names = Names {
@@ -113,7 +113,7 @@ pub fn run(project: &Project, xtask: &str, args: &BenchDeploy) -> Result<()> {
     Ok(())
 }
 
-/// Puts `line` in the place of the line of `file` that begins with `start`, or at the end.
+/// Replaces the line of `file` that begins with `start` by `line`, or appends it.
 fn change_line(test_cluster: &TestCluster, file: &str, start: &str, line: &str) -> Result<()> {
     let path = test_cluster.root.join(file);
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
@@ -125,13 +125,13 @@ fn change_line(test_cluster: &TestCluster, file: &str, start: &str, line: &str) 
     std::fs::write(&path, lines.join("\n") + "\n").with_context(|| format!("writing {path}"))
 }
 
-/// A step's name without what differs from run to run: content tags.
-fn without_names(what: &str) -> String {
+/// Returns a step's name without content tags, which differ from run to run.
+fn without_tags(what: &str) -> String {
     static TAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(":[0-9a-f]{16}").expect("valid"));
     TAG.replace_all(what, "").into_owned()
 }
 
-/// Returns the middle one, or the mean of the two in the middle; 0 of none.
+/// Returns the median, or 0 without values.
 fn median(all: &[u64]) -> u64 {
     let mut sorted = all.to_vec();
     sorted.sort_unstable();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_summed_up_over_runs_without_their_tags() {
+    fn parts_are_combined_over_runs_without_their_tags() {
         let mut measured = Measured::default();
         for (took, build) in [(900, 100), (700, 300), (800, 200)] {
             measured.add(&document(took, build)).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_even_number_is_between_the_two_in_the_middle() {
+    fn the_median_of_an_even_count_is_the_mean_of_the_middle_two() {
         assert_eq!([median(&[]), median(&[3]), median(&[4, 1]), median(&[1, 9, 2])], [0, 3, 2, 2]);
     }
 }

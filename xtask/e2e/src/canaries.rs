@@ -1,5 +1,5 @@
-//! Issue 5, line 6: secrets are nowhere but where they belong, a changed one restarts its consumer alone, and a rollback
-//! finds the one that fits.
+//! Secrets appear only where they belong, a changed one restarts its consumer alone, and a rollback uses the matching
+//! Secret.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -21,12 +21,12 @@ use super::test_cluster::{AUTH, TestCluster};
 use xtask::api::{Scope, kinds};
 use xtask::secrets::MASK;
 
-/// A program that tells its secrets and fails, as a careless one might.
-const CARELESS: &str = "\nbackend:\n  command: [python3, -c, \"print(open('/etc/todo/secrets/AUTH_SECRET').read(), \
+/// Values with a backend that prints its secrets and exits with 3.
+const PRINTS_AND_FAILS: &str = "\nbackend:\n  command: [python3, -c, \"print(open('/etc/todo/secrets/AUTH_SECRET').read(), \
                         open('/etc/todo/secrets/DATABASE_URL').read(), flush=True); raise SystemExit(3)\"]\n";
 
-/// A program that tells its key and serves: pods of the release that serves have it in their logs.
-const TELLING: &str =
+/// Values with a backend that prints its API key and serves, so that logs of healthy pods contain it.
+const PRINTS_AND_SERVES: &str =
     "\nbackend:\n  command: [sh, -c, \"cat /etc/todo/secrets/OPENAI_API_KEY; exec python3 -m app\"]\n";
 
 fn dotenv(database: &Database, openai: &str) -> String {
@@ -35,11 +35,11 @@ fn dotenv(database: &Database, openai: &str) -> String {
 }
 
 pub fn nowhere(test_cluster: &TestCluster) -> Result<()> {
-    let told = with_database(test_cluster);
-    // The next scenarios have no database beside the cluster.
+    let result = with_database(test_cluster);
+    // The next scenarios use the embedded database.
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     let back = test_cluster.xtask(&["deploy", "dev"])?;
-    told?;
+    result?;
     back.expect(0, &["is up"]).map(|_| ())
 }
 
@@ -47,7 +47,7 @@ fn with_database(test_cluster: &TestCluster) -> Result<()> {
     let needles = Needles::new();
     let database = Database::start(test_cluster, &format!("not-a-secret-{MARKER}-password"))?;
     test_cluster.write_dotenv(&dotenv(&database, "openai-1"))?;
-    let said = std::fs::metadata(&test_cluster.log).map(|log| log.len()).unwrap_or_default();
+    let log_start = std::fs::metadata(&test_cluster.log).map(|log| log.len()).unwrap_or_default();
 
     let sampler = Sampler::start(needles.clone());
     let deploy = |args: &[&str], code: i32| -> Result<()> {
@@ -58,18 +58,18 @@ fn with_database(test_cluster: &TestCluster) -> Result<()> {
     deploy(&["--dry-run", "--verbose"], 0)?;
     let values = test_cluster.root.join("infra/helm/values-dev.yaml");
     let good = std::fs::read_to_string(&values)?;
-    std::fs::write(&values, format!("{good}{TELLING}"))?;
-    let telling = deploy(&["--verbose"], 0);
-    // One that fails, whose pods tell their secrets to the log: excerpt, evidence and rollback. The evidence has the logs
-    // of the older pods as well, with a key that is no longer in .env.
+    std::fs::write(&values, format!("{good}{PRINTS_AND_SERVES}"))?;
+    let printed = deploy(&["--verbose"], 0);
+    // The failing pods print their secrets, which excerpt, evidence and rollback must redact. The evidence also has the
+    // logs of the older pods, with a key that is no longer in .env.
     test_cluster.write_dotenv(&dotenv(&database, "openai-2"))?;
-    std::fs::write(&values, format!("{good}{CARELESS}"))?;
-    let failed = telling.and_then(|()| deploy(&["--verbose"], 7));
+    std::fs::write(&values, format!("{good}{PRINTS_AND_FAILS}"))?;
+    let failed = printed.and_then(|()| deploy(&["--verbose"], 7));
     std::fs::write(&values, &good)?;
     failed?;
     deploy(&[], 0)?;
-    // `logs` shows what a pod prints as it is. Not asked by kubectl, which the sampler looks for.
-    test_cluster.until("the pods that tell their key are gone", Duration::from_secs(60), || {
+    // `logs` does not redact. The API lists the pods, because the sampler searches for kubectl.
+    test_cluster.until("the pods that print their key are gone", Duration::from_secs(60), || {
         let backend = "app.kubernetes.io/component=backend";
         Ok(test_cluster.tools()?.api()?.select(&kinds::POD, Scope::Namespace, backend)?.len() == 2)
     })?;
@@ -86,16 +86,16 @@ fn with_database(test_cluster: &TestCluster) -> Result<()> {
     ] {
         needles.absent(&format!("the output of {args:?}"), test_cluster.xtask(args)?.text)?;
     }
-    let seen = sampler.finish()?;
+    let samples = sampler.finish()?;
     let kubectl = test_cluster.tools()?.kubectl();
     let started = |command: &&Vec<u8>| command.split(|byte| *byte == 0).next() == Some(kubectl.program().as_bytes());
-    if let Some(command) = seen.commands.iter().find(started) {
+    if let Some(command) = samples.commands.iter().find(started) {
         bail!("kubectl was started: {}", String::from_utf8_lossy(command).replace('\0', " "));
     }
-    ensure!(seen.commands.len() > 50 && seen.environments > 1000, "hardly anything was looked at: {seen:?}");
+    ensure!(samples.commands.len() > 50 && samples.environments > 1000, "too few samples: {samples:?}");
 
     let log = std::fs::read(&test_cluster.log)?;
-    needles.absent("the log of all runs", &log[usize::try_from(said)?.min(log.len())..])?;
+    needles.absent("the log of all runs", &log[usize::try_from(log_start)?.min(log.len())..])?;
     in_bundle(test_cluster, &needles)?;
     let files = in_files(test_cluster, &needles)?;
     in_cluster(test_cluster, &needles)?;
@@ -103,14 +103,14 @@ fn with_database(test_cluster: &TestCluster) -> Result<()> {
     let scripts = in_browser(test_cluster, &needles)?;
     test_cluster.project.report.note(format!(
         "0 canaries in {} command lines, {} environments, {files} files of logs and evidence, {} of images, {scripts} scripts",
-        seen.commands.len(),
-        seen.environments,
+        samples.commands.len(),
+        samples.environments,
         xtask::report::bytes(image_bytes)
     ));
-    one_value(test_cluster, &database)
+    change_one_value(test_cluster, &database)
 }
 
-/// Logs, evidence and whatever else the deploys left behind.
+/// Searches logs, evidence and all other files of the deploys. Returns their number.
 fn in_files(test_cluster: &TestCluster, needles: &Needles) -> Result<usize> {
     let mut count = 0;
     let below = |folder| move |entry: &walkdir::DirEntry| entry.path().iter().any(|part| part == folder);
@@ -125,15 +125,15 @@ fn in_files(test_cluster: &TestCluster, needles: &Needles) -> Result<usize> {
         }
     }
     let evidence = walkdir::WalkDir::new(test_cluster.root.join("target/xtask")).into_iter().flatten();
-    let told = |entry: &walkdir::DirEntry| {
+    let is_redacted = |entry: &walkdir::DirEntry| {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
         entry.file_name() == "logs.txt" && text.contains("todo-backend-") && text.contains(MASK)
     };
-    ensure!(evidence.into_iter().any(|entry| told(&entry)), "no log of the deploy that failed has {MASK} in it");
+    ensure!(evidence.into_iter().any(|entry| is_redacted(&entry)), "no log of the failed deploy contains {MASK}");
     Ok(count)
 }
 
-/// What is sent to somebody who shall help.
+/// Searches the bundle of `doctor --bundle`, which users send to others.
 fn in_bundle(test_cluster: &TestCluster, needles: &Needles) -> Result<()> {
     let ran = test_cluster.xtask(&["doctor", "--bundle"])?;
     let path = ran.stdout.lines().last().unwrap_or_default();
@@ -141,7 +141,7 @@ fn in_bundle(test_cluster: &TestCluster, needles: &Needles) -> Result<()> {
     needles.absent_in_image("the bundle", GzDecoder::new(file)).map(drop)
 }
 
-/// Specifications, descriptions, events, and Helm's own records, unpacked.
+/// Searches specifications, descriptions, events, and the unpacked records of Helm.
 fn in_cluster(test_cluster: &TestCluster, needles: &Needles) -> Result<()> {
     let tools = test_cluster.tools()?;
     let kinds = "pods,replicasets,deployments,statefulsets,jobs,configmaps,services,ingresses,events,endpointslices";
@@ -153,17 +153,17 @@ fn in_cluster(test_cluster: &TestCluster, needles: &Needles) -> Result<()> {
     let releases = list["items"].as_array().context("Helm's releases")?;
     ensure!(releases.len() > 1, "Helm keeps {} releases", releases.len());
     for release in releases {
-        // Kubernetes' base64 around Helm's base64 around gzip.
+        // gzip, then Helm's base64, then Kubernetes' base64.
         let inner = STANDARD.decode(release["data"]["release"].as_str().unwrap_or_default())?;
         let mut text = String::new();
         GzDecoder::new(STANDARD.decode(inner)?.as_slice()).read_to_string(&mut text)?;
-        ensure!(text.contains("\"chart\""), "a release that is none");
+        ensure!(text.contains("\"chart\""), "a Secret of Helm without a release");
         needles.absent("a release of Helm", text)?;
     }
     Ok(())
 }
 
-/// Every layer, configuration and history of both images.
+/// Searches layers, configuration and history of both images. Returns the number of bytes.
 fn in_images(test_cluster: &TestCluster, needles: &Needles) -> Result<u64> {
     let tools = test_cluster.tools()?;
     let mut sum = 0;
@@ -177,7 +177,7 @@ fn in_images(test_cluster: &TestCluster, needles: &Needles) -> Result<u64> {
     Ok(sum)
 }
 
-/// The page and every script and style that it names.
+/// Searches the page and all its scripts and styles. Returns the number of files.
 fn in_browser(test_cluster: &TestCluster, needles: &Needles) -> Result<usize> {
     let (status, page) = test_cluster.http("GET", "/", None, None)?;
     ensure!(status == 200, "the page: {status}");
@@ -193,8 +193,8 @@ fn in_browser(test_cluster: &TestCluster, needles: &Needles) -> Result<usize> {
     Ok(files.len())
 }
 
-/// A change of one value: named by its key, its consumer alone restarts, no request is lost, and the way back works.
-fn one_value(test_cluster: &TestCluster, database: &Database) -> Result<()> {
+/// Changes one value: xtask names its key, only its consumer restarts, no request fails, and a rollback works.
+fn change_one_value(test_cluster: &TestCluster, database: &Database) -> Result<()> {
     let secret = || -> Result<String> {
         let path = "jsonpath={.spec.template.spec.volumes[?(@.name==\"secrets\")].projected.sources[0].secret.name}";
         test_cluster.tools()?.kubectl_here().args(["get", "deployment", "todo-backend", "-o", path]).read()
@@ -213,7 +213,7 @@ fn one_value(test_cluster: &TestCluster, database: &Database) -> Result<()> {
     ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
     ensure!(test_cluster.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
 
-    // Helm knows nothing of Secrets: the revision before names the one before, and it is still there.
+    // Helm does not manage the Secrets. The previous revision names its own Secret, which must still exist.
     test_cluster.tools()?.helm().args(["rollback", "todo", "--server-side=true", "--force-conflicts"]).run()?;
     test_cluster.until_ready()?;
     ensure!(secret()? == first, "after the rollback the backend has {} instead of {first}", secret()?);

@@ -1,5 +1,5 @@
-//! Mistakes that a user makes, one for each row of the table of causes: each is told within ten seconds, its evidence is
-//! saved, the release goes back to what was verified, and the application answers all along.
+//! User mistakes, one for each row of the table of causes. xtask reports each cause within ten seconds, saves evidence and
+//! rolls back to the verified revision, while the application keeps answering.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use xtask_faults::ran::Ran;
 pub const VALUES: &str = "infra/helm/values-dev.yaml";
 const FRONTEND: &str = "infra/helm/templates/frontend/deployment.yaml";
 
-/// How long a cause may have been seen before the rollout is ended.
+/// Longest time in seconds from the first sign of a cause to the end of the rollout.
 const BOUND: f64 = 10.0;
 
-/// A deploy with a mistake in the file `path`: it must fail with exit code 7, this cause and these words, and leave
-/// everything as it was before.
+/// Deploys with a mistake in the file `path`. The deploy must fail with exit code 7, the cause `name` and `words`, and roll
+/// everything back.
 pub fn mistake(
     test_cluster: &TestCluster,
     path: &str,
@@ -37,21 +37,21 @@ pub fn mistake(
     Ok(ran)
 }
 
-/// The copy as it is runs and is verified: with `--only` it may be another than the run before has left.
+/// Deploys the copy as it is. With `--only`, another state of it may be running.
 pub fn sound(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
-    // A pod that its ReplicaSet began when a rollback came is not counted among the old ones.
+    // Pods that a ReplicaSet started just before a rollback must be gone, or they count as old pods.
     test_cluster.until("two pods of each", Duration::from_secs(20), || Ok(all_pods(test_cluster)?.len() == 4))
 }
 
-/// What was rolled back to is what was verified: the mistake undone, there is nothing to release.
+/// Fails if a deploy without the mistake releases anything: the rollback must have restored the verified state.
 pub fn nothing_to_do(test_cluster: &TestCluster) -> Result<()> {
     let ran = test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     ensure!(!ran.text.contains("> helm upgrade"), "it was released again:\n{}", ran.text);
     Ok(())
 }
 
-/// A deploy that fails because of the cause `name`, while the old pods go on serving.
+/// Deploys under load and expects a failure with the cause `name`, while the old pods keep serving.
 fn fails(test_cluster: &TestCluster, name: &str, words: &[&str]) -> Result<Ran> {
     let before = all_pods(test_cluster)?;
     let load = Load::start(test_cluster)?;
@@ -61,7 +61,7 @@ fn fails(test_cluster: &TestCluster, name: &str, words: &[&str]) -> Result<Ran> 
     check_time(&ran)?;
     check_evidence(test_cluster, &ran, name)?;
     ensure!(!ran.text.contains(AUTH), "a secret is shown");
-    // A pod that its ReplicaSet began when the rollback came goes at once.
+    // Pods that a ReplicaSet started just before the rollback end at once.
     test_cluster
         .until("the old pods alone", Duration::from_secs(10), || Ok(all_pods(test_cluster)? == before))
         .with_context(|| format!("old pods did not stay: {before:?} {:?}", all_pods(test_cluster)))?;
@@ -76,15 +76,15 @@ fn all_pods(test_cluster: &TestCluster) -> Result<Vec<String>> {
     Ok([test_cluster.pods("backend")?, test_cluster.pods("frontend")?].concat())
 }
 
-/// `… (seen 3.4 s ago)`.
+/// Fails unless the output has `(seen N s ago)` with at most [`BOUND`] seconds.
 pub fn check_time(ran: &Ran) -> Result<()> {
     let seen = ran.text.split_once("(seen ").and_then(|(_, rest)| rest.split_once(" s ago)")).map(|(text, _)| text);
-    let seen: f64 = seen.with_context(|| format!("no time is told:\n{}", ran.text))?.parse()?;
+    let seen: f64 = seen.with_context(|| format!("no time is printed:\n{}", ran.text))?.parse()?;
     ensure!(seen <= BOUND, "the cause was seen for {seen} s");
     Ok(())
 }
 
-/// The bundle that the output names is there, tells the cause and shows no secret.
+/// Fails unless the evidence named in the output exists, is private, names the cause and contains no secret.
 pub fn check_evidence(test_cluster: &TestCluster, ran: &Ran, name: &str) -> Result<()> {
     let line = ran.text.lines().find_map(|line| line.split_once("evidence (events, descriptions, logs): "));
     let dir = test_cluster.root.join(line.with_context(|| format!("no evidence is named:\n{}", ran.text))?.1.trim());
@@ -100,7 +100,7 @@ pub fn check_evidence(test_cluster: &TestCluster, ran: &Ran, name: &str) -> Resu
     Ok(())
 }
 
-/// Appends `yaml` to the values of dev.
+/// Returns an edit that appends `yaml` to the values.
 pub fn values(yaml: &str) -> impl FnOnce(&str) -> String {
     move |text| format!("{text}\n{yaml}\n")
 }
@@ -122,7 +122,7 @@ pub fn image_missing(test_cluster: &TestCluster) -> Result<()> {
         let deploy =
             scope.spawn(|| fails(test_cluster, "image-missing", &["todo-backend", "ErrImageNeverPull", "deploy dev"]));
         let start = Instant::now();
-        // Somebody removes it as soon as it has been loaded; the pods come a moment later.
+        // Removes the image as soon as it is loaded, before the pods start.
         while start.elapsed() < Duration::from_secs(180) && !deploy.is_finished() && !loaded() {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -169,9 +169,9 @@ pub fn cannot_start(test_cluster: &TestCluster) -> Result<()> {
     mistake(test_cluster, VALUES, edit, "cannot-start", &words).map(drop)
 }
 
-/// A migration that the database refuses, after it has waited for the lock longer than any cause has patience.
+/// The database rejects a migration that has waited for its lock longer than the grace period of any cause.
 pub fn migration(test_cluster: &TestCluster) -> Result<()> {
-    // The key is LOCK_KEY of app/migrate.py. Whoever waits for it waits 12 s more.
+    // The key is LOCK_KEY of app/migrate.py. The lock is held for 12 s after the migration starts to wait.
     const LOCK: &str = "DO $$BEGIN PERFORM pg_advisory_lock(7265646001); FOR i IN 1..600 LOOP EXIT WHEN EXISTS (SELECT \
                         FROM pg_locks WHERE locktype = 'advisory' AND NOT granted); PERFORM pg_sleep(0.2); END LOOP; \
                         PERFORM pg_sleep(12); END$$";
@@ -215,7 +215,7 @@ pub fn not_ready(test_cluster: &TestCluster) -> Result<()> {
     mistake(test_cluster, FRONTEND, edit, "not-ready", &words).map(drop)
 }
 
-/// So little that it dies before it is ready: one that dies under its first requests would lose those.
+/// The limit is so small that the container dies before it is ready: a ready one would fail its first requests.
 pub fn out_of_memory(test_cluster: &TestCluster) -> Result<()> {
     let edit =
         values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 20Mi}\n    limits: {cpu: '1', memory: 20Mi}");
@@ -240,7 +240,7 @@ pub fn unschedulable(test_cluster: &TestCluster) -> Result<()> {
     mistake(test_cluster, VALUES, edit, "unschedulable", &words).map(drop)
 }
 
-/// More than the profile has and less than the machine: the node must not offer what it may not use.
+/// More than the profile has and less than the machine: the node must not offer more than its own limit.
 pub fn beyond_the_profile(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let path = "jsonpath={.status.allocatable.memory}";
@@ -254,7 +254,7 @@ pub fn beyond_the_profile(test_cluster: &TestCluster) -> Result<()> {
     mistake(test_cluster, VALUES, edit, "unschedulable", &words).map(drop)
 }
 
-/// `kubectl cordon`: nothing that runs is touched, and what comes next waits.
+/// `kubectl cordon` keeps running pods, but new ones wait.
 pub fn cordoned(test_cluster: &TestCluster) -> Result<()> {
     sound(test_cluster)?;
     let kubectl = |verb: &str| test_cluster.tools()?.kubectl().args([verb, &test_cluster.profile]).run();
@@ -270,7 +270,7 @@ pub fn cordoned(test_cluster: &TestCluster) -> Result<()> {
     result.map(drop)
 }
 
-/// `kubectl drain` of what is ours: nothing serves until the node takes pods again, and that is said at once.
+/// After `kubectl drain` nothing serves until the node accepts pods again, and xtask reports that at once.
 pub fn drained(test_cluster: &TestCluster) -> Result<()> {
     sound(test_cluster)?;
     let drain = test_cluster.tools()?.kubectl().args([
@@ -280,20 +280,20 @@ pub fn drained(test_cluster: &TestCluster) -> Result<()> {
     ]);
     let drained = drain.args(["--delete-emptydir-data", "--disable-eviction", "--timeout=60s"]).run();
     let uncordon = test_cluster.hint(&format!("tool kubectl -- uncordon {}", test_cluster.profile));
-    let told = drained.and_then(|()| {
+    let result = drained.and_then(|()| {
         test_cluster.xtask(&["status"])?.expect(0, &["is cordoned", &uncordon])?;
         let ran = test_cluster.xtask(&["deploy", "dev"])?.expect(5, &["is cordoned", &uncordon])?;
         ensure!(ran.took < Duration::from_secs(30), "it took {:.0} s", ran.took.as_secs_f64());
         Ok(())
     });
     test_cluster.tools()?.kubectl().args(["uncordon", &test_cluster.profile]).run()?;
-    told?;
+    result?;
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 
 pub fn quota(test_cluster: &TestCluster) -> Result<()> {
     let kubectl = || Ok::<_, anyhow::Error>(test_cluster.tools()?.kubectl_here());
-    // Pods that an earlier rollout is still ending would count against it.
+    // Terminating pods of an earlier rollout count against the quota.
     test_cluster.until("five pods", Duration::from_secs(60), || {
         Ok(kubectl()?.args(["get", "pods", "-o", "name"]).read()?.lines().count() == 5)
     })?;
@@ -333,7 +333,7 @@ pub fn refused(test_cluster: &TestCluster) -> Result<()> {
     result.map(drop)
 }
 
-/// A volume that is fuller than it may be: the node ends the pod, which waits for a database until then.
+/// A volume exceeds its size limit, so the node evicts the pod, which waits for a database until then.
 pub fn evicted(test_cluster: &TestCluster) -> Result<()> {
     let edit = values(
         "backend:\n  command: [sh, -c, \"head -c 80000000 /dev/zero >/tmp/full; \
@@ -349,8 +349,8 @@ pub fn evicted(test_cluster: &TestCluster) -> Result<()> {
     .map(drop)
 }
 
-/// Kubernetes does not let a StatefulSet's volume change, so Helm fails with half of the release applied. The chart itself
-/// refuses another size beforehand, but not another class.
+/// A StatefulSet's volume cannot change, so Helm fails with half of the release applied. The chart refuses another size
+/// beforehand, but not another class.
 pub fn refused_half_way(test_cluster: &TestCluster) -> Result<()> {
     let before = all_pods(test_cluster)?;
     let edited = test_cluster.edit(VALUES, |text| {
@@ -366,7 +366,7 @@ pub fn refused_half_way(test_cluster: &TestCluster) -> Result<()> {
     nothing_to_do(test_cluster)
 }
 
-/// From a namespace without a release: nothing of a failed first install stays.
+/// A failed first install leaves nothing in its namespace.
 pub fn first_install(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["teardown", "--data"])?.expect(0, &[])?;
     let edited = test_cluster.edit(VALUES, |text| {
@@ -390,7 +390,7 @@ pub fn first_install(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// A first install that fails after its volume was provided keeps the volume, and the next deploy opens it.
+/// A first install that fails after its volume was provisioned keeps the volume, and the next deploy uses it.
 pub fn first_install_keeps_data(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
     let edited = test_cluster.edit(VALUES, values("backend:\n  command: [no-such-program]"))?;

@@ -1,4 +1,4 @@
-//! The specification's scenarios on the running release.
+//! Scenarios of the specification on the running release.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::test_cluster::{AUTH, TestCluster};
 pub fn deleted_pod(test_cluster: &TestCluster) -> Result<()> {
     let before = test_cluster.pods("backend")?;
     let kubectl = test_cluster.tools()?.kubectl_here();
-    // Not one that is ending anyway.
+    // A terminating pod would prove nothing.
     let names = "jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
     let names =
         kubectl.clone().args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", names]).read()?;
@@ -34,7 +34,7 @@ pub fn hung_backend(test_cluster: &TestCluster) -> Result<()> {
         Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
     };
     let before = restarts()?;
-    // SIGSTOP from the node: within its own PID namespace the first process cannot be stopped.
+    // SIGSTOP comes from the node: PID 1 ignores it within its own PID namespace.
     let find = ["crictl", "ps", "--name", "^backend$", "--state", "Running", "-q"];
     let node = tools.nodes()?.remove(0);
     let containers = node.exec(find).read()?;
@@ -80,8 +80,8 @@ pub fn server_dry_run(test_cluster: &TestCluster) -> Result<()> {
     let manifest = tools.helm().args(["get", "manifest", "todo"]).read()?;
     let apply = tools.kubectl_here().args(["apply", "--server-side", "--force-conflicts", "--dry-run=server"]);
     let output = apply.args(["--validate=strict", "-f", "-"]).stdin(manifest).output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success() && !said.contains("Warning"), "the API server says: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success() && !stderr.contains("Warning"), "the API server says: {stderr}");
     Ok(())
 }
 
@@ -103,13 +103,13 @@ pub fn plain_helm(test_cluster: &TestCluster) -> Result<()> {
     let install = tools.helm().args(["upgrade", "--install", "todo", chart.as_str(), "--create-namespace"]);
     let install = install.args(["--values", values.as_str(), "--set", "secrets.create=true"]).args(set);
     install.args(["--wait", "--timeout=180s"]).deadline(Duration::from_secs(200)).run()?;
-    // The controller went with the last Ingress when the application was torn down, so what counts is inside.
+    // The teardown removed the ingress controller, so only in-cluster checks can pass.
     tools.helm().args(["test", "todo", "--timeout=120s"]).deadline(Duration::from_secs(150)).run()?;
     let ready =
         tools.kubectl_here().args(["get", "deployments", "-o", "jsonpath={.items[*].status.readyReplicas}"]).read()?;
     ensure!(ready.trim() == "2 2", "ready replicas: {ready}");
     tools.helm().args(["uninstall", "todo", "--wait"]).run()?;
-    // Its volume stays, but the password that opens it went with the release.
+    // The volume stays, but its password was deleted with the release.
     test_cluster.xtask(&["teardown", "--data"])?.expect(0, &[]).map(drop)
 }
 

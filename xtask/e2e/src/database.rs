@@ -1,5 +1,4 @@
-//! A Postgres beside the cluster, as a remote database is: a container of the engine on the node's network, which pods
-//! and this machine reach by its address.
+//! A remote Postgres: a container on the node's network, which pods and this machine reach by its address.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -14,15 +13,15 @@ use xtask::engine::Engine;
 use xtask::secrets::{Redactor, Secret};
 use xtask::stages::database;
 
-/// User and database.
+/// Name of the user and of the database.
 const NAME: &str = "todo";
 const PORT: u16 = 5432;
-/// The user of the image, by number.
+/// UID of the image's user.
 const POSTGRES: u64 = 999;
 /// Postgres' arguments for the files that [`Database::start_with_tls`] gives it.
 const TLS: &[&str] = &["-c", "ssl=on", "-c", "ssl_cert_file=/server.crt", "-c", "ssl_key_file=/server.key"];
 
-/// A running Postgres; it goes with the value.
+/// A running Postgres. Dropping it removes the container.
 pub struct Database {
     engine: Engine,
     name: String,
@@ -34,14 +33,14 @@ pub struct Database {
 }
 
 impl Database {
-    /// Starts one without TLS and waits until the backend's image finds it in order.
+    /// Starts a Postgres without TLS and waits until the backend's preflight passes.
     pub fn start(test_cluster: &TestCluster, password: &str) -> Result<Self> {
         Self::start_as(test_cluster, password, &[])
     }
 
-    /// Starts one that speaks TLS with those who ask for it.
+    /// Starts a Postgres that offers TLS.
     pub fn start_with_tls(test_cluster: &TestCluster, password: &str) -> Result<Self> {
-        // A certificate of the profile: `sslmode=require` looks at no name.
+        // Any certificate will do, because `sslmode=require` does not verify the host name.
         let folder = test_cluster.tools()?.profile_config().with_file_name("");
         let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| format!("reading {folder}{name}"));
         Self::start_as(
@@ -57,7 +56,7 @@ impl Database {
         let name = format!("{}-database", test_cluster.profile);
         engine.docker().args(["rm", "--force", "--volumes", &name]).run()?;
         let image = test_cluster.origin_image(&test_cluster.project.settings.database.image)?;
-        // The password's file: an argument or a variable of the container would show it to everybody.
+        // A file, because `docker inspect` shows arguments and variables.
         let create = engine.docker().args(["create", "--name", &name, "--network", &test_cluster.profile]);
         create
             .args(["--env", "POSTGRES_PASSWORD_FILE=/password", "--env", &format!("POSTGRES_USER={NAME}")])
@@ -82,7 +81,7 @@ impl Database {
         Ok(this)
     }
 
-    /// Its URL.
+    /// Returns its URL.
     pub fn url(&self) -> String {
         self.url_with(&self.password, &format!("{}:{PORT}", self.address), NAME, "disable")
     }
@@ -93,13 +92,13 @@ impl Database {
         self.engine.docker().args(psql).stdin(sql).run()
     }
 
-    /// A URL like its own, with other parts.
+    /// Returns its URL with other parts.
     pub fn url_with(&self, password: &str, place: &str, database: &str, sslmode: &str) -> String {
         format!("postgresql://{NAME}:{password}@{place}/{database}?sslmode={sslmode}")
     }
 
-    /// A proxy on this machine's address that takes connections at once, and passes them on once `delay` has passed since
-    /// the first of them, as Neon's does for a compute that sleeps. Gives `address:port`.
+    /// Starts a proxy that accepts connections at once and forwards them `delay` after the first one, as Neon's does for a
+    /// suspended compute. Returns its `address:port` on this machine.
     pub fn asleep(&self, delay: Duration) -> Result<String> {
         let listener = TcpListener::bind((self.gateway, 0)).context("listening beside the cluster")?;
         let place = listener.local_addr()?.to_string();
@@ -114,7 +113,7 @@ impl Database {
         Ok(place)
     }
 
-    /// A server on this machine's address that refuses whoever comes with `message`. Gives `address:port`.
+    /// Starts a server that refuses each client with `message`. Returns its `address:port` on this machine.
     pub fn refusing(&self, message: &'static str) -> Result<String> {
         let listener = TcpListener::bind((self.gateway, 0)).context("listening beside the cluster")?;
         let place = listener.local_addr()?.to_string();
@@ -145,7 +144,7 @@ fn refuse(mut client: TcpStream, message: &str) -> std::io::Result<()> {
 }
 
 fn forward(client: &TcpStream, to: SocketAddr, awake: impl Fn() -> Instant) -> std::io::Result<()> {
-    // A look at whether the port is open says nothing and wakes nobody.
+    // A port probe sends no data and must not wake the database.
     if client.peek(&mut [0])? == 0 {
         return Ok(());
     }
@@ -167,7 +166,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
-/// A tar with files that Postgres' user alone may read, as it demands of keys.
+/// Returns a tar archive whose files only Postgres' user may read, as Postgres requires for keys.
 fn files<'a>(files: impl Iterator<Item = &'a (&'a str, Vec<u8>)>) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, content) in files {

@@ -1,4 +1,4 @@
-//! `cargo xtask test dev`: what somebody meets who works with `cargo xtask dev` all day, on a copy of the checkout.
+//! `cargo xtask test dev`: a working day with `cargo xtask dev`, on a copy of the checkout.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,22 +20,22 @@ use crate::application::browser_image;
 use crate::interrupts::Deploy;
 use crate::test_cluster::{Names, TestCluster};
 
-/// How far the suite's port is from the one that `deploy` prefers.
+/// Distance of the suite's port from the port that `deploy` prefers.
 const PORT_OFFSET: u16 = 470;
-/// Saves of which the median counts.
+/// Number of saves per median.
 const ROUNDS: usize = 10;
-/// From a saved line to its answer.
+/// Limit for the median time from a save to the new answer.
 const SAVED: Duration = Duration::from_secs(1);
-/// Until `dev` is ready on a machine that has deployed, and where it has run before.
+/// Limits until `dev` is ready: on a machine that has deployed, and where `dev` has run before.
 const READY: [Duration; 2] = [Duration::from_secs(90), Duration::from_secs(20)];
-/// For everything to be over after Ctrl-C.
+/// Limit for the shutdown after Ctrl-C.
 const ENDED: Duration = Duration::from_secs(3);
-/// For everything to be over after xtask alone was killed.
+/// Limit for the guardian to clean up after xtask alone was killed.
 const GUARDIAN: Duration = Duration::from_secs(6);
-/// For what has no bar of its own.
+/// Limit for everything else.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What scenarios work with.
+/// The test cluster and the running `dev` that scenarios use.
 struct Stage {
     test_cluster: TestCluster,
     engine: Engine,
@@ -46,25 +46,25 @@ struct Stage {
 
 type Scenario = (&'static str, fn(&Stage) -> Result<()>);
 
-/// In this order: each scenario starts from the state that the one before leaves.
+/// Order matters: each scenario starts from the state that the previous one leaves.
 const SCENARIOS: &[Scenario] = &[
     ("ready within 90 s on a machine that has deployed before, with the Ingress' routes", first_start),
     ("no secret is in arguments, environment or labels of a container, or in the output", secrets),
-    ("a second `dev` is told which process serves", second),
-    ("Ctrl-C ends everything within 3 s, and a port of another program is told with its process", ctrl_c),
-    ("ready within 20 s, with the todos of before, a scripted assistant and an account with todos", warm_start),
+    ("a second `dev` names the process of the first", second),
+    ("Ctrl-C ends everything within 3 s; an occupied port is reported with its process", ctrl_c),
+    ("ready within 20 s, with the earlier todos, a scripted assistant and a seeded account", warm_start),
     ("a saved line of the backend answers within a second (median of 10)", backend_line),
     ("a saved line of the frontend is in the browser within a second, state kept (median of 10)", frontend_line),
-    ("a crash of the backend shows its last lines, is told to clients, and the next save mends it", backend_crash),
-    ("a crash of the frontend leaves the backend's answers alone, and the next save mends it", frontend_crash),
-    ("a saved migration applies itself", migration),
-    ("a changed requirements.txt builds the image again and says so; the application serves on", dependencies),
+    ("a crash of the backend shows its last lines and a 503; the next save repairs it", backend_crash),
+    ("a crash of the frontend does not affect the backend; the next save repairs it", frontend_crash),
+    ("a saved migration is applied", migration),
+    ("a changed requirements.txt rebuilds the image and says so; the application keeps serving", dependencies),
     ("a changed .env reaches the backend", dotenv),
-    ("a file in the place of a folder, and the other way round, is a save like others", places),
-    ("`dev test PATH` runs the tests again after a save; the browser's ask what `dev` serves", tests),
-    ("after a SIGKILL nothing is left, or the next `dev` ends it", killed),
-    ("debuggers of both applications stop where they are told to, and go on", debuggers),
-    ("teardown refuses while `dev` runs; afterwards --data leaves nothing of it in the engine", teardown),
+    ("a file that replaces a folder, and the reverse, is synchronized", places),
+    ("`dev test PATH` reruns the tests after a save; browser tests use the running `dev`", tests),
+    ("after a SIGKILL nothing is left, or the next `dev` removes it", killed),
+    ("debuggers stop both applications at a breakpoint and continue", debuggers),
+    ("teardown refuses while `dev` runs; later, --data removes all its objects from the engine", teardown),
 ];
 
 /// Runs the suite.
@@ -75,15 +75,15 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
     let test_cluster = TestCluster::named(project, xtask, &names, true)?;
     let engine = test_cluster.tools()?.engine;
     let stage = Stage { test_cluster, engine, running: Mutex::default(), token: Mutex::default() };
-    // What a run that was killed may have left.
+    // An earlier run may have been killed.
     stage.test_cluster.xtask(&["teardown", "--data"])?;
     let mut tally = Tally::default();
-    // The others work with the `dev` that the first one starts.
+    // The first scenario starts the `dev` that the others use.
     let is_wanted = |name: &str| name == SCENARIOS[0].0 || only.is_none_or(|text| name.contains(text));
     for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| is_wanted(name)) {
         tally += Tally::of(&project.report, name, |_| {
             let result = scenario(&stage).map(|()| String::new());
-            result.map_err(|error| anyhow!("{error:#}; `dev` has printed:\n{}", stage.said().unwrap_or_default()))
+            result.map_err(|error| anyhow!("{error:#}; `dev` has printed:\n{}", stage.output().unwrap_or_default()))
         });
     }
     if let Some(dev) = stage.running.lock().ok().and_then(|mut running| running.take()) {
@@ -98,21 +98,21 @@ impl Stage {
         format!("http://localhost:{}", self.test_cluster.port)
     }
 
-    /// Starts `dev`. Returns how long it took to be ready.
+    /// Starts `dev`. Returns the time until it was ready.
     fn start(&self, args: &[&str], limit: Duration) -> Result<Duration> {
-        let began = Instant::now();
+        let started = Instant::now();
         let mut dev = Deploy::start_command(&self.test_cluster, &[&["dev"], args].concat())?;
-        let heard = dev.hear(" ready in ")?;
-        let said = dev.said()?;
+        let heard = dev.wait_for(" ready in ")?;
+        let output = dev.output()?;
         *self.running.lock().expect("one thread") = Some(dev);
-        ensure!(heard, "it has ended:\n{said}");
-        let took = began.elapsed();
-        self.tell(&format!("ready in {:.1} s", took.as_secs_f64()));
+        ensure!(heard, "it has ended:\n{output}");
+        let took = started.elapsed();
+        self.note(&format!("ready in {:.1} s", took.as_secs_f64()));
         ensure!(took < limit, "ready after {} s instead of {}", took.as_secs(), limit.as_secs());
         Ok(took)
     }
 
-    fn tell(&self, text: &str) {
+    fn note(&self, text: &str) {
         self.test_cluster.project.report.note(text);
     }
 
@@ -120,26 +120,26 @@ impl Stage {
         let Some(dev) = self.running.lock().expect("one thread").take() else { bail!("`dev` does not run") };
         let began = Instant::now();
         dev.signal(Signal::INT)?;
-        let (code, said) = dev.end()?;
+        let (code, output) = dev.end()?;
         let took = began.elapsed();
-        self.tell(&format!("ended in {:.1} s", took.as_secs_f64()));
-        ensure!(code == Some(130) && took < ENDED, "exit code {code:?} after {took:?}:\n{said}");
-        ensure!(said.contains("stopped, and removed all containers"), "{said}");
+        self.note(&format!("ended in {:.1} s", took.as_secs_f64()));
+        ensure!(code == Some(130) && took < ENDED, "exit code {code:?} after {took:?}:\n{output}");
+        ensure!(output.contains("stopped, and removed all containers"), "{output}");
         Ok(())
     }
 
-    /// What `dev` has printed.
-    fn said(&self) -> Result<String> {
-        self.running.lock().expect("one thread").as_ref().map_or_else(|| Ok(String::new()), Deploy::said)
+    /// Returns the output of `dev` so far.
+    fn output(&self) -> Result<String> {
+        self.running.lock().expect("one thread").as_ref().map_or_else(|| Ok(String::new()), Deploy::output)
     }
 
-    /// Waits until `dev` prints `text` after what it had printed at `from`.
-    fn hear(&self, from: usize, text: &str) -> Result<()> {
-        let heard = || Ok(self.said()?.get(from..).is_some_and(|said| said.contains(text)));
+    /// Waits until the output of `dev` after the byte `from` contains `text`.
+    fn wait_for(&self, from: usize, text: &str) -> Result<()> {
+        let heard = || Ok(self.output()?.get(from..).is_some_and(|output| output.contains(text)));
         self.test_cluster.until(&format!("`{text}` in the output"), PATIENCE, heard)
     }
 
-    /// The names of our containers.
+    /// Returns the names of the containers of `dev`.
     fn containers(&self) -> Result<Vec<String>> {
         self.objects("container", "{{.Names}}")
     }
@@ -156,7 +156,7 @@ impl Stage {
         names.into_iter().find(|name| name.ends_with(part)).with_context(|| format!("no container of the {part}"))
     }
 
-    /// A request as the user of the token: status, who answered, body.
+    /// Sends a request as the user of the token. Returns status, the serving pod or container, and body.
     fn http(&self, method: &str, path: &str, body: Option<Value>) -> Result<(u16, String, String)> {
         let token = self.token.lock().expect("one thread").clone();
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.address()));
@@ -173,7 +173,7 @@ impl Stage {
         self.test_cluster.root.join(path)
     }
 
-    /// Saves `path` with `old` replaced. Returns what it was.
+    /// Replaces `old` in `path`. Returns the previous text.
     fn replace(&self, path: &str, old: &str, new: &str) -> Result<String> {
         let text = std::fs::read_to_string(self.file(path))?;
         ensure!(text.contains(old), "{path} has no `{old}`");
@@ -199,7 +199,7 @@ fn first_start(stage: &Stage) -> Result<()> {
     let session: Value = serde_json::from_str(&session)?;
     *stage.token.lock().expect("one thread") = session["token"].as_str().context("no token")?.to_owned();
     let (status, ..) = stage.http("POST", "/api/v1/todos", Some(json!({"title": "Lasting"})))?;
-    ensure!(status == 201, "a todo cannot be made: {status}");
+    ensure!(status == 201, "creating a todo: {status}");
     Ok(())
 }
 
@@ -211,7 +211,7 @@ fn secrets(stage: &Stage) -> Result<()> {
     ensure!(containers.len() == 4, "{containers:?}");
     let inspected = stage.engine.docker().args(["container", "inspect"]).args(containers).read()?;
     ensure!(inspected.contains("todo-xtask.dev") && !inspected.contains(&secret), "docker inspect shows AUTH_SECRET");
-    ensure!(!stage.said()?.contains(&secret), "the output shows AUTH_SECRET");
+    ensure!(!stage.output()?.contains(&secret), "the output shows AUTH_SECRET");
     let mut arguments = String::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let read = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -233,9 +233,9 @@ fn ctrl_c(stage: &Stage) -> Result<()> {
     ensure!(stage.containers()?.is_empty(), "containers are left: {:?}", stage.containers()?);
     let port = stage.test_cluster.port;
     let _listener = TcpListener::bind(("127.0.0.1", port))?;
-    let told = format!("port {port} is held by xtask-e2e (process {})", std::process::id());
-    let told = if cfg!(target_os = "linux") { told } else { format!("port {port} is held by") };
-    stage.test_cluster.xtask(&["dev"])?.expect(4, &[&told, "--port"])?;
+    let expected = format!("port {port} is held by xtask-e2e (process {})", std::process::id());
+    let expected = if cfg!(target_os = "linux") { expected } else { format!("port {port} is held by") };
+    stage.test_cluster.xtask(&["dev"])?.expect(4, &[&expected, "--port"])?;
     Ok(())
 }
 
@@ -244,49 +244,49 @@ fn warm_start(stage: &Stage) -> Result<()> {
         stage.stop()?;
     }
     stage.start(&["--fake-assistant", "--seed", "3"], READY[1])?;
-    stage.hear(0, "3 todos of dev-")?;
+    stage.wait_for(0, "3 todos of dev-")?;
     let (_, _, todos) = stage.http("GET", "/api/v1/todos", None)?;
-    ensure!(todos.contains("Lasting"), "the todo of before is gone: {todos}");
+    ensure!(todos.contains("Lasting"), "the earlier todo is gone: {todos}");
     let (status, _, events) = stage.http("POST", "/api/v1/assistant", Some(json!({"message": "add milk"})))?;
     ensure!(status == 200 && events.contains("event:"), "the assistant answers {status}: {events}");
-    streamed(stage)?;
+    check_streaming(stage)?;
     let (_, _, todos) = stage.http("GET", "/api/v1/todos", None)?;
-    ensure!(todos.contains("milk"), "the assistant has added nothing: {todos}");
+    ensure!(todos.contains("milk"), "the assistant added nothing: {todos}");
     Ok(())
 }
 
-/// The first words of an answer that takes 5 s are there long before its end.
-fn streamed(stage: &Stage) -> Result<()> {
+/// Checks that the first words of an answer that takes 5 s arrive long before its end.
+fn check_streaming(stage: &Stage) -> Result<()> {
     let token = stage.token.lock().expect("one thread").clone();
     let request = ureq::http::Request::builder().method("POST").uri(format!("{}/api/v1/assistant", stage.address()));
     let request = request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
     let began = Instant::now();
     let answer = xtask::stages::proof::agent().run(request.body(json!({"message": "slow"}).to_string())?)?;
     let mut body = answer.into_body().into_reader();
-    let (mut said, mut part) = (String::new(), [0; 1024]);
-    // The second word: whatever holds back an answer would hold back this one.
-    while !said.contains('2') || !said.contains("text") {
+    let (mut output, mut part) = (String::new(), [0; 1024]);
+    // A buffering proxy would delay the second word until the end.
+    while !output.contains('2') || !output.contains("text") {
         let count = body.read(&mut part)?;
-        ensure!(count > 0, "the answer ends without words: {said}");
-        said.push_str(&String::from_utf8_lossy(&part[..count]));
+        ensure!(count > 0, "the answer ends without words: {output}");
+        output.push_str(&String::from_utf8_lossy(&part[..count]));
     }
     ensure!(
         began.elapsed() < Duration::from_secs(3),
         "words come after {:?}: the answer is not streamed",
         began.elapsed()
     );
-    // Until its end nobody else may ask.
-    body.read_to_string(&mut said)?;
+    // The assistant refuses other messages of this user until the answer ends.
+    body.read_to_string(&mut output)?;
     Ok(())
 }
 
-/// The median, told with all of `times`, is within the bar.
+/// Fails unless the median of `times` is within [`SAVED`]. Notes all times.
 fn check_median(stage: &Stage, mut times: Vec<Duration>) -> Result<()> {
     times.sort();
     ensure!(times.len() == ROUNDS, "{} of {ROUNDS} saves were seen", times.len());
     let median = (times[ROUNDS / 2 - 1] + times[ROUNDS / 2]) / 2;
     let all: Vec<String> = times.iter().map(|time| format!("{:.2}", time.as_secs_f64())).collect();
-    stage.tell(&format!("median {:.2} s of {}", median.as_secs_f64(), all.join(" ")));
+    stage.note(&format!("median {:.2} s of {}", median.as_secs_f64(), all.join(" ")));
     ensure!(median <= SAVED, "the median is {median:?}");
     Ok(())
 }
@@ -297,7 +297,7 @@ fn backend_line(stage: &Stage) -> Result<()> {
     let before = std::fs::read_to_string(stage.file(VERSION))?;
     let mut times = Vec::new();
     for round in 0..ROUNDS {
-        // A save of a moment ago has come to rest.
+        // Lets `dev` finish with the previous save.
         std::thread::sleep(Duration::from_millis(500));
         let began = Instant::now();
         stage.save(VERSION, &format!("{before}\n__version__ = \"dev-{round}\"\n"))?;
@@ -345,11 +345,11 @@ fn frontend_line(stage: &Stage) -> Result<()> {
 }
 
 fn backend_crash(stage: &Stage) -> Result<()> {
-    let (from, path) = (stage.said()?.len(), "apps/backend/app/main.py");
+    let (from, path) = (stage.output()?.len(), "apps/backend/app/main.py");
     let before = std::fs::read_to_string(stage.file(path))?;
     stage.save(path, &format!("{before}\nnot_a_name\n"))?;
-    stage.hear(from, "exited (exit code")?;
-    stage.hear(from, "NameError: name 'not_a_name' is not defined")?;
+    stage.wait_for(from, "exited (exit code")?;
+    stage.wait_for(from, "NameError: name 'not_a_name' is not defined")?;
     let (status, _, problem) = stage.http("GET", "/api/v1/health", None)?;
     ensure!(status == 503 && problem.contains("cargo xtask dev"), "{status}: {problem}");
     ensure!(stage.http("GET", "/sign-in", None)?.0 == 200, "the frontend does not answer");
@@ -360,10 +360,10 @@ fn backend_crash(stage: &Stage) -> Result<()> {
 }
 
 fn frontend_crash(stage: &Stage) -> Result<()> {
-    let (from, path) = (stage.said()?.len(), "apps/frontend/next.config.ts");
+    let (from, path) = (stage.output()?.len(), "apps/frontend/next.config.ts");
     let before = std::fs::read_to_string(stage.file(path))?;
     stage.save(path, "process.exit(7);\n")?;
-    stage.hear(from, "exited (exit code")?;
+    stage.wait_for(from, "exited (exit code")?;
     ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "the backend does not answer");
     stage.save(path, &before)?;
     stage
@@ -382,9 +382,9 @@ fn migration(stage: &Stage) -> Result<()> {
         "from alembic import op\n\nrevision = \"9999\"\ndown_revision = \"{newest}\"\nbranch_labels = None\n\
          depends_on = None\n\n\ndef upgrade() -> None:\n    op.execute(\"CREATE TABLE dev_probe (n int)\")\n"
     );
-    let from = stage.said()?.len();
+    let from = stage.output()?.len();
     stage.save(&format!("{folder}/9999_probe.py"), &text)?;
-    stage.hear(from, "schema migrated")?;
+    stage.wait_for(from, "schema migrated")?;
     let psql = ["psql", "--username=todo", "--command=SELECT count(*) FROM dev_probe"];
     stage.engine.docker().args(["exec", &stage.container("postgres")?]).args(psql).run()?;
     std::fs::remove_file(stage.file(&format!("{folder}/9999_probe.py")))?;
@@ -394,27 +394,27 @@ fn migration(stage: &Stage) -> Result<()> {
 }
 
 fn dependencies(stage: &Stage) -> Result<()> {
-    let (from, path) = (stage.said()?.len(), "apps/backend/requirements.txt");
+    let (from, path) = (stage.output()?.len(), "apps/backend/requirements.txt");
     let before = std::fs::read_to_string(stage.file(path))?;
     let first = container_id(stage)?;
-    // Another one each time: an image that was built before is not built again.
+    // A unique text each time: `dev` would reuse an image that an earlier run built.
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
     stage.save(path, &format!("{before}# {now}\n"))?;
-    stage.hear(from, "build todo-backend-dev (requirements.txt changed)")?;
-    other_container(stage, &first)?;
+    stage.wait_for(from, "build todo-backend-dev (requirements.txt changed)")?;
+    wait_for_other_container(stage, &first)?;
     let second = container_id(stage)?;
     stage.save(path, &before)?;
-    other_container(stage, &second)
+    wait_for_other_container(stage, &second)
 }
 
-/// The ID of the backend's container; empty while there is none.
+/// Returns the ID of the backend's container, or an empty text without one.
 fn container_id(stage: &Stage) -> Result<String> {
     let ids = stage.objects("container", "{{.Names}} {{.ID}}")?;
     Ok(ids.into_iter().find(|line| line.contains("-backend ")).unwrap_or_default())
 }
 
 /// Waits until another container than `before` serves the backend.
-fn other_container(stage: &Stage, before: &str) -> Result<()> {
+fn wait_for_other_container(stage: &Stage, before: &str) -> Result<()> {
     stage.test_cluster.until("another container of the backend", PATIENCE, || {
         let now = container_id(stage)?;
         Ok(!now.is_empty() && now != before && stage.http("GET", "/api/v1/health", None)?.0 == 200)
@@ -429,17 +429,17 @@ fn dotenv(stage: &Stage) -> Result<()> {
 }
 
 fn change_dotenv(stage: &Stage) -> Result<()> {
-    let from = stage.said()?.len();
+    let from = stage.output()?.len();
     stage.test_cluster.write_dotenv("AUTH_SECRET=short\n")?;
-    stage.hear(from, "AUTH_SECRET")?;
-    ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "a mistake in .env ends the backend");
-    let from = stage.said()?.len();
+    stage.wait_for(from, "AUTH_SECRET")?;
+    ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "a mistake in .env stopped the backend");
+    let from = stage.output()?.len();
     let other = "not-a-secret-but-another-one-of-32-bytes";
     stage.test_cluster.write_dotenv(&format!("AUTH_SECRET={other}\n"))?;
-    stage.hear(from, ".env changed")?;
-    // The session was signed with the secret of before.
+    stage.wait_for(from, ".env changed")?;
+    // The previous secret signed the session.
     stage.test_cluster.until("another secret", PATIENCE, || Ok(stage.http("GET", "/api/v1/todos", None)?.0 == 401))?;
-    ensure!(!stage.said()?.contains(other), "the output shows AUTH_SECRET");
+    ensure!(!stage.output()?.contains(other), "the output shows AUTH_SECRET");
     Ok(())
 }
 
@@ -447,7 +447,7 @@ fn places(stage: &Stage) -> Result<()> {
     for (app, container) in [("backend/app", "/srv/app"), ("frontend/lib", "/app/lib")] {
         let place = stage.file(&format!("apps/{app}/place"));
         let part = app.split('/').next().unwrap_or_default();
-        let is = |test: &str| {
+        let wait_until = |test: &str| {
             let test =
                 ["exec", &stage.container(part)?, "test", test, &format!("{container}/place")].map(str::to_owned);
             stage
@@ -455,14 +455,14 @@ fn places(stage: &Stage) -> Result<()> {
                 .until("the save to arrive", PATIENCE, || Ok(stage.engine.docker().args(test.clone()).succeeds()))
         };
         std::fs::write(&place, "")?;
-        is("-f")?;
+        wait_until("-f")?;
         std::fs::remove_file(&place)?;
         std::fs::create_dir(&place)?;
         std::fs::write(place.join("file"), "")?;
-        is("-d")?;
+        wait_until("-d")?;
         std::fs::remove_dir_all(&place)?;
         std::fs::write(&place, "")?;
-        is("-f")?;
+        wait_until("-f")?;
         std::fs::remove_file(&place)?;
     }
     let serves =
@@ -473,16 +473,17 @@ fn places(stage: &Stage) -> Result<()> {
 fn tests(stage: &Stage) -> Result<()> {
     let path = "apps/frontend/tests/sse.test.ts";
     let mut tests = Deploy::start_command(&stage.test_cluster, &["dev", "test", path])?;
-    ensure!(tests.hear("passed")? && tests.hear("the next save runs them again")?, "{}", tests.said()?);
+    ensure!(tests.wait_for("passed")? && tests.wait_for("the next save runs them again")?, "{}", tests.output()?);
     let before = stage.replace(path, "expect(", "expect(1).toBe(2); expect(")?;
-    ensure!(tests.hear("tests/sse.test.ts changed")? && tests.hear("failed")?, "{}", tests.said()?);
+    ensure!(tests.wait_for("tests/sse.test.ts changed")? && tests.wait_for("failed")?, "{}", tests.output()?);
     stage.save(path, &before)?;
     tests.signal(Signal::INT)?;
-    let (code, said) = tests.end()?;
-    ensure!(code == Some(130), "exit code {code:?}:\n{said}");
+    let (code, output) = tests.end()?;
+    ensure!(code == Some(130), "exit code {code:?}:\n{output}");
     let mut tests =
         Deploy::start_command(&stage.test_cluster, &["dev", "test", "apps/frontend/e2e/plain-forms.spec.ts"])?;
-    ensure!(tests.hear("passed, 0 failed")? && tests.hear("the next save runs them again")?, "{}", tests.said()?);
+    let passed = tests.wait_for("passed, 0 failed")?;
+    ensure!(passed && tests.wait_for("the next save runs them again")?, "{}", tests.output()?);
     tests.signal(Signal::INT)?;
     tests.end()?;
     ensure!(!stage.containers()?.iter().any(|name| name.ends_with("tests")), "a test container is left");
@@ -499,19 +500,19 @@ fn killed(stage: &Stage) -> Result<()> {
     let processes = with_children(dev.pid())?;
     ensure!(processes.len() > 4, "{processes:?}");
     for process in processes {
-        // Its parent first, then guardian and clients, which could end the containers.
+        // Kills the parent first, then guardian and clients, which could remove the containers.
         let _ = kill_process(process, Signal::KILL);
     }
     dev.end()?;
     stage.start(&["--debug", "backend,frontend"], READY[0])?;
-    ensure!(stage.said()?.contains("containers that a killed `dev` left"), "nothing is said of what was left");
+    ensure!(stage.output()?.contains("containers that a killed `dev` left"), "the removal is not reported");
     ensure!(stage.containers()?.len() == 4, "{:?}", stage.containers()?);
     Ok(())
 }
 
-/// Where debugpy stops: the answer of health.
+/// The breakpoint of debugpy: file and line of the health endpoint's answer.
 const STOP: (&str, &str) = ("apps/backend/app/health/endpoints.py", "    return Health(");
-/// Stops the server at its next statement, which a request brings, and lets it go on. Chrome's protocol, in the container.
+/// Script for the container: pauses the server at its next statement by Chrome's DevTools protocol, and resumes it.
 const INSPECT: &str = r#"
 const [target] = await (await fetch("http://127.0.0.1:9229/json/list")).json();
 const socket = new WebSocket(target.webSocketDebuggerUrl);
@@ -532,24 +533,24 @@ fn debuggers(stage: &Stage) -> Result<()> {
     let text = std::fs::read_to_string(stage.file(STOP.0))?;
     let line = text.lines().position(|line| line.starts_with(STOP.1)).context("health has no answer")? + 1;
     let mut debugpy = Debugpy::connect()?;
-    debugpy.ask("initialize", json!({"adapterID": "test"}))?;
-    debugpy.ask("attach", json!({"justMyCode": true}))?;
-    debugpy.hear("initialized")?;
+    debugpy.request("initialize", json!({"adapterID": "test"}))?;
+    debugpy.request("attach", json!({"justMyCode": true}))?;
+    debugpy.wait_for("initialized")?;
     let path = STOP.0.replace("apps/backend", "/srv");
-    debugpy.ask("setBreakpoints", json!({"source": {"path": path}, "breakpoints": [{"line": line}]}))?;
-    debugpy.ask("configurationDone", json!({"restart": false}))?;
+    debugpy.request("setBreakpoints", json!({"source": {"path": path}, "breakpoints": [{"line": line}]}))?;
+    debugpy.request("configurationDone", json!({"restart": false}))?;
     std::thread::scope(|scope| {
         let answer = scope.spawn(|| stage.http("GET", "/api/v1/health", None));
-        let stopped = debugpy.hear("stopped")?;
+        let stopped = debugpy.wait_for("stopped")?;
         ensure!(stopped["body"]["reason"] == "breakpoint", "{stopped}");
-        debugpy.ask("disconnect", json!({"restart": false}))?;
+        debugpy.request("disconnect", json!({"restart": false}))?;
         let (status, ..) = answer.join().map_err(|_| anyhow!("the request panicked"))??;
         ensure!(status == 200, "health answers {status}");
         Ok(())
     })?;
     let inspect = ["exec", &stage.container("frontend")?, "node", "--input-type=module", "--eval", INSPECT];
-    let said = stage.engine.docker().args(inspect).deadline(PATIENCE).read()?;
-    ensure!(said.contains("stopped, then 200"), "{said}");
+    let output = stage.engine.docker().args(inspect).deadline(PATIENCE).read()?;
+    ensure!(output.contains("stopped, then 200"), "{output}");
     Ok(())
 }
 
@@ -566,7 +567,7 @@ impl Debugpy {
         Ok(Self { stream: BufReader::new(stream), number: 0 })
     }
 
-    fn ask(&mut self, command: &str, arguments: Value) -> Result<()> {
+    fn request(&mut self, command: &str, arguments: Value) -> Result<()> {
         self.number += 1;
         let message = json!({"seq": self.number, "type": "request", "command": command, "arguments": arguments});
         let message = message.to_string();
@@ -574,8 +575,8 @@ impl Debugpy {
         Ok(())
     }
 
-    /// The next `event`.
-    fn hear(&mut self, event: &str) -> Result<Value> {
+    /// Waits for the next `event`.
+    fn wait_for(&mut self, event: &str) -> Result<Value> {
         loop {
             let mut length = 0;
             loop {
@@ -588,7 +589,7 @@ impl Debugpy {
             }
             let mut body = vec![0; length];
             self.stream.read_exact(&mut body)?;
-            let message: Value = serde_json::from_slice(&body).context("debugpy says what is no JSON")?;
+            let message: Value = serde_json::from_slice(&body).context("debugpy did not send JSON")?;
             if message["event"] == event {
                 return Ok(message);
             }
@@ -597,7 +598,7 @@ impl Debugpy {
     }
 }
 
-/// The process and its children.
+/// Returns the process and its children.
 fn with_children(pid: u32) -> Result<Vec<Pid>> {
     let list = xtask::process::Process::new("ps").args(["-A", "-o", "pid=,ppid="]).read()?;
     let mut found = vec![pid];

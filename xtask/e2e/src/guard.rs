@@ -1,4 +1,4 @@
-//! Issue 5, line 8: whatever state profile and kubeconfig are in, nothing is touched in the wrong place.
+//! xtask changes nothing of others, whatever the state of profile and kubeconfig.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::lifecycle::references;
 use super::test_cluster::{AUTH, TestCluster};
 use xtask_faults::ran::Ran;
 
-/// A kubeconfig of somebody else, whose context and current context is `name`.
+/// Returns a foreign kubeconfig with the current context `name`.
 pub fn foreign(name: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: {name}\n\
@@ -19,7 +19,7 @@ pub fn foreign(name: &str) -> String {
     )
 }
 
-/// Every command that could touch a cluster.
+/// All commands that could touch a cluster.
 const COMMANDS: [&[&str]; 7] = [
     &["deploy", "dev"],
     &["deploy", "dev", "--dry-run"],
@@ -30,14 +30,14 @@ const COMMANDS: [&[&str]; 7] = [
     &["tool", "kubectl", "--", "get", "pods"],
 ];
 
-/// A place for a file of a scenario, in what git ignores.
+/// Returns the path for a scenario's file `name`, in a folder that git ignores.
 fn scratch(test_cluster: &TestCluster, name: &str) -> Result<Utf8PathBuf> {
     let folder = test_cluster.root.join("target");
     std::fs::create_dir_all(&folder)?;
     Ok(folder.join(name))
 }
 
-/// Nothing is made for a deploy that must not be: no cache, no engine, no tools, no `.env`.
+/// A refused deploy creates nothing: no cache, no engine, no tools, no `.env`.
 pub fn before_anything(test_cluster: &TestCluster) -> Result<()> {
     let (cache, kubeconfig) = (scratch(test_cluster, "no-cache")?, scratch(test_cluster, "foreign-kubeconfig")?);
     std::fs::write(&kubeconfig, foreign(&test_cluster.profile))?;
@@ -52,7 +52,7 @@ pub fn before_anything(test_cluster: &TestCluster) -> Result<()> {
     dotenv.map_or(Ok(()), |text| test_cluster.write_dotenv(&text))
 }
 
-/// Runs xtask with proxies, Helm's store, and preferences of kubectl and minikube that a user has set for other work.
+/// Runs xtask with proxies, a Helm driver, and preferences of kubectl and minikube that a user set for other work.
 pub fn run_with_variables_for_other_work(test_cluster: &TestCluster, args: &[&str]) -> Result<Ran> {
     let kuberc = scratch(test_cluster, "kuberc")?;
     let preference = "apiVersion: kubectl.config.k8s.io/v1beta1\nkind: Preference\n\
@@ -80,7 +80,7 @@ pub fn run_with_variables_for_other_work(test_cluster: &TestCluster, args: &[&st
     test_cluster.xtask_with(args, &envs)
 }
 
-/// Such variables change nothing: neither in a deploy that works, nor in one that is rolled back, nor in a teardown.
+/// Such variables affect neither a successful deploy, nor a rollback, nor a teardown.
 pub fn environment(test_cluster: &TestCluster) -> Result<()> {
     let run = |args: &[&str]| run_with_variables_for_other_work(test_cluster, args);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
@@ -100,28 +100,28 @@ pub fn environment(test_cluster: &TestCluster) -> Result<()> {
     run(&["teardown"])?.expect(0, &["stays: the todos"])?;
     let left = ["get", "deployments,statefulsets,services,ingresses,pods", "-o", "name"];
     let left = test_cluster.tools()?.kubectl_here().args(left).read()?;
-    ensure!(left.trim().is_empty() && releases("secrets")? == 0, "said to be removed, but there is: {left}");
+    ensure!(left.trim().is_empty() && releases("secrets")? == 0, "reported as removed, but left: {left}");
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(|_| ())
 }
 
-/// A kubeconfig that is not there gets our context and nothing else, and the cluster is seen and changed all the same.
+/// A missing kubeconfig gets our context and nothing else. status and deploy work without it.
 pub fn without_kubeconfig(test_cluster: &TestCluster) -> Result<()> {
     let absent = scratch(test_cluster, "no-kubeconfig")?;
     let _ = std::fs::remove_file(&absent);
     let run = |args: &[&str]| test_cluster.xtask_with(args, &[("KUBECONFIG", absent.as_str())]);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
-    ensure!(!absent.exists(), "a look has made a kubeconfig");
+    ensure!(!absent.exists(), "status created a kubeconfig");
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-without-kubeconfig\n"))?;
     run(&["deploy", "dev"])?.expect(0, &["add context", "is up"])?;
-    ensure!(!std::fs::read_to_string(&absent)?.contains("current-context"), "a current context was chosen");
+    ensure!(!std::fs::read_to_string(&absent)?.contains("current-context"), "a current context was set");
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     run(&["deploy", "dev"])?.expect(0, &["is up"])?;
     std::fs::remove_file(absent).context("removing the kubeconfig")
 }
 
-/// Of several files of KUBECONFIG only the first is written, and only entries of our own; a foreign entry of our name in
-/// any of them is refused.
+/// With several files in KUBECONFIG, xtask writes only the first, and only its own entries. It refuses a foreign entry of
+/// its name in any of them.
 pub fn several_files(test_cluster: &TestCluster) -> Result<()> {
     let other = scratch(test_cluster, "other-kubeconfig")?;
     let both = format!("{}:{other}", test_cluster.kubeconfig);
@@ -133,12 +133,12 @@ pub fn several_files(test_cluster: &TestCluster) -> Result<()> {
         let ours = std::fs::read(&test_cluster.kubeconfig)?;
         run(&["deploy", "dev"])?.expect(code, &[text])?;
         ensure!(std::fs::read_to_string(&other)? == foreign(name), "the other file was changed");
-        ensure!(std::fs::read(&test_cluster.kubeconfig)? == ours, "our file was changed for nothing");
+        ensure!(std::fs::read(&test_cluster.kubeconfig)? == ours, "our file was changed needlessly");
     }
     std::fs::remove_file(other).context("removing the other kubeconfig")
 }
 
-/// Our own entry, but its server is another one: every command refuses, and the cluster stays as it is.
+/// Every command refuses our own entry if it names another server, and the cluster stays unchanged.
 pub fn elsewhere(test_cluster: &TestCluster) -> Result<()> {
     let text = std::fs::read_to_string(&test_cluster.kubeconfig)?;
     let server = text.lines().find(|line| line.trim().starts_with("server: https://") && !line.contains("127.0.0.2"));
@@ -147,7 +147,7 @@ pub fn elsewhere(test_cluster: &TestCluster) -> Result<()> {
     std::fs::write(&changed, text.replace(&server, "server: https://127.0.0.2:8443"))?;
     let before = (test_cluster.pods("backend")?, std::fs::read(&changed)?);
     for args in COMMANDS {
-        // The published port of the API server is known to the engine alone, so this is also past the first look.
+        // Only the engine knows the API server's published port, so this also passes the first check.
         test_cluster
             .xtask_with(args, &[("KUBECONFIG", changed.as_str())])?
             .expect(5, &["is not our minikube profile"])?;
@@ -156,10 +156,10 @@ pub fn elsewhere(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// As on macOS, where minikube writes the published port, which is another one after each start of the node.
+/// On macOS, minikube writes the published port, which changes with each start of the node.
 pub fn old_port(test_cluster: &TestCluster) -> Result<()> {
     let changed = scratch(test_cluster, "old-port-kubeconfig")?;
-    // Nobody listens there.
+    // Nothing listens on port 9.
     let server = test_cluster.aim(&changed, 9)?;
     let before = (test_cluster.pods("backend")?, test_cluster.pods("frontend")?);
     let run = |args: &[&str]| test_cluster.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
@@ -174,43 +174,44 @@ pub fn old_port(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// A paused node is unpaused, and nothing else happens.
+/// A deploy unpauses a paused node and changes nothing else.
 pub fn paused(test_cluster: &TestCluster) -> Result<()> {
     let before = (test_cluster.pods("backend")?, test_cluster.pods("frontend")?);
     test_cluster.tools()?.engine.docker().args(["pause", &test_cluster.profile]).run()?;
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["the node is paused", "is up"])?;
     ensure!(before == (test_cluster.pods("backend")?, test_cluster.pods("frontend")?), "pods were replaced");
-    // The node runs on; what is in it is frozen.
+    // `minikube pause` freezes the containers in the node, not the node.
     test_cluster.tools()?.minikube().arg("pause").run()?;
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["did not answer `GET /readyz`", "is up"])?;
     Ok(())
 }
 
-/// `docker restart` of the node starts nothing in it: that is told, and a deploy starts it. Who looks meanwhile is told that
-/// the API server is starting, and never that nothing is deployed.
+/// `docker restart` of the node does not start Kubernetes in it: status reports that, and a deploy starts it. Meanwhile,
+/// status reports that the API server is starting, and never that nothing is deployed.
 pub fn restarted(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.tools()?.engine.docker().args(["restart", &test_cluster.profile]).run()?;
     let away = test_cluster.xtask(&["status"])?.expect(5, &["its API server does not respond", "deploy dev"])?;
-    ensure!(!away.text.contains("not deployed"), "it claims more than it saw:\n{}", away.text);
-    let (ran, looks) = std::thread::scope(|scope| {
+    ensure!(!away.text.contains("not deployed"), "status claims more than it can know:\n{}", away.text);
+    let (ran, statuses) = std::thread::scope(|scope| {
         let deploy = scope.spawn(|| test_cluster.xtask(&["deploy", "dev"]));
-        let mut looks = Vec::new();
+        let mut statuses = Vec::new();
         while !deploy.is_finished() {
-            looks.push(test_cluster.xtask(&["status"])?.text);
+            statuses.push(test_cluster.xtask(&["status"])?.text);
             std::thread::sleep(Duration::from_millis(200));
         }
         let ran = deploy.join().map_err(|_| anyhow!("the deploy panicked"))?;
-        Ok::<_, anyhow::Error>((ran, looks))
+        Ok::<_, anyhow::Error>((ran, statuses))
     })?;
     ran?.expect(0, &["start cluster", "is up"])?;
-    let starting = looks.iter().filter(|text| text.contains("its API server is starting")).count();
-    ensure!(starting > 0, "none of {} looks saw it starting:\n{}", looks.len(), looks.concat());
-    ensure!(!looks.iter().any(|text| text.contains("not deployed")), "one saw nothing deployed:\n{}", looks.concat());
-    test_cluster.project.report.note(format!("{starting} of {} looks saw the API server starting", looks.len()));
+    let starting = statuses.iter().filter(|text| text.contains("its API server is starting")).count();
+    ensure!(starting > 0, "none of {} runs of status saw it starting:\n{}", statuses.len(), statuses.concat());
+    let claims_too_much = statuses.iter().any(|text| text.contains("not deployed"));
+    ensure!(!claims_too_much, "one reported `not deployed`:\n{}", statuses.concat());
+    test_cluster.project.report.note(format!("status saw it starting {starting} of {} times", statuses.len()));
     Ok(())
 }
 
-/// minikube without its record, the node without minikube, and a container of the same name that is somebody's.
+/// xtask refuses a node without minikube's record, a record without its node, and a foreign container of the node's name.
 pub fn half_deleted(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let docker = || tools.engine.docker();
@@ -244,12 +245,12 @@ fn without_node(test_cluster: &TestCluster) -> Result<()> {
         test_cluster.xtask(args)?.expect(5, &["that minikube did not make"])?;
     }
     let still = tools.engine.docker().args(["inspect", "--format", "{{.Id}}", &test_cluster.profile]).read()?;
-    ensure!(still == id, "somebody's container was touched");
-    ensure!(tools.profile_config().is_file(), "minikube's record was touched");
+    ensure!(still == id, "the foreign container was changed");
+    ensure!(tools.profile_config().is_file(), "minikube's record was changed");
     Ok(())
 }
 
-/// FR-018: the chart itself refuses a cluster that is no Minikube, unless that is asked for.
+/// FR-018: the chart itself refuses a cluster that is not Minikube, unless `allowAnyCluster` is set.
 pub fn other_cluster(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let label = |value: &str| tools.kubectl().args(["label", "node", &test_cluster.profile, "--overwrite", value]);
@@ -269,12 +270,12 @@ fn refused_by_chart(test_cluster: &TestCluster) -> Result<()> {
         helm.args(more.iter().copied()).output()
     };
     let refused = install(&[])?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(!refused.status.success() && said.contains("this cluster is not Minikube"), "helm said: {said}");
-    ensure!(said.contains("--set allowAnyCluster=true"), "the override is not told: {said}");
-    let overruled = install(&["--set=allowAnyCluster=true"])?;
-    ensure!(overruled.status.success(), "overruled, and yet: {}", String::from_utf8_lossy(&overruled.stderr));
-    // `helm template` sees no cluster at all, which is no other one.
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && stderr.contains("this cluster is not Minikube"), "helm printed: {stderr}");
+    ensure!(stderr.contains("--set allowAnyCluster=true"), "the override is not named: {stderr}");
+    let allowed = install(&["--set=allowAnyCluster=true"])?;
+    ensure!(allowed.status.success(), "refused in spite of it: {}", String::from_utf8_lossy(&allowed.stderr));
+    // `helm template` has no cluster to check.
     let given = "--set=postgres.enabled=false,secrets.values.DATABASE_URL=postgresql://todo@db.lan/todo";
     let auth = "--set=secrets.values.AUTH_SECRET=not-a-secret-but-long-enough-to-be-one";
     let version = format!("--kube-version={}", test_cluster.project.settings.cluster.kubernetes);

@@ -1,4 +1,4 @@
-//! Deploys that are killed or interrupted, and two at once: nothing is left behind, and the next deploy converges.
+//! Killed, interrupted and concurrent deploys leave nothing behind, and the next deploy converges.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -17,29 +17,29 @@ use super::test_cluster::{AUTH, TestCluster};
 use xtask::process::Process;
 use xtask::snapshot::{Snapshot, text};
 
-/// How long a moment is waited for: a whole deploy with a build on a busy machine.
+/// Time limit for a moment to come: a whole deploy with a build on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
-/// How long the guardian may take to end what a killed xtask has begun.
+/// Time limit for the guardian to end the children of a killed xtask.
 const ORPHANS: Duration = Duration::from_secs(5);
 
-/// A deploy that runs beside the test.
+/// An xtask process that runs beside the test.
 pub struct Deploy {
     child: Child,
     output: Utf8PathBuf,
 }
 
 impl Deploy {
-    /// Starts it; its output goes to a file.
+    /// Starts a deploy.
     pub fn start(test_cluster: &TestCluster) -> Result<Self> {
         Self::start_with(test_cluster, &[])
     }
 
-    /// Starts it with more arguments.
+    /// Starts a deploy with more arguments.
     pub fn start_with(test_cluster: &TestCluster, args: &[&str]) -> Result<Self> {
         Self::start_command(test_cluster, &[&["deploy", "dev"], args].concat())
     }
 
-    /// Starts another command of the xtask under test.
+    /// Starts any command of the xtask under test. Its output goes to a file.
     pub fn start_command(test_cluster: &TestCluster, args: &[&str]) -> Result<Self> {
         let output = test_cluster.root.join("target/e2e-deploy.log");
         std::fs::create_dir_all(output.parent().context("a file has a folder")?)?;
@@ -54,28 +54,28 @@ impl Deploy {
         Ok(Self { child: command.spawn().context("starting a deploy")?, output })
     }
 
-    /// Waits until its output has `text`, for at most [`LIMIT`]; whether it came before the end.
-    pub fn hear(&mut self, text: &str) -> Result<bool> {
+    /// Waits up to [`LIMIT`] until the output has `text`. Returns false if the process ends without it.
+    pub fn wait_for(&mut self, text: &str) -> Result<bool> {
         let start = Instant::now();
         while start.elapsed() < LIMIT {
-            if self.said()?.contains(text) {
+            if self.output()?.contains(text) {
                 return Ok(true);
             }
             if self.child.try_wait()?.is_some() {
-                return Ok(self.said()?.contains(text));
+                return Ok(self.output()?.contains(text));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        bail!("`{text}` does not come:\n{}", self.said()?)
+        bail!("`{text}` was not printed:\n{}", self.output()?)
     }
 
-    /// Whether it has not ended yet.
-    pub fn runs(&mut self) -> Result<bool> {
+    /// Returns whether the process still runs.
+    pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// What it has printed.
-    pub fn said(&self) -> Result<String> {
+    /// Returns the output so far.
+    pub fn output(&self) -> Result<String> {
         let mut text = String::new();
         std::fs::File::open(&self.output)?.read_to_string(&mut text)?;
         Ok(text)
@@ -87,29 +87,29 @@ impl Deploy {
         kill_process(pid, signal).context("sending a signal")
     }
 
-    /// Its process ID.
+    /// Returns the process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for its end: the exit code, none if a signal ended it.
+    /// Waits for the process to end. Returns the exit code (none after a signal) and the output.
     pub fn end(mut self) -> Result<(Option<i32>, String)> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Ok((status.code(), self.said()?));
+                return Ok((status.code(), self.output()?));
             }
             if start.elapsed() > LIMIT {
                 self.child.kill()?;
                 self.child.wait()?;
-                bail!("it does not end:\n{}", self.said()?);
+                bail!("the process does not end:\n{}", self.output()?);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-/// One that a failed scenario leaves would hold the lock against all later ones. Its guardian ends what it has begun.
+/// A process left by a failed scenario would keep the lock. Its guardian ends its children.
 impl Drop for Deploy {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -119,17 +119,17 @@ impl Drop for Deploy {
     }
 }
 
-/// Temporary files of the runs; they must leave none.
+/// Returns the folder for temporary files, which must be empty after each run.
 fn temp(test_cluster: &TestCluster) -> Result<Utf8PathBuf> {
     let dir = test_cluster.root.join("target/e2e-tmp");
     std::fs::create_dir_all(&dir)?;
     Ok(dir)
 }
 
-/// A moment: its name, the line that begins it, and how long after that line the kill comes.
+/// A moment to kill xtask: its name, the line of output that starts it, and the delay after that line in ms.
 type Moment = (&'static str, &'static str, u64);
 
-/// Before the rollout; each begins with a changed source file.
+/// The moments of a deploy. Each run starts with a changed source file.
 const MOMENTS: &[Moment] = &[
     ("building", "> build todo-backend", 400),
     ("loading", "> load todo-backend", 30),
@@ -158,17 +158,17 @@ pub fn killed_in_the_rollout(test_cluster: &TestCluster) -> Result<()> {
     killed(test_cluster, &MOMENTS[4])
 }
 
-/// Changes sources and a secret, deploys, kills xtask at the moment, and expects the next deploy to converge.
+/// Kills a deploy with changed source and secret at the moment, and expects the next deploy to converge.
 fn killed(test_cluster: &TestCluster, (name, line, after): &Moment) -> Result<()> {
     change(test_cluster)?;
     let mut deploy = Deploy::start(test_cluster)?;
-    ensure!(deploy.hear(line)?, "`{line}` did not come:\n{}", deploy.said()?);
+    ensure!(deploy.wait_for(line)?, "`{line}` was not printed:\n{}", deploy.output()?);
     std::thread::sleep(Duration::from_millis(*after));
     kill(test_cluster, deploy)?;
     converges(test_cluster, &format!("killed {name}"))
 }
 
-/// Another secret and another line of source each time, so that every stage has work to do.
+/// Changes the secret and a line of source, so that every stage has work to do.
 pub fn change(test_cluster: &TestCluster) -> Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-{now}\n"))?;
@@ -180,7 +180,7 @@ pub fn change(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// SIGKILL for xtask alone. Its children must end by themselves.
+/// Sends SIGKILL to xtask alone, and waits until its guardian has ended the children.
 pub fn kill(test_cluster: &TestCluster, deploy: Deploy) -> Result<()> {
     deploy.signal(Signal::KILL)?;
     deploy.end()?;
@@ -192,7 +192,7 @@ pub fn kill(test_cluster: &TestCluster, deploy: Deploy) -> Result<()> {
     Ok(())
 }
 
-/// A process that works for a run on the test cluster: it names its kubeconfig, its checkout or its profile's node.
+/// Finds a process whose arguments name the kubeconfig or the checkout of the test cluster.
 fn orphan(test_cluster: &TestCluster) -> Option<String> {
     let own = std::process::id().to_string();
     let marks = [test_cluster.kubeconfig.as_str(), test_cluster.root.as_str()];
@@ -205,24 +205,24 @@ fn orphan(test_cluster: &TestCluster) -> Option<String> {
     })
 }
 
-/// The next deploy after what `happened` brings everything to where it should be, and leaves nothing of the former one.
+/// Expects the next deploy after the event `happened` to succeed and to leave nothing of the previous one.
 pub fn converges(test_cluster: &TestCluster, happened: &str) -> Result<()> {
     let ran = test_cluster
         .xtask(&["deploy", "dev"])?
         .expect(0, &["is up", "2/2 ready"])
         .with_context(|| happened.to_owned())?;
     test_cluster.project.report.note(format!("{happened}: the next deploy took {:.1} s", ran.took.as_secs_f64()));
-    leftovers(test_cluster)?;
+    check_leftovers(test_cluster)?;
     nothing_to_do(test_cluster)
 }
 
-/// Nothing is pending, no Secret is there that no kept revision names, and no temporary file is left.
-fn leftovers(test_cluster: &TestCluster) -> Result<()> {
+/// Fails if a revision is pending, a Secret belongs to no kept revision, or a temporary file is left.
+fn check_leftovers(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let history = tools.helm().args(["history", "todo", "--output", "json"]).read()?;
     ensure!(!history.contains("pending-"), "a revision is pending: {history}");
     let snapshot = Snapshot::take(&tools)?;
-    // Those of revisions that a rollback can reach, too.
+    // Includes the Secrets of revisions that a rollback can reach.
     let record = xtask::stages::release::Record::read(&snapshot)?;
     let mut named: BTreeSet<String> =
         record.map(|record| record.all_secrets()).unwrap_or_default().into_iter().collect();
@@ -237,7 +237,7 @@ fn leftovers(test_cluster: &TestCluster) -> Result<()> {
         tools.kubectl_here().args(["get", "secrets", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]);
     let unused: Vec<String> =
         names.read()?.split_whitespace().filter(|name| !named.contains(*name)).map(str::to_owned).collect();
-    ensure!(unused.is_empty(), "Secrets that no revision names: {unused:?}; named are {named:?}");
+    ensure!(unused.is_empty(), "unused Secrets: {unused:?}; in use: {named:?}");
     let files: Vec<_> =
         std::fs::read_dir(temp(test_cluster)?)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
     ensure!(files.is_empty(), "temporary files are left: {files:?}");
@@ -248,35 +248,35 @@ pub fn killed_in_a_rollback(test_cluster: &TestCluster) -> Result<()> {
     let edited = test_cluster
         .edit("infra/helm/values-dev.yaml", |text| format!("{text}\nbackend:\n  command: [no-such-program]\n"))?;
     let mut deploy = Deploy::start(test_cluster)?;
-    ensure!(deploy.hear("> roll back to revision")?, "there was no rollback:\n{}", deploy.said()?);
+    ensure!(deploy.wait_for("> roll back to revision")?, "there was no rollback:\n{}", deploy.output()?);
     std::thread::sleep(Duration::from_millis(400));
     kill(test_cluster, deploy)?;
     drop(edited);
     converges(test_cluster, "killed in a rollback")
 }
 
-/// There is nothing to go back to yet, and Helm's first revision is pending or failed.
+/// No earlier revision exists, and Helm's first one is pending or failed.
 pub fn killed_in_first_install(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["teardown"])?.expect(0, &[])?;
     let mut deploy = Deploy::start(test_cluster)?;
-    ensure!(deploy.hear("> helm upgrade todo")?, "helm did not begin:\n{}", deploy.said()?);
+    ensure!(deploy.wait_for("> helm upgrade todo")?, "helm did not begin:\n{}", deploy.output()?);
     std::thread::sleep(Duration::from_millis(700));
     kill(test_cluster, deploy)?;
     converges(test_cluster, "killed in a first install")
 }
 
-/// What a killed helm leaves, whatever the moment: made by hand, because the moments above do not always hit it.
+/// Creates a pending revision directly, because the moments above do not always leave one.
 pub fn stuck_release(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let chart = test_cluster.root.join("infra/helm");
-    // Helm marks its revision pending before it waits, so a wait that cannot end leaves it so.
+    // Helm marks its revision pending before it waits, and this wait never ends.
     let upgrade = tools.helm().args(["upgrade", "todo", chart.as_str(), "--reuse-values", "--wait", "--timeout=120s"]);
     let upgrade = upgrade.args(["--set-string", "backend.command={sleep,600}"]);
     killed_while(test_cluster, upgrade, "pending-upgrade")?;
     test_cluster
         .xtask(&["deploy", "dev"])?
         .expect(0, &["free the stuck release todo", "is pending-upgrade for ", "is up"])?;
-    leftovers(test_cluster)
+    check_leftovers(test_cluster)
 }
 
 pub fn killed_uninstall(test_cluster: &TestCluster) -> Result<()> {
@@ -287,10 +287,10 @@ pub fn killed_uninstall(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["finish the uninstall of todo"])?;
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["finish the uninstall of todo", "is uninstalling", "is up"])?;
     application::lasting_is_there(test_cluster)?;
-    leftovers(test_cluster)
+    check_leftovers(test_cluster)
 }
 
-/// Starts a helm and kills it when its revision has the status `wanted`.
+/// Starts helm and kills it when its revision has the status `wanted`.
 fn killed_while(test_cluster: &TestCluster, helm: Process, wanted: &str) -> Result<()> {
     let tools = test_cluster.tools()?;
     let child = Command::new(helm.program()).args(helm.arguments()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -300,36 +300,36 @@ fn killed_while(test_cluster: &TestCluster, helm: Process, wanted: &str) -> Resu
         let statuses = tools.kubectl_here().args(["get", "secrets", "-l", "owner=helm", "-o", labels]).read()?;
         Ok(statuses.contains(wanted))
     };
-    let seen = test_cluster.until("the revision's status", Duration::from_secs(60), reached);
+    let result = test_cluster.until("the revision's status", Duration::from_secs(60), reached);
     child.kill()?;
     child.wait()?;
-    seen?;
-    ensure!(reached()?, "helm has cleared up before it died");
+    result?;
+    ensure!(reached()?, "helm cleaned up before it died");
     Ok(())
 }
 
 pub fn two_at_once(test_cluster: &TestCluster) -> Result<()> {
     change(test_cluster)?;
     let mut first = Deploy::start(test_cluster)?;
-    ensure!(first.hear("> build todo-backend")?, "no build began:\n{}", first.said()?);
+    ensure!(first.wait_for("> build todo-backend")?, "no build began:\n{}", first.output()?);
     let who = format!("deploy dev --yes --root {}", test_cluster.root);
     let pid = format!("(pid {})", first.pid());
     test_cluster.xtask(&["deploy", "dev"])?.expect(10, &["another xtask is at work", &who, &pid])?;
-    let (code, said) = first.end()?;
-    ensure!(code == Some(0), "the first ended with {code:?}:\n{said}");
+    let (code, output) = first.end()?;
+    ensure!(code == Some(0), "the first ended with {code:?}:\n{output}");
     Ok(())
 }
 
 pub fn ctrl_c(test_cluster: &TestCluster) -> Result<()> {
     change(test_cluster)?;
     let mut deploy = Deploy::start(test_cluster)?;
-    ensure!(deploy.hear("> roll out")?, "no rollout began:\n{}", deploy.said()?);
+    ensure!(deploy.wait_for("> roll out")?, "no rollout began:\n{}", deploy.output()?);
     std::thread::sleep(Duration::from_millis(300));
     deploy.signal(Signal::INT)?;
-    let (code, said) = deploy.end()?;
-    ensure!(code == Some(130), "exit code {code:?}:\n{said}");
-    ensure!(said.contains("interrupted at: roll out (old pods go on serving"), "the state is not told:\n{said}");
-    ensure!(!said.contains("error:"), "an error is told:\n{said}");
+    let (code, output) = deploy.end()?;
+    ensure!(code == Some(130), "exit code {code:?}:\n{output}");
+    ensure!(output.contains("interrupted at: roll out (old pods go on serving"), "the state is not printed:\n{output}");
+    ensure!(!output.contains("error:"), "an error is printed:\n{output}");
     let start = Instant::now();
     while let Some(orphan) = orphan(test_cluster) {
         ensure!(start.elapsed() < ORPHANS, "{orphan} outlives the interrupted xtask");

@@ -1,4 +1,4 @@
-//! From nothing to running, looking at it, stopping it and removing it.
+//! The life of a deployment: create, inspect, stop, start and remove.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -57,8 +57,8 @@ pub fn stopped(test_cluster: &TestCluster) -> Result<()> {
 }
 
 pub fn stop_and_start(test_cluster: &TestCluster) -> Result<()> {
-    let run = |command: &str, code: i32, told: &[&str]| {
-        run_with_variables_for_other_work(test_cluster, &[command])?.expect(code, told).map(drop)
+    let run = |command: &str, code: i32, expected: &[&str]| {
+        run_with_variables_for_other_work(test_cluster, &[command])?.expect(code, expected).map(drop)
     };
     let size = || -> Result<Vec<Value>> {
         let record = test_cluster.tools()?.record()?.unwrap_or_default();
@@ -112,8 +112,8 @@ pub fn teardown_cluster(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// What is left of the tests' cluster: containers, volumes and networks of the engine, kube entries, and minikube's
-/// records.
+/// Returns the remains of the test cluster: containers, volumes and networks of the engine, kubeconfig entries, and
+/// minikube's records.
 pub fn leftovers(test_cluster: &TestCluster) -> Result<Vec<String>> {
     let tools = test_cluster.tools()?;
     let mut left = Vec::new();
@@ -139,11 +139,11 @@ pub fn leftovers(test_cluster: &TestCluster) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// The images that the copy's sources make; for scenarios that compare.
+/// Returns the references of the images that the copy's sources produce.
 pub fn references(test_cluster: &TestCluster) -> Result<Vec<String>> {
     let mut project = test_cluster.project.clone();
     project.root.clone_from(&test_cluster.root);
     let toolchain = Toolchain::present(&project)?;
-    let seen = images::build::observe(&project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
-    Ok(seen.iter().map(images::build::ImageState::reference).collect())
+    let states = images::build::observe(&project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
+    Ok(states.iter().map(images::build::ImageState::reference).collect())
 }

@@ -1,4 +1,4 @@
-//! Somebody who uses the application while something else goes on.
+//! Continuous requests to the application during other actions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,18 +11,18 @@ use super::test_cluster::TestCluster;
 use super::{causes, interrupts};
 use xtask::stages::proof::http;
 
-/// Requests a second, of all paths together.
+/// Requests per second over all paths.
 const RATE: f64 = 50.0;
-/// Requests under way at a time, at most.
+/// Most requests in flight.
 const USERS: usize = 16;
-/// A path of each application, and who answers.
+/// A path of each application, and the prefix of the pods that serve it.
 const PATHS: [(&str, &str); 2] = [("/api/v1/health", "todo-backend/"), ("/", "todo-frontend/")];
-/// What [`through_changes`] asks for at least.
+/// Least number of requests of [`through_changes`].
 const MANY: u64 = 10_000;
-/// The number that ends a load.
+/// Request number at which a load ends.
 const END: u64 = u64::MAX / 2;
 
-/// Requests the paths in turn, each request at its own time and over a connection of its own, until it is stopped.
+/// Load that requests the paths in turn at a fixed rate, each over a new connection, until it is stopped.
 pub struct Load {
     /// The number of the next request.
     next: Arc<AtomicU64>,
@@ -36,12 +36,12 @@ struct Answers {
 }
 
 impl Load {
-    /// Begins.
+    /// Starts a load on the test cluster.
     pub fn start(test_cluster: &TestCluster) -> Result<Self> {
         Ok(Self::at(&test_cluster.address()?))
     }
 
-    /// Begins at an address.
+    /// Starts a load on an address.
     pub fn at(address: &str) -> Self {
         let (start, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
         let user = || {
@@ -51,19 +51,19 @@ impl Load {
         Self { users: (0..USERS).map(|_| user()).collect(), next }
     }
 
-    /// How many requests it has begun.
-    fn asked(&self) -> u64 {
+    /// Returns the number of requests so far.
+    fn count(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Ends; gives the number of answers. An error if a single request failed.
+    /// Stops the load. Returns the number of answers. Fails if any request failed, or if there were hardly any.
     pub fn stop(self) -> Result<u64> {
         let good = self.end()?;
         ensure!(good > 20, "only {good} requests were made");
         Ok(good)
     }
 
-    /// The same after a time that may have been short.
+    /// Like [`Load::stop`], but accepts few requests.
     pub fn end(self) -> Result<u64> {
         self.next.store(END, Ordering::Relaxed);
         let mut all = Answers::default();
@@ -95,15 +95,15 @@ fn user(address: &str, start: Instant, next: &AtomicU64) -> Answers {
     }
 }
 
-/// No request is lost through changes of the backend with its Secret, and one that fails and is rolled back.
+/// No request fails during changes of backend and Secret, and during a failing deploy with its rollback.
 pub fn through_changes(test_cluster: &TestCluster) -> Result<()> {
     causes::sound(test_cluster)?;
     let load = Load::start(test_cluster)?;
     let mut rounds = 0;
     let result = loop {
         rounds += 1;
-        let result = changes(test_cluster);
-        if result.is_err() || load.asked() >= MANY + USERS as u64 {
+        let result = deploy_changes(test_cluster);
+        if result.is_err() || load.count() >= MANY + USERS as u64 {
             break result;
         }
     };
@@ -113,7 +113,7 @@ pub fn through_changes(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-fn changes(test_cluster: &TestCluster) -> Result<()> {
+fn deploy_changes(test_cluster: &TestCluster) -> Result<()> {
     for _ in 0..3 {
         interrupts::change(test_cluster)?;
         test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (AUTH_SECRET)", "is up"])?;

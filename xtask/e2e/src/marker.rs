@@ -1,4 +1,4 @@
-//! A word that all canaries contain, and the search for it in whatever form it may have been kept.
+//! A word that all canaries contain, and the search for it in plain, base64 and compressed form.
 
 use std::io::Read;
 
@@ -7,49 +7,49 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
 
-/// In every canary: letters and digits, so that URLs, JSON and shells leave it as it is.
+/// Part of every canary. Letters and digits only, so that URLs, JSON and shells need no escapes.
 pub const MARKER: &str = "canary7f3a9c51e8";
 
-/// What to look for: the word itself, and what base64 makes of it at each of its three alignments.
+/// The byte sequences to search for: the word, and its base64 form in each of three alignments.
 #[derive(Clone)]
 pub struct Needles(Vec<Vec<u8>>);
 
 impl Needles {
-    /// Of the marker.
+    /// Returns the needles for the marker.
     pub fn new() -> Self {
         Self::of(MARKER)
     }
 
-    /// Of another word.
+    /// Returns the needles for another word.
     pub fn of(word: &str) -> Self {
         let aligned = |shift: usize| {
             let padded = [&b"xx"[..shift], word.as_bytes()].concat();
             let encoded = STANDARD.encode(&padded[..padded.len() - padded.len() % 3]);
-            // The first characters depend on what stands before.
+            // The first characters depend on the preceding bytes.
             encoded.as_bytes()[[0, 2, 3][shift]..].to_vec()
         };
         Self(std::iter::once(word.as_bytes().to_vec()).chain((0..3).map(aligned)).collect())
     }
 
-    /// Whether `bytes` contain the word in any form.
+    /// Returns whether `bytes` contain the word in any form.
     pub fn are_in(&self, bytes: &[u8]) -> bool {
         self.0.iter().any(|needle| memchr::memmem::find(bytes, needle).is_some())
     }
 
-    /// Fails if `text`, which is `what`, contains the word.
+    /// Fails if `text` contains the word. `what` names the text in the error.
     pub fn absent(&self, what: &str, text: impl AsRef<[u8]>) -> Result<()> {
         let text = text.as_ref();
         ensure!(!self.are_in(text), "a canary is in {what}:\n{}", self.around(text));
         Ok(())
     }
 
-    /// The lines with it: it is no secret.
+    /// Returns the lines with the word, which is not a real secret.
     fn around(&self, text: &[u8]) -> String {
         let lines = text.split(|byte| *byte == b'\n').filter(|line| self.are_in(line)).take(5);
         lines.map(|line| String::from_utf8_lossy(&line[..line.len().min(400)]).into_owned() + "\n").collect()
     }
 
-    /// Searches a stream, and what is packed in it: tar of an image, its layers, gzip. Gives the bytes that were read.
+    /// Searches a tar archive and the gzip files in it, such as image layers. Returns the number of bytes.
     pub fn absent_in_image(&self, what: &str, stream: impl Read) -> Result<u64> {
         let mut sum = 0;
         let mut archive = tar::Archive::new(stream);
@@ -91,7 +91,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn the_word_is_found_in_every_form() {
+    fn finds_the_word_in_every_form() {
         let needles = Needles::new();
         for before in ["", "a", "ab", "abc", "not-a-secret-"] {
             let value = format!("{before}{MARKER}-auth");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_is_found_in_a_packed_layer_of_an_image() {
+    fn finds_the_word_in_a_compressed_image_layer() {
         let image = |content: &[u8]| {
             let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             gzip.write_all(content).unwrap();

@@ -1,6 +1,6 @@
-//! Issue 10 on the real cluster: single calls of real runs go wrong, one in each run. The checker of `test faults`, which
-//! knows no scenario, holds what xtask says and does against the states before and after; besides, every request of a user
-//! is answered, the todos and foreign objects stay, and the next command converges.
+//! Faults on the real cluster: in each run, one call fails. The checker of `test faults` compares output and actions of
+//! xtask with the states before and after. Besides, every user request must be answered, todos and foreign objects must
+//! stay, and the next command must converge.
 
 mod real;
 
@@ -23,19 +23,19 @@ use super::application;
 use super::causes::{VALUES, sound, values};
 use super::load::Load;
 use super::test_cluster::TestCluster;
-use real::{Real, foreign_is_kept, with_backend_of};
+use real::{RealCluster, foreign_is_kept, with_backend_of};
 
-/// The variable with the seed that chooses the pairs, and the seed without it: a red run means a change, not a new choice.
+/// The variable with the seed that chooses the pairs, and its default. A fixed seed makes failures reproducible.
 const SEED: (&str, u64) = ("XTASK_FAULT_SEED", 1);
-/// Where a changed deploy has its change.
+/// The file that a changed deploy edits.
 const SOURCE: &str = "apps/backend/app/__init__.py";
-/// What others have in the namespace, as keys of the state.
+/// Keys of the foreign objects in the state.
 const FOREIGN: [&str; 2] =
     ["/registry/configmaps/todo/somebodys", "/registry/secrets/todo/sh.helm.release.v1.other.v99"];
-/// Calls of one name that are numbered: how often something is waited for differs from run to run.
+/// Number of calls of one name that become pairs. The number of polls differs from run to run.
 const NUMBERED: usize = 2;
 
-/// A command, and how many of the chosen pairs are of it.
+/// A command, and its share of the chosen pairs.
 struct CommandShare {
     scenario: Scenario,
     share: usize,
@@ -53,7 +53,7 @@ const FAILING: usize = 4;
 const TEARDOWN: usize = 5;
 const FIRST: usize = 6;
 
-/// All of them, in the order in which they are run: each finds what the ones before have left.
+/// All commands in the order of their runs. Each starts from the state that the previous one leaves.
 const KINDS: [CommandShare; 7] = [
     kind("status", &["status"], 6),
     kind("no-op", DEPLOY, 7),
@@ -64,7 +64,7 @@ const KINDS: [CommandShare; 7] = [
     CommandShare { scenario: Scenario { start: Start::Nothing, ..kind("first deploy", DEPLOY, 2).scenario }, share: 2 },
 ];
 
-/// A call of a command that goes wrong.
+/// A call of a command, and the fault that it gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pair {
     /// Index into [`KINDS`].
@@ -79,48 +79,48 @@ impl std::fmt::Display for Pair {
     }
 }
 
-/// The run of a command in which nothing goes wrong, and what there was afterwards.
+/// A run without a fault, and the state after it.
 struct Reference {
     outcome: RunOutcome,
     after: State,
 }
 
-/// Which pairs are run.
+/// The pairs to run.
 enum Choice<'a> {
-    /// Some of each command; the number chooses.
+    /// Some of each command, chosen by this seed.
     Seed(u64),
-    /// Those whose names contain the text, every one without it.
+    /// Those whose names contain the text, or all without it.
     Named(Option<&'a str>),
 }
 
-/// What the runs came to.
+/// The results of all runs.
 #[derive(Default)]
 struct Findings {
-    /// Pairs there are.
+    /// Number of pairs to run.
     all: usize,
-    /// Pairs that were run.
+    /// Number of pairs that were run.
     runs: usize,
-    /// Pairs whose call did not come this time.
+    /// Number of pairs whose call did not occur.
     missed: usize,
     violations: Vec<(Pair, Violation)>,
 }
 
-/// Runs 30 pairs that a seed chooses: some of each command.
+/// Runs 30 pairs chosen by a seed: some of each command.
 pub fn chosen(test_cluster: &TestCluster) -> Result<()> {
-    let (variable, usual) = SEED;
+    let (variable, default) = SEED;
     let given = std::env::var(variable).ok().map(|text| text.parse().context(variable)).transpose()?;
-    let seed = given.unwrap_or(usual);
-    test_cluster.project.report.note(format!("seed {seed}; other pairs: {variable}=<a number>"));
+    let seed = given.unwrap_or(default);
+    test_cluster.project.report.note(format!("seed {seed}; other pairs: {variable}=<number>"));
     let begun = Instant::now();
     let found = run(test_cluster, &Choice::Seed(seed))?;
     let seconds = begun.elapsed().as_secs();
     test_cluster.project.report.note(format!("{found} in {seconds} s"));
     ensure!(found.runs > 0, "no pair was run");
     let first = found.violations.first().map(|(pair, _)| pair.to_string()).unwrap_or_default();
-    let again = format!("one of them again: cargo xtask test soak --only '{first}'");
+    let again = format!("repeat one: cargo xtask test soak --only '{first}'");
     match found.violations.len() {
         0 => Ok(()),
-        count => Err(Failure::new(Class::Check, format!("{count} violations, told above")).help(again).into()),
+        count => Err(Failure::new(Class::Check, format!("{count} violations, listed above")).help(again).into()),
     }
 }
 
@@ -129,8 +129,8 @@ pub fn all(test_cluster: &TestCluster, only: Option<&str>) -> Result<Tally> {
     let found = run(test_cluster, &Choice::Named(only))?;
     test_cluster.project.report.note(found.to_string());
     if found.runs == 0 {
-        let what = format!("no pair of a call and a fault fits {}", only.unwrap_or("anything"));
-        return Err(Failure::new(Class::Config, what).help("name a part of one: --only 'no-op/docker'").into());
+        let what = format!("no name of a call and a fault contains {}", only.unwrap_or("anything"));
+        return Err(Failure::new(Class::Config, what).help("give part of a name: --only 'no-op/docker'").into());
     }
     let failed: BTreeSet<String> = found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
     let names: Vec<String> = failed.into_iter().collect();
@@ -138,39 +138,39 @@ pub fn all(test_cluster: &TestCluster, only: Option<&str>) -> Result<Tally> {
 }
 
 fn run(test_cluster: &TestCluster, choice: &Choice<'_>) -> Result<Findings> {
-    let mut cluster = Cluster::new(test_cluster)?;
+    let mut cluster = FaultyCluster::new(test_cluster)?;
     let found = cluster.run(choice);
-    let left = cluster.leave();
+    let cleaned = cluster.clean_up();
     let found = found?;
-    left.map(|()| found)
+    cleaned.map(|()| found)
 }
 
-/// A pair that was run.
-struct Checked {
-    /// Whether its call came.
-    came: bool,
+/// The result of one pair.
+struct PairResult {
+    /// Whether the call occurred.
+    occurred: bool,
     violations: Vec<Violation>,
-    said: String,
+    summary: String,
 }
 
-/// A test cluster on which calls go wrong.
-struct Cluster<'a> {
+/// A test cluster on which calls fail.
+struct FaultyCluster<'a> {
     test_cluster: &'a TestCluster,
-    real: Real<'a>,
+    real: RealCluster<'a>,
     address: String,
-    /// What there is now.
+    /// The current state of the cluster.
     now: State,
-    /// Whether what runs is what the checkout says.
-    current: bool,
-    /// Source and values as they were deployed last.
+    /// Whether the release matches the checkout.
+    is_current: bool,
+    /// Source and values of the last deploy.
     deployed: [(&'static str, String); 2],
-    /// Values before the first of them.
+    /// Source and values before the first deploy.
     original: [(&'static str, String); 2],
-    /// Differs each time.
+    /// Number of changes so far; makes each change different.
     changes: usize,
 }
 
-impl<'a> Cluster<'a> {
+impl<'a> FaultyCluster<'a> {
     fn new(test_cluster: &'a TestCluster) -> Result<Self> {
         sound(test_cluster)?;
         application::store_lasting(test_cluster)?;
@@ -184,31 +184,31 @@ impl<'a> Cluster<'a> {
         kubectl()?.args(["create", "-f", "-"]).stdin(other.to_string()).run()?;
         let read = |name| Ok::<_, anyhow::Error>((name, std::fs::read_to_string(test_cluster.root.join(name))?));
         let files = [read(SOURCE)?, read(VALUES)?];
-        let real = Real::new(test_cluster)?;
+        let real = RealCluster::new(test_cluster)?;
         let (address, now) = (test_cluster.address()?, real.state()?);
         let mut cluster = Self {
             test_cluster,
             real,
             address,
             now,
-            current: false,
+            is_current: false,
             deployed: files.clone(),
             original: files,
             changes: 0,
         };
-        cluster.plain(DEPLOY)?;
+        cluster.run_without_fault(DEPLOY)?;
         Ok(cluster)
     }
 
-    /// Leaves everything as it was found.
-    fn leave(&mut self) -> Result<()> {
+    /// Restores files, objects and release.
+    fn clean_up(&mut self) -> Result<()> {
         self.deployed = self.original.clone();
         self.restore()?;
         remove_foreign(self.test_cluster)?;
         sound(self.test_cluster)
     }
 
-    /// The files as they were deployed last.
+    /// Restores the files of the last deploy.
     fn restore(&self) -> Result<()> {
         let write = |(name, text): &(&str, String)| std::fs::write(self.test_cluster.root.join(name), text);
         Ok(self.deployed.iter().try_for_each(write)?)
@@ -218,24 +218,24 @@ impl<'a> Cluster<'a> {
         !Truth::of(&self.now).revisions().is_empty()
     }
 
-    /// Runs a command in which nothing goes wrong.
-    fn plain(&mut self, args: &[&str]) -> Result<()> {
+    /// Runs a command without a fault.
+    fn run_without_fault(&mut self, args: &[&str]) -> Result<()> {
         let (outcome, _) = self.real.run(args, None)?;
         ensure!(outcome.code == Some(0), "`{}` fails without a fault:\n{}", args.join(" "), outcome.text);
         self.now = self.real.state()?;
-        self.current = args == DEPLOY;
+        self.is_current = args == DEPLOY;
         Ok(())
     }
 
-    /// Brings the state from which a command of this kind starts, and its change; gives the arguments.
+    /// Establishes the state from which a command of this kind starts. Returns the arguments of the command.
     fn prepare(&mut self, kind: usize) -> Result<Vec<String>> {
         self.restore()?;
         let Scenario { start, args, .. } = KINDS[kind].scenario;
         match start {
-            Start::Nothing if self.is_deployed() => self.plain(&["teardown"])?,
+            Start::Nothing if self.is_deployed() => self.run_without_fault(&["teardown"])?,
             Start::Nothing => {}
-            _ if self.is_deployed() && self.current => {}
-            _ => self.plain(DEPLOY)?,
+            _ if self.is_deployed() && self.is_current => {}
+            _ => self.run_without_fault(DEPLOY)?,
         }
         let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         match kind {
@@ -250,21 +250,23 @@ impl<'a> Cluster<'a> {
                 std::fs::write(self.test_cluster.root.join(VALUES), mistake)?;
             }
             ROLLBACK => {
-                let record = Truth::of(&self.now).record().context("nothing was verified")?;
-                args.push(record["history"][0]["revision"].as_u64().context("one revision was verified")?.to_string());
+                let record = Truth::of(&self.now).record().context("no record of a verified revision")?;
+                args.push(
+                    record["history"][0]["revision"].as_u64().context("no earlier verified revision")?.to_string(),
+                );
             }
             _ => {}
         }
         Ok(args)
     }
 
-    /// Notes what a run of this kind has left.
-    fn settle(&mut self, kind: usize, after: State, changed: bool) -> Result<()> {
+    /// Keeps the state that a run of this kind leaves.
+    fn keep_state(&mut self, kind: usize, after: State, changed: bool) -> Result<()> {
         self.now = after;
         match kind {
             CHANGED if changed => self.deployed[0].1 = std::fs::read_to_string(self.test_cluster.root.join(SOURCE))?,
-            ROLLBACK | FAILING | TEARDOWN if changed => self.current = false,
-            FIRST => self.current = true,
+            ROLLBACK | FAILING | TEARDOWN if changed => self.is_current = false,
+            FIRST => self.is_current = true,
             _ => {}
         }
         Ok(())
@@ -279,18 +281,18 @@ impl<'a> Cluster<'a> {
         let after = self.real.state()?;
         let (name, calls) = (KINDS[kind].scenario.name, outcome.calls.len());
         self.test_cluster.project.report.note(format!("{name}: {calls} calls, {:.1} s", took.as_secs_f64()));
-        self.settle(kind, after.clone(), true)?;
+        self.keep_state(kind, after.clone(), true)?;
         Ok(Reference { outcome, after })
     }
 
     fn run(&mut self, choice: &Choice<'_>) -> Result<Findings> {
-        let named =
+        let is_named =
             |kind: usize, text: &str| text.split('/').next().is_some_and(|name| KINDS[kind].scenario.name == name);
         let is_needed = |kind: usize| match choice {
-            Choice::Named(Some(text)) => named(kind, text) || !(0..KINDS.len()).any(|kind| named(kind, text)),
+            Choice::Named(Some(text)) => is_named(kind, text) || !(0..KINDS.len()).any(|kind| is_named(kind, text)),
             _ => true,
         };
-        // A rollback goes to what was before a change, and a mistake is taken back by a deploy that changes nothing.
+        // A rollback needs an earlier change, and a no-op deploy follows a failing one.
         let is_needed = |kind: usize| is_needed(kind) || kind == NO_OP || kind == CHANGED && is_needed(ROLLBACK);
         let mut references = BTreeMap::new();
         for kind in (0..KINDS.len()).filter(|kind| is_needed(*kind)) {
@@ -302,38 +304,35 @@ impl<'a> Cluster<'a> {
             Choice::Seed(_) => KINDS.iter().map(|kind| kind.share).collect(),
             _ => queues.iter().map(Vec::len).collect(),
         };
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         for kind in turns(&shares) {
-            // A call that does not come this time is replaced by the next one.
+            // If the call does not occur, the next pair replaces this one.
             while let Some(pair) = queues[kind].pop() {
                 if xtask::process::ending() {
                     bail!("interrupted");
                 }
                 let mut checked = self.check(&pair, &references)?;
-                // What only a busy machine brought about does not come again. A chosen pair whose call does not come is replaced.
-                let replaced = matches!(choice, Choice::Seed(_));
-                if !checked.came && !replaced || !checked.violations.is_empty() {
+                // A second run filters out violations that only a busy machine causes.
+                let is_replaced = matches!(choice, Choice::Seed(_));
+                if !checked.occurred && !is_replaced || !checked.violations.is_empty() {
                     checked = self.check(&pair, &references)?;
                 }
-                if !checked.came {
+                if !checked.occurred {
                     found.missed += 1;
                     continue;
                 }
                 found.runs += 1;
                 if found.all > MANY && matches!(choice, Choice::Named(_)) {
-                    if told.elapsed() > PROGRESS {
-                        told = Instant::now();
+                    if reported.elapsed() > PROGRESS {
+                        reported = Instant::now();
                         self.test_cluster.project.report.note(found.to_string());
                     }
                 } else {
-                    self.test_cluster.project.report.note(format!("{pair}: {}", checked.said));
+                    self.test_cluster.project.report.note(format!("{pair}: {}", checked.summary));
                 }
                 for violation in checked.violations {
                     let (claim, truth) = (&violation.claim, &violation.truth);
-                    self.test_cluster
-                        .project
-                        .report
-                        .warn(format!("{pair}\n  said or done: {claim}\n  the truth:    {truth}"));
+                    self.test_cluster.project.report.warn(format!("{pair}\n  claim: {claim}\n  truth: {truth}"));
                     found.violations.push((pair.clone(), violation));
                 }
                 break;
@@ -342,8 +341,8 @@ impl<'a> Cluster<'a> {
         Ok(found)
     }
 
-    /// Lets one call go wrong, and judges the run and the one after it.
-    fn check(&mut self, pair: &Pair, references: &BTreeMap<usize, Reference>) -> Result<Checked> {
+    /// Lets one call fail, and checks this run and the next one.
+    fn check(&mut self, pair: &Pair, references: &BTreeMap<usize, Reference>) -> Result<PairResult> {
         let (kind, planned) = (pair.kind, (pair.call.clone(), pair.fault));
         let args = self.prepare(kind).with_context(|| format!("before {pair}"))?;
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -356,8 +355,8 @@ impl<'a> Cluster<'a> {
         let changed = truths.0.everything() != truths.1.everything();
         if outcome.struck == 0 {
             drop(user.map(Load::end));
-            self.settle(kind, after, changed)?;
-            return Ok(Checked { came: false, violations: Vec::new(), said: String::new() });
+            self.keep_state(kind, after, changed)?;
+            return Ok(PairResult { occurred: false, violations: Vec::new(), summary: String::new() });
         }
         let reference = &references[&kind];
         let wanted = Truth::of(&with_backend_of(&reference.after, &after)?);
@@ -371,10 +370,10 @@ impl<'a> Cluster<'a> {
             wanted: &wanted,
         };
         let mut violations = check(&case);
-        let mut said = format!("exit code {:?} after {:.1} s", outcome.code.unwrap_or(-1), took.as_secs_f64());
+        let mut summary = format!("exit code {:?} after {:.1} s", outcome.code.unwrap_or(-1), took.as_secs_f64());
         let mut last = after.clone();
         if changed {
-            // Whoever sees a deploy fail because of a mistake takes the mistake back.
+            // After a failing deploy, the user would revert the mistake.
             let (reference, args) = match kind {
                 FAILING => {
                     self.restore()?;
@@ -388,39 +387,39 @@ impl<'a> Cluster<'a> {
             let case = Case { reference: &reference.outcome, wanted: &wanted, ..case };
             again.after = last.clone();
             violations.extend(check_again(&case, &Followed::new(&again)));
-            said += &format!(", then {:?} after {:.1} s", again.code.unwrap_or(-1), took.as_secs_f64());
+            summary += &format!(", then {:?} after {:.1} s", again.code.unwrap_or(-1), took.as_secs_f64());
         }
-        let mut hold = |claim: &str, result: Result<()>| {
+        let mut require = |claim: &str, result: Result<()>| {
             let violation = |error: anyhow::Error| Violation { claim: claim.to_owned(), truth: format!("{error:#}") };
             violations.extend(result.map_err(violation).err());
         };
-        hold("every request is answered", user.map_or(Ok(()), |user| user.end().map(drop)));
-        hold("only ours is touched", foreign_is_kept(&before, &last, &FOREIGN));
-        self.settle(kind, last, changed)?;
+        require("every request is answered", user.map_or(Ok(()), |user| user.end().map(drop)));
+        require("foreign objects stay unchanged", foreign_is_kept(&before, &last, &FOREIGN));
+        self.keep_state(kind, last, changed)?;
         if changed && self.is_deployed() {
-            hold("the todos stay", application::lasting_is_there(self.test_cluster));
+            require("the todos stay", application::lasting_is_there(self.test_cluster));
         }
         if !violations.is_empty() {
-            self.current = false;
+            self.is_current = false;
         }
-        Ok(Checked { came: true, violations, said })
+        Ok(PairResult { occurred: true, violations, summary })
     }
 }
 
-/// Pairs of which each one is told.
+/// Up to this number of pairs, each one gets a line of output.
 const MANY: usize = 60;
-/// Between two lines that tell how far a longer run is.
+/// Time between two progress lines of a longer run.
 const PROGRESS: Duration = Duration::from_secs(60);
 
 impl std::fmt::Display for Findings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { all, runs, missed, violations } = self;
-        write!(f, "{runs} of {all} pairs were run, {} violations; {missed} did not come", violations.len())
+        write!(f, "{runs} of {all} pairs were run, {} violations; {missed} calls did not occur", violations.len())
     }
 }
 
-/// The pairs of each kind, to be taken from the end. A seed mixes them by their names, so that a call more or less leaves
-/// the order of the others alone.
+/// Returns the pairs of each kind, to be taken from the end. A seed shuffles them by name, so that a new call does not
+/// change the order of the others.
 fn queues(references: &BTreeMap<usize, Reference>, choice: &Choice<'_>) -> Vec<Vec<Pair>> {
     let seed = if let Choice::Seed(seed) = choice { *seed } else { 0 };
     let pairs = |kind: usize| {
@@ -437,7 +436,7 @@ fn queues(references: &BTreeMap<usize, Reference>, choice: &Choice<'_>) -> Vec<V
     (0..KINDS.len()).map(pairs).collect()
 }
 
-/// The kinds in the order of their turns. A teardown and a first deploy each leave what the other one starts from.
+/// Returns the order of the kinds. Teardowns and first deploys alternate: each starts from the state the other leaves.
 fn turns(shares: &[usize]) -> Vec<usize> {
     let several = |kind: usize| std::iter::repeat_n(kind, shares[kind]);
     let mut turns: Vec<usize> = (0..TEARDOWN).flat_map(several).collect();
@@ -463,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_chooses_the_same_pairs_again_and_a_new_call_leaves_them_in_order() {
+    fn a_seed_chooses_the_same_pairs_and_a_new_call_keeps_their_order() {
         let few = references(&[("docker version", 1), ("helm history", 1), ("helm history", 3)]);
         let names = |references, seed| -> Vec<String> {
             let queues = queues(references, &Choice::Seed(seed));

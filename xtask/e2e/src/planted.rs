@@ -1,4 +1,4 @@
-//! What runs is not what was built: `status --verify` names the broken link of the chain, and a deploy mends it.
+//! The running image differs from the built one: `status --verify` names the broken link, and a deploy repairs it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -17,7 +17,7 @@ use xtask::stages::images::prune;
 use xtask::stages::images::store::StoredImage;
 use xtask::toolbox::Toolbox;
 
-/// An old build that the engine cannot remove, because a container is made of it.
+/// An old build that the engine cannot remove, because a container uses it.
 const HELD: &str = "todo-backend:0000000000000001";
 
 /// The other image's name in the engine.
@@ -30,7 +30,7 @@ pub fn other_image(test_cluster: &TestCluster) -> Result<()> {
         references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend")).context("a backend image")?;
     test_cluster.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
 
-    // The same program in another image: it runs just as well, and only its ID tells.
+    // The same program in another image: only the image ID differs.
     let build = tools.engine.docker().args(["buildx", "build", "--tag", PLANTED, "-"]);
     build.stdin(format!("FROM {reference}\nLABEL planted=here\n")).run()?;
     let running = test_cluster.project.report.step("test", "plant another image under the same tag", "");
@@ -46,7 +46,7 @@ pub fn other_image(test_cluster: &TestCluster) -> Result<()> {
         .xtask(&["status", "--verify"])?
         .expect(8, &[&format!("built -> node: {reference} on node {}", test_cluster.profile)])?;
 
-    // A pod that starts now runs the other image. The deploy puts the node right, and the pod.
+    // A new pod runs the other image. The deploy corrects node and pod.
     let kubectl = tools.kubectl_here();
     let before = test_cluster.pods("backend")?;
     let name = "jsonpath={.items[0].metadata.name}";
@@ -66,7 +66,7 @@ pub fn other_image(test_cluster: &TestCluster) -> Result<()> {
     tools.engine.docker().args(["image", "rm", PLANTED]).run()
 }
 
-/// The engine has another image under the same tag, as after a build with an empty cache; then it loses that one.
+/// The engine has another image under the same tag, as after a build with an empty cache. Then it loses that image.
 pub fn built_again(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let docker = |args: &[&str]| tools.engine.docker().args(args.iter().copied());
@@ -88,13 +88,13 @@ pub fn built_again(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &[built, "restart todo-backend", "built = node = pods"])?;
     test_cluster.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
     ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
-    let nameless = docker(&["image", "ls", "--quiet", "--filter", "dangling=true", "--filter", "label=app=todo-xtask"]);
-    let nameless = nameless.read()?;
-    ensure!(nameless.trim().is_empty(), "builds that lost their tag are left: {nameless}");
+    let untagged = docker(&["image", "ls", "--quiet", "--filter", "dangling=true", "--filter", "label=app=todo-xtask"]);
+    let untagged = untagged.read()?;
+    ensure!(untagged.trim().is_empty(), "untagged builds are left: {untagged}");
     Ok(())
 }
 
-/// What is read from the private engine's files is what `docker save` writes: manifest, configuration and layers have the same digests.
+/// Images read from the private engine's files have the manifest, configuration and layers that `docker save` writes.
 pub fn stored(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let Some(data) = &tools.engine.data else {
@@ -109,15 +109,15 @@ pub fn stored(test_cluster: &TestCluster) -> Result<()> {
         let saved = blobs(save.reader())?;
         save.finish()?;
         let read = blobs(read.as_slice())?;
-        // The manifest is one of them, and names the others. Docker adds descriptions of layers that only Docker reads.
-        let others: Vec<&String> =
+        // The blobs include the manifest. Docker adds descriptions of layers that only Docker reads.
+        let missing: Vec<&String> =
             read.iter().filter(|blob| saved.get(blob.0) != Some(blob.1)).map(|(path, _)| path).collect();
-        ensure!(others.is_empty() && read.len() > 2, "of {reference} `docker save` does not write {others:?}");
+        ensure!(missing.is_empty() && read.len() > 2, "`docker save {reference}` does not write {missing:?}");
     }
     Ok(())
 }
 
-/// Paths and sizes of the blobs in an archive. Each is named by its digest.
+/// Returns paths and sizes of the blobs in an archive. Fails unless each is named by its digest.
 fn blobs(archive: impl Read) -> Result<BTreeMap<String, u64>> {
     let mut blobs = BTreeMap::new();
     for entry in tar::Archive::new(archive).entries()? {
@@ -133,17 +133,17 @@ fn blobs(archive: impl Read) -> Result<BTreeMap<String, u64>> {
     Ok(blobs)
 }
 
-/// Gives the engine so many builds that [`HELD`], the oldest, is to be removed. What comes back removes them.
+/// Creates so many builds that xtask wants to remove [`HELD`], the oldest. Dropping the result removes them.
 fn hold_old_build(tools: &Toolbox, reference: &str) -> Result<impl Drop + use<>> {
-    struct Held(Engine, Vec<String>);
-    impl Drop for Held {
+    struct HeldBuild(Engine, Vec<String>);
+    impl Drop for HeldBuild {
         fn drop(&mut self) {
             let _ = self.0.docker().args(["rm", "--force", "todo-held"]).run();
             let _ = self.0.docker().args(["image", "rm"]).args(self.1.iter().cloned()).run();
         }
     }
     let newer: Vec<String> = (0..prune::KEEP).map(|number| format!("todo-backend:00000000000000a{number}")).collect();
-    let held = Held(tools.engine.clone(), [vec![HELD.to_owned()], newer.clone()].concat());
+    let held = HeldBuild(tools.engine.clone(), [vec![HELD.to_owned()], newer.clone()].concat());
     let docker = || tools.engine.docker();
     let build = docker().args(["buildx", "build", "--build-arg", "SOURCE_DATE_EPOCH=1", "--tag", HELD, "-"]);
     build.stdin(format!("FROM {reference}\nLABEL held=here\n")).run()?;

@@ -1,4 +1,4 @@
-//! Issue 5, line 7: what keeps a database from being used is told before anything is released.
+//! The preflight reports why a database is unusable before anything is released.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use anyhow::{Result, ensure};
 use super::database::Database;
 use super::test_cluster::{AUTH, TestCluster};
 
-/// In no message.
+/// Must appear in no message.
 const PASSWORD: &str = "not-a-secret-database-password";
 
-/// As Neon answers a client whose project may use no more.
+/// Neon's error for a project that has used up its quota.
 const QUOTA: &str =
     "Your account or project has exceeded the compute time quota. Upgrade your plan to increase limits.";
 
-/// A URL, and what the deploy must say about it.
+/// A URL, and the texts that the deploy must print about it.
 struct Case {
     url: String,
     expected: &'static [&'static str],
@@ -59,7 +59,7 @@ pub fn told_apart(test_cluster: &TestCluster) -> Result<()> {
             expected: &["quota exceeded", "Neon: Billing"],
         },
     ];
-    // Since Postgres 15 only the owner may create tables.
+    // Since Postgres 15, only the owner may create tables in schema public.
     database.run(&format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'"))?;
     let guest = Case {
         url: url(PASSWORD, &there, "todo", "disable").replace("//todo:", "//guest:"),
@@ -76,31 +76,31 @@ pub fn told_apart(test_cluster: &TestCluster) -> Result<()> {
     let before = state(test_cluster)?;
     for case in cases.into_iter().chain([guest, diverged]) {
         if case.expected[0].contains("diverged") {
-            // As a colleague's branch would leave it.
+            // Migrations of another branch produce this state.
             database.run("CREATE TABLE alembic_version AS SELECT 'a1b2c3' AS version_num")?;
             database.run("CREATE TABLE schema_history AS SELECT 'a1b2c3' AS revision, 'a1b2c3_theirs' AS name")?;
         }
         test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", case.url))?;
         let ran = test_cluster.xtask(&["deploy", "dev", "--verbose"])?.expect(11, case.expected)?;
         ensure!(!ran.text.contains("not-a-secret"), "the password is shown:\n{}", ran.text);
-        test_cluster.project.report.note(format!("{}: told in {:.1} s", case.expected[0], ran.took.as_secs_f64()));
+        test_cluster.project.report.note(format!("{}: reported in {:.1} s", case.expected[0], ran.took.as_secs_f64()));
         ensure!(state(test_cluster)? == before, "something was changed: {before:?} is now {:?}", state(test_cluster)?);
     }
     Ok(())
 }
 
 pub fn used(test_cluster: &TestCluster) -> Result<()> {
-    let told = looked_at(test_cluster);
-    // Back to the embedded one, which needs no look from outside.
+    let result = check_remote(test_cluster);
+    // Switch back to the embedded database, which needs no preflight.
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     let back = test_cluster.xtask(&["deploy", "dev"])?;
-    told?;
+    result?;
     let back = back.expect(0, &["embedded Postgres", "is up"])?;
-    ensure!(!back.text.contains("look at the database"), "looked at the embedded one:\n{}", back.text);
+    ensure!(!back.text.contains("look at the database"), "the embedded database was checked:\n{}", back.text);
     Ok(())
 }
 
-fn looked_at(test_cluster: &TestCluster) -> Result<()> {
+fn check_remote(test_cluster: &TestCluster) -> Result<()> {
     let database = Database::start_with_tls(test_cluster, PASSWORD)?;
     let slow = database.asleep(Duration::from_millis(2500))?;
     test_cluster.write_dotenv(&format!(
@@ -118,21 +118,21 @@ fn looked_at(test_cluster: &TestCluster) -> Result<()> {
         "Secret of backend changed (DATABASE_URL)",
     ])?;
     ensure!(!ran.text.contains(PASSWORD), "the password is shown:\n{}", ran.text);
-    // The same one demands nothing of whoever comes without TLS, and gives it to whoever asks.
+    // The server accepts clients with and without TLS.
     let with_tls = database.url().replace("sslmode=disable", "sslmode=require");
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{with_tls}'\n"))?;
     deploy(&["from a pod", "Postgres 17", "TLS, direct", "is up"])?;
     let again = deploy(&["nothing changed"])?;
-    ensure!(!again.text.contains("look at the database"), "looked again for nothing:\n{}", again.text);
+    ensure!(!again.text.contains("look at the database"), "an unchanged database was checked again:\n{}", again.text);
     Ok(())
 }
 
-/// What a refused deploy must leave as it was: pods, Secrets and Jobs.
+/// Returns the pods, Secrets, Jobs and Deployments, which a refused deploy must leave unchanged.
 fn state(test_cluster: &TestCluster) -> Result<Vec<String>> {
     let names = test_cluster.tools()?.kubectl_here().args(["get", "pods,secrets,jobs,deployments", "-o"]);
     let path = r#"jsonpath={range .items[*]}{.metadata.deletionTimestamp} {.kind} {.metadata.name} {.metadata.uid}{"\n"}{end}"#;
     let names = names.arg(path).read()?;
-    // Pods of an earlier rollout end meanwhile, and a Job's pod goes in the background.
+    // Skips pods that are terminating, and the preflight Job's pod, which is deleted in the background.
     let stay = |line: &&str| !line.starts_with(" Pod todo-preflight");
     Ok(names.lines().filter(|line| line.starts_with(' ')).filter(stay).map(str::to_owned).collect())
 }

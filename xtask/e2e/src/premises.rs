@@ -1,4 +1,4 @@
-//! Issue 10: what an undo rests on, values that take the database away, and names that lead nowhere.
+//! Preconditions of a rollback, values that would delete the database, and host names that do not resolve.
 
 use anyhow::{Context, Result, ensure};
 
@@ -8,7 +8,7 @@ use super::load::Load;
 use super::neighbours::revisions;
 use super::test_cluster::{AUTH, TestCluster};
 
-/// Helm's history is gone while the release serves: a deploy that fails must not take that for a first install.
+/// Without Helm's history, a failing deploy must not treat the serving release as a first install.
 pub fn lost_history(test_cluster: &TestCluster) -> Result<()> {
     sound(test_cluster)?;
     let before = [test_cluster.pods("backend")?, test_cluster.pods("frontend")?];
@@ -18,27 +18,28 @@ pub fn lost_history(test_cluster: &TestCluster) -> Result<()> {
     let ran = test_cluster.xtask(&["deploy", "dev"]);
     load.stop()?;
     drop(edited);
-    let told =
+    let expected =
         ["no-such-program", "it could not be undone: nothing was removed: revision", "so this was no first install"];
-    ran?.expect(7, &told)?.expect(7, &["runs now: todo-backend     2/2 ready"])?;
+    ran?.expect(7, &expected)?.expect(7, &["runs now: todo-backend     2/2 ready"])?;
     ensure!(before[1] == test_cluster.pods("frontend")?, "the frontend was replaced");
     let (old, after) = (&before[0], test_cluster.pods("backend")?);
     ensure!(old.iter().all(|pod| after.contains(pod)), "old pods did not stay: {old:?} {after:?}");
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     let (newest, verified) = revisions(test_cluster)?;
-    ensure!(newest == verified, "Helm is at {newest:?}, recorded is {verified:?}");
+    ensure!(newest == verified, "Helm is at {newest:?}, the record at {verified:?}");
     nothing_to_do(test_cluster)
 }
 
-/// A value that renames the objects would delete the database under the running application.
+/// A deploy refuses a value that renames the objects, because it would delete the running database.
 pub fn renamed(test_cluster: &TestCluster) -> Result<()> {
     sound(test_cluster)?;
     let before = [test_cluster.pods("backend")?, test_cluster.pods("frontend")?, test_cluster.pods("postgres")?];
     let edited = test_cluster.edit(VALUES, values("fullnameOverride: shop"))?;
-    let told =
+    let expected =
         ["would leave the todos behind", "StatefulSet todo-postgres would be deleted", "StatefulSet shop-postgres"];
-    test_cluster.xtask(&["deploy", "dev"])?.expect(3, &told)?.expect(3, &["fullnameOverride", "teardown --data"])?;
-    test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(3, &told)?;
+    let ran = test_cluster.xtask(&["deploy", "dev"])?.expect(3, &expected)?;
+    ran.expect(3, &["fullnameOverride", "teardown --data"])?;
+    test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(3, &expected)?;
     drop(edited);
     ensure!(
         before == [test_cluster.pods("backend")?, test_cluster.pods("frontend")?, test_cluster.pods("postgres")?],
@@ -47,7 +48,7 @@ pub fn renamed(test_cluster: &TestCluster) -> Result<()> {
     nothing_to_do(test_cluster)
 }
 
-/// A backend whose database's name does not resolve.
+/// The backend waits for a database whose host name does not resolve.
 pub fn unknown_host(test_cluster: &TestCluster) -> Result<()> {
     let edit =
         values("backend:\n  command: [env, 'DATABASE_URL=postgresql://todo@no-such-host/todo', python3, -m, app]");
@@ -55,28 +56,28 @@ pub fn unknown_host(test_cluster: &TestCluster) -> Result<()> {
     mistake(test_cluster, VALUES, edit, "unknown-host", &words).map(drop)
 }
 
-/// The Ingress serves one host: that is proven, and the address that is printed works.
+/// An Ingress for one host is proven with that host, and the printed address works.
 pub fn host(test_cluster: &TestCluster) -> Result<()> {
     let edited = test_cluster.edit(VALUES, values("ingress:\n  host: todo.test"))?;
     let front = format!("http://todo.test:{}", test_cluster.port);
-    let told = test_cluster.xtask(&["deploy", "dev"]);
+    let deployed = test_cluster.xtask(&["deploy", "dev"]);
     let status = test_cluster.xtask(&["status", "--verify"]);
     let address = test_cluster.address()?;
-    let asked = |host: &str| {
+    let get = |host: &str| {
         xtask::stages::proof::http::get(&address, host, "/").map(|answer| (answer.status, answer.served_by))
     };
-    let (with, without) = (asked("todo.test"), asked(""));
+    let (with, without) = (get("todo.test"), get(""));
     drop(edited);
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &[&format!("{address}  is up")])?;
-    told?.expect(0, &[&format!("{front}  is up"), "127.0.0.1 todo.test", "curl --resolve todo.test:"])?;
+    deployed?.expect(0, &[&format!("{front}  is up"), "127.0.0.1 todo.test", "curl --resolve todo.test:"])?;
     status?.expect(0, &[&front, "every route answers", "curl --resolve todo.test:"])?;
     ensure!(with.as_ref().is_ok_and(|(status, by)| *status < 500 && by.starts_with("todo-frontend/")), "{with:?}");
     ensure!(without.as_ref().is_ok_and(|(status, _)| *status == 404), "{without:?}");
     nothing_to_do(test_cluster)
 }
 
-/// A role that may not create tables is refused before Helm takes the embedded database away. A rollout that fails on the
-/// way to another database is rolled back to what was verified.
+/// A role that may not create tables is refused before Helm removes the embedded database. A failing rollout with another
+/// database is rolled back to the verified revision.
 pub fn failed_move(test_cluster: &TestCluster) -> Result<()> {
     const PASSWORD: &str = "not-a-secret-of-another-database";
     sound(test_cluster)?;

@@ -1,4 +1,4 @@
-//! What is refused, with the reason, before anything is touched.
+//! Deploys that xtask refuses, with the reason, before it changes anything.
 
 use anyhow::{Context, Result, ensure};
 
@@ -51,12 +51,12 @@ pub fn context(test_cluster: &TestCluster) -> Result<()> {
         std::fs::read_to_string(&test_cluster.kubeconfig)? == entry(&test_cluster.profile),
         "the kubeconfig was changed"
     );
-    // A foreign current context stays what it is; the deploys that follow are made beside it.
+    // The deploys that follow must keep this foreign current context.
     std::fs::write(&test_cluster.kubeconfig, entry("foreign"))?;
     Ok(())
 }
 
-/// The foreign current context is still the current one.
+/// Fails unless the foreign context is still the current one.
 pub fn foreign_is_current(test_cluster: &TestCluster) -> Result<()> {
     let current = test_cluster.tools()?.kubectl_config().arg("current-context").read()?;
     ensure!(current.trim() == "foreign", "the current context is now {current}");

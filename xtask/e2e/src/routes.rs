@@ -1,4 +1,4 @@
-//! Issue 5, line 5: every route of the live Ingress, and its failures told apart.
+//! The routes of the live Ingress, and the causes of their failures.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use xtask::snapshot::Snapshot;
 use xtask::stages::cluster::Profile;
 use xtask::stages::proof::{self, Access, diagnose::RouteProblem, facts::IngressFacts};
 
-/// How long a controller may take to notice a change.
+/// Time limit for the controller to apply a change.
 const NOTICE: Duration = Duration::from_secs(40);
 
 pub fn matrix(test_cluster: &TestCluster) -> Result<()> {
@@ -34,11 +34,11 @@ pub fn matrix(test_cluster: &TestCluster) -> Result<()> {
     let paths: Vec<&str> = answers.iter().map(|answer| answer.route.path.as_str()).collect();
     ensure!(paths == ["/api", "/api/v1/health", "/apix", "/"], "{paths:?}");
     let both = answers.iter().filter(|answer| answer.pods.len() == 2).count();
-    ensure!(both > 0, "one replica alone answered");
+    ensure!(both > 0, "no application answered with both replicas");
     Ok(())
 }
 
-/// Design, decision 2: an existing profile may publish no port; then a port-forward serves the proof.
+/// An existing profile may publish no port; then a port-forward serves the proof.
 pub fn forwarded(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let unpublished = Profile { port: None, ..xtask::stages::cluster::profile(&tools)? };
@@ -48,7 +48,7 @@ pub fn forwarded(test_cluster: &TestCluster) -> Result<()> {
     for answer in proof::measure(&proof::routes(&snapshot), &address, 5) {
         ensure!(answer.is_good() && answer.times.len() == answer.route.requests(5), "{answer:?}");
     }
-    let open_with = access.open_with().context("no command is told that opens a way")?;
+    let open_with = access.open_with().context("no port-forward command is printed")?;
     ensure!(
         access.user_address().is_none() && open_with.contains("port-forward deployment/traefik 8080:"),
         "{open_with}"
@@ -60,12 +60,12 @@ pub fn forwarded(test_cluster: &TestCluster) -> Result<()> {
 }
 
 pub fn told_apart(test_cluster: &TestCluster) -> Result<()> {
-    let told = one_by_one(test_cluster);
-    if told.is_err() {
-        // The scenarios to come must not find what this one has broken.
+    let result = break_one_by_one(test_cluster);
+    if result.is_err() {
+        // The next scenarios need a working Ingress.
         restore(test_cluster)?;
     }
-    told
+    result
 }
 
 fn restore(test_cluster: &TestCluster) -> Result<()> {
@@ -79,7 +79,7 @@ fn restore(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 
-fn one_by_one(test_cluster: &TestCluster) -> Result<()> {
+fn break_one_by_one(test_cluster: &TestCluster) -> Result<()> {
     nothing_listens(test_cluster)?;
     let cluster = || test_cluster.tools().map(|tools| tools.kubectl());
     let ingress = |patch: &str| -> Result<()> {
@@ -92,34 +92,35 @@ fn one_by_one(test_cluster: &TestCluster) -> Result<()> {
         cluster()?.args(scale).run()
     };
     traefik("0")?;
-    broken(
+    expect_broken(
         test_cluster,
         "no ingress controller listens in the cluster",
         "install the controller of infra/ingress, or repair it",
     )?;
     traefik("1")?;
-    mended(test_cluster)?;
+    wait_for_repair(test_cluster)?;
 
     cluster()?.args(["delete", "ingressclass", "traefik"]).run()?;
-    broken(
+    expect_broken(
         test_cluster,
         "wants IngressClass `traefik`, which the cluster does not have",
         "revert changes made by hand",
     )?;
     let class = test_cluster.root.join(&test_cluster.project.settings.cluster.ingress).join("40-ingressclass.yaml");
     cluster()?.args(["apply", "--server-side", "--force-conflicts", "--filename", class.as_str()]).run()?;
-    mended(test_cluster)?;
+    wait_for_repair(test_cluster)?;
 
     let foreign = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "foreign"},
                          "spec": {"controller": "example.com/foreign"}});
     cluster()?.args(["apply", "--server-side", "--filename", "-"]).stdin(foreign.to_string()).run()?;
     ingress(r#"[{"op": "replace", "path": "/spec/ingressClassName", "value": "foreign"}]"#)?;
-    broken(test_cluster, "class `foreign` belongs to the controller example.com/foreign, but ", "class foreign")?;
+    let cause = "class `foreign` belongs to the controller example.com/foreign, but ";
+    expect_broken(test_cluster, cause, "class foreign")?;
     ingress(r#"[{"op": "replace", "path": "/spec/ingressClassName", "value": "traefik"}]"#)?;
     cluster()?.args(["delete", "ingressclass", "foreign"]).run()?;
-    mended(test_cluster)?;
+    wait_for_repair(test_cluster)?;
 
-    // A controller that takes prefixes by characters, as Traefik does unless it is told otherwise.
+    // By default, Traefik matches prefixes by character, not by path element.
     let traefik_args = "/spec/template/spec/containers/0/args";
     let here = ["deployment/traefik", "--namespace=ingress-traefik"];
     let deployment: Value = serde_json::from_str(&cluster()?.arg("get").args(here).args(["-o", "json"]).read()?)?;
@@ -131,9 +132,9 @@ fn one_by_one(test_cluster: &TestCluster) -> Result<()> {
         cluster()?.arg("patch").args(here).args(["--type=json", "--patch", &patch]).run()
     };
     set(&json!(loose))?;
-    broken(test_cluster, "/apix: answered by todo-backend/", "strictPrefixMatching=true")?;
+    expect_broken(test_cluster, "/apix: answered by todo-backend/", "strictPrefixMatching=true")?;
     set(&json!(args))?;
-    mended(test_cluster)?;
+    wait_for_repair(test_cluster)?;
 
     application_error(test_cluster)?;
 
@@ -142,7 +143,7 @@ fn one_by_one(test_cluster: &TestCluster) -> Result<()> {
         test_cluster.tools()?.kubectl_here().args(scale).run()
     };
     scale("0")?;
-    // Without a pod the images' chain is broken too and told first; the routes are judged by themselves here.
+    // Without a pod, `status --verify` reports the image chain first, so this checks the routes alone.
     test_cluster.until("no endpoints", NOTICE, || {
         Ok(causes(test_cluster)?.contains("Service todo-backend has no ready pod behind it"))
     })?;
@@ -154,7 +155,7 @@ fn one_by_one(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// A port where nobody listens is told from a cluster without controller.
+/// Fails unless a closed port is distinguished from a cluster without a controller.
 fn nothing_listens(test_cluster: &TestCluster) -> Result<()> {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let tools = test_cluster.tools()?;
@@ -168,7 +169,7 @@ fn nothing_listens(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// The backend's Service leads to a pod that answers every request with its own 500.
+/// Points the backend's Service at a pod that answers every request with 500.
 fn application_error(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let image = super::lifecycle::references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend"));
@@ -192,37 +193,37 @@ fn application_error(test_cluster: &TestCluster) -> Result<()> {
         tools.kubectl_here().args(["get", "service", "todo-backend", "-o", "jsonpath={.spec.selector}"]).read()?;
     let replace = |selector: &str| format!(r#"[{{"op": "replace", "path": "/spec/selector", "value": {selector}}}]"#);
     select(replace(r#"{"test": "broken"}"#)).run()?;
-    let told = broken(
+    let result = expect_broken(
         test_cluster,
         "500 from todo-backend/broken: the application itself failed",
         &test_cluster.hint("logs backend"),
     );
     select(replace(&now)).run()?;
     tools.kubectl_here().args(["delete", "pod", "broken"]).run()?;
-    told?;
-    mended(test_cluster)
+    result?;
+    wait_for_repair(test_cluster)
 }
 
-/// The causes of all routes that fail, as `status --verify` would tell them.
+/// Returns the causes of all failing routes, as `status --verify` prints them.
 fn causes(test_cluster: &TestCluster) -> Result<String> {
     let tools = test_cluster.tools()?;
     let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?), &test_cluster.address()?, 1);
     let facts = IngressFacts::take(&tools)?;
-    let told = answers
+    let causes = answers
         .iter()
         .filter(|answer| !answer.is_good())
         .map(|answer| RouteProblem::of(answer, Some(&facts)).to_string());
-    Ok(told.collect::<Vec<_>>().join("\n"))
+    Ok(causes.collect::<Vec<_>>().join("\n"))
 }
 
-/// Waits until the route's failure shows, then has xtask tell it.
-fn broken(test_cluster: &TestCluster, expected: &str, help: &str) -> Result<()> {
+/// Waits for the route's failure, then expects xtask to report it.
+fn expect_broken(test_cluster: &TestCluster, expected: &str, help: &str) -> Result<()> {
     let cause = expected.strip_prefix("/apix: ").unwrap_or(expected);
     test_cluster.until(expected, NOTICE, || Ok(causes(test_cluster)?.contains(cause)))?;
     test_cluster.xtask(&["status", "--verify"])?.expect(8, &[expected, help]).map(|_| ())
 }
 
 /// Waits until every route answers again.
-fn mended(test_cluster: &TestCluster) -> Result<()> {
+fn wait_for_repair(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.until("every route answers again", NOTICE, || Ok(causes(test_cluster)?.is_empty()))
 }

@@ -1,5 +1,5 @@
-//! What a single pass would miss: kills, an API server that goes away, mistakes and foreign objects at moments that nobody
-//! has chosen, again and again under load. At the end the stores are measured.
+//! Repeated kills, API server outages, mistakes and foreign objects at random moments, under load. At the end, the suite
+//! measures disk use.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,18 +15,17 @@ use super::load::Load;
 use super::test_cluster::{AUTH, TestCluster};
 use super::{Tally, causes, pairs};
 
-/// What happens, happens within this time after the beginning: that of a deploy with one changed application under load.
+/// Latest start of a disturbance: the duration of a deploy of one changed application under load.
 const SPAN: Duration = Duration::from_secs(8);
-/// The longest time without an API server.
+/// Longest outage of the API server.
 const AWAY: Duration = Duration::from_secs(4);
-/// How much all stores together may grow in 50 rounds, in bytes.
+/// Allowed growth of all stores together in 50 rounds, in bytes.
 const GROWTH: u64 = 1_000_000_000;
 
-/// What `--only` names the rounds.
+/// Name of the rounds for `--only`.
 const ROUNDS: &str = "rounds";
 
-/// Runs `rounds`, through all of which the application answers, and then every pair of a call and a fault; of both, what
-/// `only` names.
+/// Runs `rounds` under load, then every pair of a call and a fault. `only` selects the rounds or some of the pairs.
 pub fn run(test_cluster: &TestCluster, rounds: usize, only: Option<&str>) -> Result<Tally> {
     if !test_cluster.root.join(".env").is_file() {
         test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
@@ -48,12 +47,12 @@ fn all_rounds(test_cluster: &TestCluster, rounds: usize) -> Result<Tally> {
     let mut requests = 0;
     for round in 1..=rounds {
         tally += Tally::of(&test_cluster.project.report, &format!("round {round} of {rounds}"), |_| {
-            one(test_cluster, round, &mut requests)
+            run_round(test_cluster, round, &mut requests)
         });
     }
-    test_cluster.project.report.note(format!("{requests} requests, each answered"));
+    test_cluster.project.report.note(format!("{requests} requests, none failed"));
     let after = Stores::measure(test_cluster)?;
-    tally += Tally::of(&test_cluster.project.report, "all stores together grow by 1 GB at most", |_| {
+    tally += Tally::of(&test_cluster.project.report, "all stores together grow by at most 1 GB", |_| {
         let growth = format!("before: {before}; after: {after}");
         ensure!(after.sum() <= before.sum() + GROWTH, "{growth}");
         Ok(growth)
@@ -61,46 +60,45 @@ fn all_rounds(test_cluster: &TestCluster, rounds: usize) -> Result<Tally> {
     Ok(tally)
 }
 
-fn one(test_cluster: &TestCluster, round: usize, requests: &mut u64) -> Result<String> {
+fn run_round(test_cluster: &TestCluster, round: usize, requests: &mut u64) -> Result<String> {
     let load = Load::start(test_cluster)?;
     let result = disturb(test_cluster, round);
     let answers = load.stop();
-    let said = result?;
-    let answers = answers.context(said.clone())?;
+    let summary = result?;
+    let answers = answers.context(summary.clone())?;
     *requests += answers;
-    Ok(format!("{said}, {answers} requests, none failed"))
+    Ok(format!("{summary}, {answers} requests, none failed"))
 }
 
-/// A changed deploy with one disturbance, and the deploy after it, which must converge.
+/// Disturbs a deploy and expects the next one to converge. Returns a description.
 fn disturb(test_cluster: &TestCluster, round: usize) -> Result<String> {
     let after = SPAN.mul_f64(random()?);
     interrupts::change(test_cluster)?;
     match round % 4 {
-        0 => foreign(test_cluster),
+        0 => add_foreign_objects(test_cluster),
         2 => {
-            let said = hiccup(test_cluster, after)?;
-            // Rollbacks and their revisions pile up too.
+            let summary = pause_api_server(test_cluster, after)?;
+            // Rollbacks fill the stores too.
             causes::cannot_start(test_cluster)?;
-            Ok(said)
+            Ok(summary)
         }
-        _ => killed(test_cluster, after),
+        _ => kill_deploy(test_cluster, after),
     }
 }
 
-fn killed(test_cluster: &TestCluster, after: Duration) -> Result<String> {
+fn kill_deploy(test_cluster: &TestCluster, after: Duration) -> Result<String> {
     let deploy = Deploy::start(test_cluster)?;
     std::thread::sleep(after);
-    let said = deploy.said()?;
+    let output = deploy.output()?;
     interrupts::kill(test_cluster, deploy)?;
     interrupts::converges(test_cluster, &format!("killed after {:.1} s", after.as_secs_f64()))?;
-    ensure!(!said.contains(AUTH), "a secret is shown");
-    let last =
-        said.lines().rev().find(|line| line.starts_with("  > ")).unwrap_or("  > (nothing)").trim_start_matches("  > ");
+    ensure!(!output.contains(AUTH), "a secret is shown");
+    let last = output.lines().rev().find_map(|line| line.strip_prefix("  > ")).unwrap_or("(nothing)");
     Ok(format!("killed after {:.1} s at `{last}`", after.as_secs_f64()))
 }
 
-/// The API server stands still for a moment. The deploy may fail for that, but undoes nothing on a guess.
-fn hiccup(test_cluster: &TestCluster, after: Duration) -> Result<String> {
+/// Pauses the API server during a deploy. The deploy may fail, but must not roll back without evidence.
+fn pause_api_server(test_cluster: &TestCluster, after: Duration) -> Result<String> {
     let away = AWAY.mul_f64(random()?);
     let tools = test_cluster.tools()?;
     let signal = |signal: &str| {
@@ -112,22 +110,22 @@ fn hiccup(test_cluster: &TestCluster, after: Duration) -> Result<String> {
     signal("STOP")?;
     std::thread::sleep(away);
     signal("CONT")?;
-    let (code, said) = deploy.end()?;
-    ensure!(!said.contains("remove the failed first install"), "a release was removed:\n{said}");
-    ensure!(matches!(code, Some(0 | 5 | 7)), "exit code {code:?}:\n{said}");
+    let (code, output) = deploy.end()?;
+    ensure!(!output.contains("remove the failed first install"), "a release was removed:\n{output}");
+    ensure!(matches!(code, Some(0 | 5 | 7)), "exit code {code:?}:\n{output}");
     let what =
         format!("no API server for {:.1} s after {:.1} s: exit code {code:?}", away.as_secs_f64(), after.as_secs_f64());
     interrupts::converges(test_cluster, &what)?;
     Ok(what)
 }
 
-/// Somebody else's Deployment whose pods never start, and another release of Helm, in the same namespace.
-fn foreign(test_cluster: &TestCluster) -> Result<String> {
+/// Adds a foreign Deployment whose pods never start and a foreign Helm release to the namespace.
+fn add_foreign_objects(test_cluster: &TestCluster) -> Result<String> {
     let tools = test_cluster.tools()?;
     let kubectl = |args: &[&str]| tools.kubectl_here().args(args.iter().copied()).run();
     let secret = ["create", "secret", "generic", "sh.helm.release.v1.other.v99", "--type=helm.sh/release.v1"];
     let objects = ["deployment/somebodys", "secret/sh.helm.release.v1.other.v99"];
-    // Those of a round that failed half way.
+    // A round that failed may have left its objects.
     kubectl(&["delete", "--ignore-not-found", objects[0], objects[1]])?;
     kubectl(&["create", "deployment", "somebodys", "--image=somebodys"])?;
     kubectl(&secret)?;
@@ -140,16 +138,16 @@ fn foreign(test_cluster: &TestCluster) -> Result<String> {
     Ok("foreign objects".to_owned())
 }
 
-/// A number from 0 to 1.
+/// Returns a random number from 0 to 1.
 fn random() -> Result<f64> {
     let mut bytes = [0; 2];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
     Ok(f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX))
 }
 
-/// The size in bytes of all that deploys may fill.
+/// Sizes in bytes of the stores that deploys fill.
 struct Stores {
-    /// The cache with the private engine, without the nodes of other profiles, which others may use meanwhile.
+    /// The cache with the private engine, without nodes: other profiles may be in use.
     cache: u64,
     /// The profile's node.
     node: u64,
@@ -164,7 +162,7 @@ impl Stores {
         let node = volumes.join(&test_cluster.profile);
         Ok(Self {
             cache: size(cache, &volumes)?,
-            // An engine of the user's own keeps its volumes elsewhere.
+            // The user's own engine keeps its volumes elsewhere.
             node: if node.is_dir() { size(&node, "".into())? } else { 0 },
             checkout: size(&test_cluster.root, "".into())?,
         })
@@ -182,10 +180,11 @@ impl fmt::Display for Stores {
     }
 }
 
-/// The size of `folder` in bytes, without that of `other`.
-fn size(folder: &Utf8Path, other: &Utf8Path) -> Result<u64> {
-    let du = Process::new("du").args(["--summarize", "--block-size=1", &format!("--exclude={other}"), folder.as_str()]);
-    // Files come and go meanwhile, which du reports by its exit code.
+/// Returns the size of `folder` in bytes, without `excluded`.
+fn size(folder: &Utf8Path, excluded: &Utf8Path) -> Result<u64> {
+    let excluded = format!("--exclude={excluded}");
+    let du = Process::new("du").args(["--summarize", "--block-size=1", &excluded, folder.as_str()]);
+    // Ignores the exit code: du fails when files disappear while it runs.
     let text = String::from_utf8_lossy(&du.output()?.stdout).into_owned();
     let size = text.split_whitespace().next().with_context(|| format!("du printed nothing of {folder}"))?;
     size.parse().with_context(|| format!("du printed {text}"))

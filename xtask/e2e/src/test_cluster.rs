@@ -1,4 +1,4 @@
-//! A copy of the checkout, a profile, a port and a kubeconfig of its own, and the xtask under test.
+//! A test cluster: a copy of the checkout with its own profile, port and kubeconfig, and the xtask under test.
 
 use std::time::{Duration, Instant};
 
@@ -14,30 +14,30 @@ use xtask::stages::machine;
 use xtask::toolbox::Toolbox;
 use xtask_faults::ran::Ran;
 
-/// How far the tests' port is from the one that `deploy` prefers.
+/// Distance of the tests' port from the port that `deploy` prefers.
 const PORT_OFFSET: u16 = 400;
-/// Not what Kubernetes keeps of evicted pods to be looked at: one whose process ended with 0 counts as succeeded.
+/// Skips the evicted pods that Kubernetes keeps. One whose process exited with 0 counts as succeeded.
 const ALIVE: &str = "--field-selector=status.phase!=Failed,status.phase!=Succeeded";
 /// An AUTH_SECRET for tests.
 pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
 
-/// What tells one suite's test cluster from another's.
+/// Names that separate the test clusters of the suites.
 pub struct Names {
     /// The folder of its files.
     pub folder: Utf8PathBuf,
-    /// What follows the name of the profile that `deploy` uses.
+    /// Suffix of the profile that `deploy` uses.
     pub suffix: &'static str,
-    /// How far its port is from the one that `deploy` prefers.
+    /// Distance of its port from the port that `deploy` prefers.
     pub port_offset: u16,
     /// Environment variables of its runs.
     pub environment: Vec<(&'static str, String)>,
 }
 
-/// What scenarios work with.
+/// The cluster and the checkout that scenarios use.
 pub struct TestCluster {
     /// The project that runs the tests.
     pub project: Project,
-    /// The profile that the tests make and delete: named after the one that `deploy` uses.
+    /// The profile that the tests create and delete.
     pub profile: String,
     /// Preferred port of the tests' cluster.
     pub port: u16,
@@ -54,7 +54,7 @@ pub struct TestCluster {
 }
 
 impl TestCluster {
-    /// Copies the kubeconfig to `to`, with the cluster's API server at `port`. Gives the address that it had.
+    /// Copies the kubeconfig to `to`, with the API server at `port`. Returns the previous address.
     pub fn aim(&self, to: &Utf8Path, port: u16) -> Result<String> {
         let mut config: Value = serde_norway::from_str(&std::fs::read_to_string(&self.kubeconfig)?)?;
         let clusters = config["clusters"].as_array_mut().into_iter().flatten();
@@ -66,14 +66,14 @@ impl TestCluster {
         Ok(server)
     }
 
-    /// Copies the checkout and the program `xtask`; `anew` also removes what an earlier, interrupted run may have left.
+    /// Copies the checkout and the program `xtask`. `anew` also removes the remains of an earlier run.
     pub fn make(project: &Project, xtask: &str, anew: bool) -> Result<Self> {
         let folder = project.target().join("e2e");
         let names = Names { folder, suffix: "test", port_offset: PORT_OFFSET, environment: Vec::new() };
         Self::named(project, xtask, &names, anew)
     }
 
-    /// The same under other names.
+    /// As [`TestCluster::make`], under other names.
     pub fn named(project: &Project, xtask: &str, names: &Names, anew: bool) -> Result<Self> {
         let dir = &names.folder;
         let root = dir.join("checkout");
@@ -121,26 +121,26 @@ impl TestCluster {
         self.xtask_with(args, &[])
     }
 
-    /// The xtask under test.
+    /// Returns the path of the xtask under test.
     pub fn exe(&self) -> &Utf8PathBuf {
         &self.exe
     }
 
-    /// The options that lead it to the copy and to the tests' cluster.
+    /// Returns the options that select the copy and the test cluster.
     pub fn options(&self) -> Vec<String> {
         let port = self.port.to_string();
         let options = ["--yes", "--root", self.root.as_str(), "--profile", &self.profile, "--port", &port];
         options.map(str::to_owned).into()
     }
 
-    /// Its environment, beside the caller's.
+    /// Returns the environment variables that each run gets besides the caller's.
     pub fn environment(&self) -> Vec<(&str, &str)> {
         let all = [("KUBECONFIG", self.kubeconfig.as_str()), ("NO_COLOR", "1"), ("CI", "true")];
         let own = self.environment.iter().map(|(name, value)| (*name, value.as_str()));
         all.into_iter().chain(own).collect()
     }
 
-    /// Runs it with extra environment variables.
+    /// Runs the xtask under test with extra environment variables.
     pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
         self.run(&self.exe, args, envs, Duration::from_secs(1500))
     }
@@ -148,13 +148,13 @@ impl TestCluster {
     /// Runs `program`, a build of the xtask under test, for at most `limit`.
     pub fn run(&self, program: &Utf8Path, args: &[&str], envs: &[(&str, &str)], limit: Duration) -> Result<Ran> {
         let mut process = Process::new(program.as_str())
-            // First, because what follows `--` is another program's.
+            // Options come first: arguments after `--` belong to another program.
             .args(self.options())
             .args(args.iter().copied())
             .inherit(ALL)
             .log(&self.log)
             .deadline(limit);
-        // Of two values for one variable the first would count.
+        // If a variable is set twice, the first value wins.
         let ours = self.environment().into_iter().filter(|(name, _)| !envs.iter().any(|(given, _)| given == name));
         for (name, value) in ours.chain(envs.iter().copied()) {
             process = process.env(name, value);
@@ -164,12 +164,12 @@ impl TestCluster {
         Ok(Ran::of(output, start.elapsed()))
     }
 
-    /// `cargo xtask <rest>` as hints have it for the tests' cluster.
+    /// Returns `cargo xtask <rest>` as hints print it for the test cluster.
     pub fn hint(&self, rest: &str) -> String {
         format!("cargo xtask --profile {} {rest}", self.profile)
     }
 
-    /// The xtask under test as a command, for scenarios that read and interrupt it while it runs.
+    /// Returns the xtask under test as a command, for scenarios that read its output or interrupt it.
     pub fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.exe);
         command.args(args).args(["--root", self.root.as_str(), "--profile", &self.profile]);
@@ -178,7 +178,7 @@ impl TestCluster {
         command
     }
 
-    /// Names of the running pods of a component.
+    /// Returns the names of the running pods of a component.
     pub fn pod_names(&self, component: &str) -> Result<Vec<String>> {
         let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
         let path = "jsonpath={.items[*].metadata.name}";
@@ -186,7 +186,7 @@ impl TestCluster {
         Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 
-    /// The tools, aimed at the tests' cluster.
+    /// Returns the tools for the test cluster.
     pub fn tools(&self) -> Result<Toolbox> {
         let mut project = self.project.clone();
         project.settings.cluster.profile.clone_from(&self.profile);
@@ -198,24 +198,24 @@ impl TestCluster {
         Ok(tools)
     }
 
-    /// The engine's reference for an official image.
+    /// Returns the engine's reference for an official image.
     pub fn origin_image(&self, official: &str) -> Result<String> {
         let engine = self.tools()?.engine;
         Ok(origin::select(&self.project, &engine)?.image(official))
     }
 
-    /// The address of the tests' application.
+    /// Returns the address of the deployed application.
     pub fn address(&self) -> Result<String> {
         let profile = xtask::stages::cluster::profile(&self.tools()?)?;
         profile.address().context("the profile publishes no port")
     }
 
-    /// Writes `.env` of the copy, readable by its owner only.
+    /// Writes the copy's `.env`, readable by its owner only.
     pub fn write_dotenv(&self, text: &str) -> Result<()> {
         write_private(&self.root.join(".env"), text)
     }
 
-    /// UIDs of the running pods of a component, sorted.
+    /// Returns the sorted UIDs of the running pods of a component.
     pub fn pods(&self, component: &str) -> Result<Vec<String>> {
         let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
         let path = "jsonpath={range .items[*]}{.metadata.uid} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
@@ -229,12 +229,12 @@ impl TestCluster {
         Ok(uids)
     }
 
-    /// An HTTP request to the application, as the user of `token` or anonymously: status and body.
+    /// Sends an HTTP request, anonymously or as the user of `token`. Returns status and body.
     pub fn http(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Result<(u16, String)> {
         let url = format!("{}{path}", self.address()?);
         let mut request = ureq::http::Request::builder().method(method).uri(url);
         if let Some(token) = token {
-            // The API takes the first, the page that the server renders the second.
+            // The API reads the first header, the server-rendered page the second.
             request = request.header("authorization", format!("Bearer {token}"));
             request = request.header("cookie", format!("todo_session={token}"));
         }
@@ -244,7 +244,7 @@ impl TestCluster {
         Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
     }
 
-    /// Waits until `holds`, at most `limit`. On a busy machine, time counts less.
+    /// Polls until `holds` returns true, for at most `limit`. On a busy machine, time counts less.
     pub fn until(&self, what: &str, limit: Duration, holds: impl Fn() -> Result<bool>) -> Result<()> {
         let mut waited = Duration::ZERO;
         loop {
@@ -277,7 +277,7 @@ pub fn write_private(path: &Utf8Path, text: &str) -> Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).with_context(|| format!("writing {path}"))
 }
 
-/// Copies the xtask under test: what it was linked as may be replaced while the tests run.
+/// Copies the xtask under test, because a build may replace the original while the tests run.
 fn copy_program(from: &str, to: &Utf8PathBuf) -> Result<()> {
     let _ = std::fs::remove_file(to);
     std::fs::copy(from, to).with_context(|| format!("copying {from} to {to}"))?;

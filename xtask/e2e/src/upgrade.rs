@@ -1,8 +1,8 @@
-//! Upgrades keep what people have: the xtask of an earlier version makes cluster, record, engine, cache and todos, and the
-//! xtask under test takes them over, running and stopped.
+//! Upgrades keep user data: the xtask of an earlier version creates cluster, record, engine, cache and todos. The xtask
+//! under test takes them over, running and stopped.
 //!
-//! Everything lies beside the cache, in `<cache>-upgrade/<commit>`: the earlier checkout with its programs, and a cache for
-//! an engine of its own. Finished programs stay there; cluster and engine go at the end.
+//! All files are in `<cache>-upgrade/<commit>`: the earlier checkout with its programs, and a cache with a separate engine.
+//! Compiled programs stay there; cluster and engine are removed at the end.
 
 mod old;
 
@@ -23,67 +23,67 @@ use xtask::tally::Tally;
 use crate::interrupts::Deploy;
 use crate::lifecycle::leftovers;
 use crate::test_cluster::{AUTH, Names, TestCluster};
-use old::{Old, Recipe};
+use old::{EarlierXtask, Recipe};
 
-/// How far the suite's port is from the one that `deploy` prefers.
+/// Distance of the suite's port from the port that `deploy` prefers.
 const PORT_OFFSET: u16 = 410;
-/// Todos that the earlier version makes.
+/// Number of todos that the earlier version stores.
 const TODOS: usize = 5;
-/// For an upgrade that compiles the new Kubernetes first.
+/// Time limit for an upgrade, which may compile the new Kubernetes.
 const UPGRADE: Duration = Duration::from_secs(1800);
-/// For an address to answer after the command that brought it has ended.
+/// Time limit for the address to answer after a deploy.
 const ANSWERS: Duration = Duration::from_secs(30);
 
-/// What scenarios work with: the state of one earlier version.
+/// The state of one earlier version, which scenarios upgrade.
 struct Upgrade {
     recipe: Recipe,
-    old: Old,
+    old: EarlierXtask,
     test_cluster: TestCluster,
 }
 
-/// What the earlier version's user has.
-struct Kept {
+/// The data of the earlier version's user.
+struct UserData {
     token: String,
     todos: Value,
 }
 
-type Scenario = (&'static str, fn(&Upgrade, &Kept) -> Result<()>);
+type Scenario = (&'static str, fn(&Upgrade, &UserData) -> Result<()>);
 
-/// In this order: each scenario starts from the state that the one before leaves.
+/// Order matters: each scenario starts from the state that the previous one leaves.
 const SCENARIOS: &[Scenario] = &[
-    ("running: a deploy takes the old state over; todos, session and Kubernetes stay", Upgrade::running),
+    ("running: a deploy takes over the old state; todos, session and Kubernetes version stay", Upgrade::running),
     ("running: the next deploy has nothing to do, and status is in order", Upgrade::settled),
-    ("stopped, its engine killed: a deploy starts it at its own version; the same holds", Upgrade::stopped),
-    ("cluster upgrade killed in the creation: a deploy refuses with the one command", Upgrade::killed_in_creation),
+    ("stopped, engine killed: a deploy starts the cluster with its own Kubernetes; the data stays", Upgrade::stopped),
+    ("cluster upgrade killed during the creation: a deploy refuses and names the command", Upgrade::killed_in_creation),
     ("cluster upgrade killed before the restore: the same", Upgrade::killed_before_restore),
-    ("cluster upgrade goes on: the pinned Kubernetes, todos and session as they were", Upgrade::upgraded),
-    ("a second cluster upgrade has nothing to do, and neither has a deploy", Upgrade::upgraded_twice),
+    ("cluster upgrade resumes: the pinned Kubernetes, with the same todos and session", Upgrade::upgraded),
+    ("a second cluster upgrade and a deploy have nothing to do", Upgrade::upgraded_twice),
     ("a record of a newer format is refused by deploy, status and rollback, and kept", Upgrade::newer_record),
 ];
 
-/// Runs the suite for each state that is kept.
+/// Runs the suite for each recipe.
 pub fn run(project: &Project, xtask: &str) -> Result<Tally> {
     let name = format!("{}-upgrades", project.settings.cluster.profile);
     let _lock = lock::take(&project.cache.join("locks"), &name)?;
     let mut tally = Tally::default();
     for recipe in Recipe::all()? {
         project.report.heading(&format!("from {} ({})", recipe.version, recipe.commit));
-        tally += run_one(project, xtask, &recipe)?;
+        tally += run_recipe(project, xtask, &recipe)?;
     }
     Ok(tally)
 }
 
-fn run_one(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> {
+fn run_recipe(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> {
     let report = &project.report;
     let folder = recipe.folder(project);
     let running =
         report.step("test", format!("build the xtask of {}", recipe.version), "from this repository's history");
-    let old = Old::build(project, recipe)?;
+    let old = EarlierXtask::build(project, recipe)?;
     running.done("");
     let cache = folder.join("cache");
     old::lend_origin(project, &cache)?;
     let lent = old::lend_programs(&project.cache, &cache)?;
-    report.note(format!("{folder} is kept for the next run; {lent} finished programs were lent to it"));
+    report.note(format!("{folder} is kept for the next run; {lent} compiled programs were lent to it"));
 
     let names = Names {
         folder: folder.join("new"),
@@ -91,15 +91,15 @@ fn run_one(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> {
         port_offset: PORT_OFFSET,
         environment: vec![(CACHE_VARIABLE, cache.to_string()), ("XDG_DATA_HOME", folder.join("data").to_string())],
     };
-    // What looks at the cluster must find the engine of that cache.
+    // The helpers of the test cluster must find the engine of this cache.
     let own = Project { cache, ..project.clone() };
     let mut test_cluster = TestCluster::named(&own, xtask, &names, true)?;
-    // Whoever goes on working in the checkout meanwhile changes nothing here.
+    // The copy is independent of edits in the original checkout.
     test_cluster.project.root.clone_from(&test_cluster.root);
     let _ = std::fs::remove_dir_all(folder.join("data"));
     let upgrade = Upgrade { recipe: recipe.clone(), old, test_cluster };
     let tally = upgrade.run_scenarios();
-    // Also after a failure: the machine is as it was, but for the programs.
+    // Cleans up after failures too; only compiled programs stay.
     let cleaned = upgrade.clean();
     let tally = tally?;
     cleaned?;
@@ -109,8 +109,8 @@ fn run_one(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> {
     Ok(tally)
 }
 
-/// What is left of the private engine of `paths`: folders, its bridge, and firewall rules about it, as the tree of the
-/// engine of `other` reads them.
+/// Returns folders, bridge and firewall rules left by the private engine of `paths`. The programs of the engine of `other`
+/// read the rules.
 fn leftovers_of_engine(paths: &EnginePaths, other: &EnginePaths) -> Result<Vec<String>> {
     let bridge = paths.bridge();
     let device = Utf8PathBuf::from(format!("/sys/class/net/{bridge}"));
@@ -123,7 +123,7 @@ fn leftovers_of_engine(paths: &EnginePaths, other: &EnginePaths) -> Result<Vec<S
     Ok(left)
 }
 
-/// Whether `new` has what `old` has: arrays of the same length, and each key of an object.
+/// Returns whether `new` contains `old`: arrays of the same length, and each key of an object.
 fn holds(new: &Value, old: &Value) -> bool {
     match (new, old) {
         (Value::Object(new), Value::Object(old)) => {
@@ -149,13 +149,13 @@ impl Upgrade {
         Ok(tally)
     }
 
-    /// The old state: its xtask deploys, a user signs up and makes todos.
-    fn make(&self) -> Result<Kept> {
+    /// Creates the old state: its xtask deploys, a user signs up and stores todos.
+    fn make(&self) -> Result<UserData> {
         let dotenv = format!("AUTH_SECRET={AUTH}\n");
         self.old.write_dotenv(&dotenv)?;
         self.test_cluster.write_dotenv(&dotenv)?;
         self.old.run(&self.test_cluster, &["deploy", &self.recipe.environment])?;
-        self.runs(&self.recipe.kubernetes)?;
+        self.check_kubernetes(&self.recipe.kubernetes)?;
         let credentials = json!({"email": "kept@example.com", "password": "not-a-secret-password"});
         let session = self.answer(201, "POST", "/api/v1/users", None, Some(&credentials))?;
         let token = session["token"].as_str().context("the session has no token")?.to_owned();
@@ -166,10 +166,10 @@ impl Upgrade {
         let todos = self.answer(200, "GET", "/api/v1/todos", Some(&token), None)?;
         let count = todos.as_array().map_or(0, Vec::len);
         ensure!(count == TODOS, "{count} todos instead of {TODOS}: {todos}");
-        Ok(Kept { token, todos })
+        Ok(UserData { token, todos })
     }
 
-    /// The state that the old xtask leaves, on the cluster that is there: record, release and ingress controller.
+    /// Creates record, release and ingress controller again with the old xtask, on the existing cluster.
     fn make_again(&self) -> Result<()> {
         self.old.run(&self.test_cluster, &["teardown"])?;
         self.old.run(&self.test_cluster, &["deploy", &self.recipe.environment]).map(drop)
@@ -181,20 +181,20 @@ impl Upgrade {
         serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text}"))
     }
 
-    /// The session is valid, and each todo has every field of the old release as it was. A newer release may add fields.
-    fn has(&self, kept: &Kept) -> Result<()> {
+    /// Fails unless the session is valid and each todo has all its old fields. A newer release may add fields.
+    fn check_data(&self, kept: &UserData) -> Result<()> {
         self.test_cluster.until("the application answers", ANSWERS, || {
             Ok(self.test_cluster.http("GET", "/api/v1/health", None, None).is_ok_and(|(status, _)| status == 200))
         })?;
         let todos = self.answer(200, "GET", "/api/v1/todos", Some(&kept.token), None)?;
-        ensure!(holds(&todos, &kept.todos), "the todos are not what they were:\n{todos}\n{}", kept.todos);
+        ensure!(holds(&todos, &kept.todos), "the todos have changed:\n{todos}\n{}", kept.todos);
         let page = self.test_cluster.http("GET", "/", Some(&kept.token), None)?;
         ensure!(page.0 == 200 && page.1.contains("kept 1"), "the page does not show the todos: {}\n{}", page.0, page.1);
         Ok(())
     }
 
-    /// minikube has the cluster on record with this Kubernetes, and the node runs it.
-    fn runs(&self, kubernetes: &str) -> Result<()> {
+    /// Fails unless minikube has recorded this Kubernetes version and the node runs it.
+    fn check_kubernetes(&self, kubernetes: &str) -> Result<()> {
         let tools = self.test_cluster.tools()?;
         let config: Value = serde_json::from_str(&std::fs::read_to_string(tools.profile_config())?)?;
         let recorded = config.pointer("/KubernetesConfig/KubernetesVersion").and_then(Value::as_str);
@@ -209,7 +209,7 @@ impl Upgrade {
         Ok(self.test_cluster.xtask(&["deploy", &self.recipe.environment])?.expect(0, &["is up"])?.text)
     }
 
-    /// What this checkout pins.
+    /// Returns the Kubernetes version that this checkout pins.
     fn pinned(&self) -> &str {
         &self.test_cluster.project.settings.cluster.kubernetes
     }
@@ -218,64 +218,64 @@ impl Upgrade {
         self.pinned() != self.recipe.kubernetes
     }
 
-    fn running(&self, kept: &Kept) -> Result<()> {
+    fn running(&self, kept: &UserData) -> Result<()> {
         let text = self.deploy()?;
         if self.is_older() {
-            let told = format!(
+            let expected = format!(
                 "the cluster runs Kubernetes {}, this checkout pins {}: {}",
                 self.recipe.kubernetes,
                 self.pinned(),
                 self.test_cluster.hint("cluster upgrade")
             );
-            ensure!(text.contains(&told), "`{told}` is not in:\n{text}");
+            ensure!(text.contains(&expected), "`{expected}` is not in:\n{text}");
         }
-        self.runs(&self.recipe.kubernetes)?;
-        self.has(kept)
+        self.check_kubernetes(&self.recipe.kubernetes)?;
+        self.check_data(kept)
     }
 
-    fn settled(&self, kept: &Kept) -> Result<()> {
+    fn settled(&self, kept: &UserData) -> Result<()> {
         let environment = &self.recipe.environment;
         self.test_cluster
             .xtask(&["deploy", environment])?
             .expect(0, &["nothing changed: nothing was built, loaded or restarted"])?;
         self.test_cluster.xtask(&["status", "--verify"])?.expect(0, &["verified", "2/2 ready"])?;
-        self.has(kept)
+        self.check_data(kept)
     }
 
-    fn stopped(&self, kept: &Kept) -> Result<()> {
+    fn stopped(&self, kept: &UserData) -> Result<()> {
         self.make_again()?;
         let tools = self.test_cluster.tools()?;
         tools.engine.docker().args(["stop", &self.test_cluster.profile]).run()?;
         if tools.engine.private {
-            // As processes end between sessions: all at once, and none has time to tidy up.
+            // Kills all processes at once, as the end of a login session may do.
             reap::reap(&EnginePaths::new(&self.test_cluster.project.cache))?;
         }
         self.test_cluster
             .xtask(&["deploy", &self.recipe.environment])?
             .expect(0, &["the profile is stopped", "is up"])?;
-        self.runs(&self.recipe.kubernetes)?;
-        self.has(kept)
+        self.check_kubernetes(&self.recipe.kubernetes)?;
+        self.check_data(kept)
     }
 
-    fn killed_in_creation(&self, _: &Kept) -> Result<()> {
+    fn killed_in_creation(&self, _: &UserData) -> Result<()> {
         self.kill_at(&format!("> create cluster {}", self.test_cluster.profile), Duration::from_secs(5))
     }
 
-    fn killed_before_restore(&self, _: &Kept) -> Result<()> {
+    fn killed_before_restore(&self, _: &UserData) -> Result<()> {
         self.kill_at("(the database first: the dump is restored before the application starts)", Duration::from_secs(1))
     }
 
-    /// Kills an upgrade some time after it has printed `line`; nothing may be deployed then.
+    /// Kills an upgrade `later` than its output `line`. Expects that a deploy then refuses.
     fn kill_at(&self, line: &str, later: Duration) -> Result<()> {
         if !self.is_older() {
             return Ok(());
         }
         let mut upgrade = Deploy::start_command(&self.test_cluster, &["cluster", "upgrade"])?;
-        // Compiling the new Kubernetes comes first, where it was not lent.
+        // The upgrade may compile the new Kubernetes first.
         let start = Instant::now();
-        while !upgrade.said()?.contains(line) {
-            if !upgrade.runs()? || start.elapsed() > UPGRADE {
-                bail!("the upgrade does not get to `{line}`:\n{}", upgrade.said()?);
+        while !upgrade.output()?.contains(line) {
+            if !upgrade.is_running()? || start.elapsed() > UPGRADE {
+                bail!("the upgrade does not reach `{line}`:\n{}", upgrade.output()?);
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -290,23 +290,23 @@ impl Upgrade {
         Ok(())
     }
 
-    fn upgraded(&self, kept: &Kept) -> Result<()> {
+    fn upgraded(&self, kept: &UserData) -> Result<()> {
         let ran = self.test_cluster.xtask(&["cluster", "upgrade"])?;
         if self.is_older() {
             ran.expect(0, &["is not finished", "as in the dump", "is up", "the dump stays"])?;
         } else {
             ran.expect(0, &["nothing to upgrade"])?;
         }
-        self.runs(self.pinned())?;
-        self.has(kept)
+        self.check_kubernetes(self.pinned())?;
+        self.check_data(kept)
     }
 
-    fn upgraded_twice(&self, kept: &Kept) -> Result<()> {
+    fn upgraded_twice(&self, kept: &UserData) -> Result<()> {
         self.test_cluster.xtask(&["cluster", "upgrade"])?.expect(0, &["nothing to upgrade"])?;
         self.settled(kept)
     }
 
-    fn newer_record(&self, kept: &Kept) -> Result<()> {
+    fn newer_record(&self, kept: &UserData) -> Result<()> {
         let tools = self.test_cluster.tools()?;
         let ask = ["get", "configmap", "todo-xtask", "--output", "jsonpath={.data.record\\.json}"];
         let before = tools.kubectl_here().args(ask).read()?;
@@ -320,15 +320,15 @@ impl Upgrade {
         let commands: [&[&str]; 4] =
             [&["deploy", &self.recipe.environment], &["status"], &["status", "--verify"], &["rollback"]];
         for command in commands {
-            let told = ["ConfigMap todo-xtask in namespace todo: it has format 99", "delete configmap todo-xtask"];
-            self.test_cluster.xtask(command)?.expect(5, &told)?;
+            let expected = ["ConfigMap todo-xtask in namespace todo: it has format 99", "delete configmap todo-xtask"];
+            self.test_cluster.xtask(command)?.expect(5, &expected)?;
         }
         ensure!(tools.kubectl_here().args(ask).read()?.contains("99"), "the record was overwritten");
         write(&before)?;
         self.settled(kept)
     }
 
-    /// Deletes the cluster and ends the engine. Programs in the cache stay for the next run.
+    /// Deletes the cluster and stops the engine. Programs in the cache stay for the next run.
     fn clean(&self) -> Result<()> {
         self.test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
         let left = leftovers(&self.test_cluster)?;

@@ -1,4 +1,4 @@
-//! Looking at the release and going back: issue 5, points 9 and 10, and the measurement.
+//! Views of the release, rollback, JSON output, and the benchmark.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::test_cluster::{AUTH, TestCluster};
 
-/// The document of `--json`, which must have exactly the parts that its schema in docs/schema names. (The tests of the
-/// command line check documents against the whole schema.)
+/// Returns the document of `--json`. Fails unless it has exactly the top-level fields of its schema in docs/schema. (The
+/// tests of the command line check documents against the whole schema.)
 fn document(test_cluster: &TestCluster, args: &[&str], code: i32) -> Result<Value> {
     let ran = test_cluster.xtask(&[args, &["--json"]].concat())?.expect(code, &[])?;
     ensure!(!ran.text.contains(AUTH), "a secret is shown");
@@ -29,7 +29,7 @@ fn document(test_cluster: &TestCluster, args: &[&str], code: i32) -> Result<Valu
     Ok(document)
 }
 
-/// Helm's newest revision and its status.
+/// Returns Helm's newest revision and its status.
 fn revision(test_cluster: &TestCluster) -> Result<(u64, String)> {
     let history = test_cluster.tools()?.helm().args(["history", "todo", "--max=1", "--output=json"]).read()?;
     let history: Value = serde_json::from_str(&history)?;
@@ -52,9 +52,9 @@ pub fn status(test_cluster: &TestCluster) -> Result<()> {
 
     test_cluster.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
     edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
-    let told = ["Deployment/todo-frontend was changed by hand: spec.replicas 2 -> 1", "values-dev.yaml changed"];
-    test_cluster.xtask(&["status"])?.expect(0, &told)?;
-    test_cluster.xtask(&["status", "--verify"])?.expect(8, &[told[0], &test_cluster.hint("deploy dev")])?;
+    let expected = ["Deployment/todo-frontend was changed by hand: spec.replicas 2 -> 1", "values-dev.yaml changed"];
+    test_cluster.xtask(&["status"])?.expect(0, &expected)?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(8, &[expected[0], &test_cluster.hint("deploy dev")])?;
     let document = document(test_cluster, &["status"], 0)?;
     ensure!(document["drift"].as_array().is_some_and(|drift| drift.len() == 1), "drift: {}", document["drift"]);
     edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev2", "environment: dev")?;
@@ -91,13 +91,13 @@ pub fn watch(test_cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// Starts xtask with its outputs to be read; after two minutes it is killed, which ends its outputs too.
+/// Starts xtask with piped outputs. Kills it after two minutes, so that reads end.
 fn start(test_cluster: &TestCluster, args: &[&str]) -> Result<Child> {
     let child = test_cluster.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process has an ID")?;
     let began = Instant::now();
     std::thread::spawn(move || {
-        // Whoever waited for it has its exit status: its ID is free again, and not to be killed.
+        // Once its exit status was read, another process may have its ID.
         while test_kill_process(pid).is_ok() {
             if began.elapsed() > Duration::from_secs(120) {
                 let _ = kill_process(pid, Signal::KILL);
@@ -115,20 +115,20 @@ fn interrupt(child: &std::process::Child) -> Result<()> {
 }
 
 pub fn dry_run_diff(test_cluster: &TestCluster) -> Result<()> {
-    // What this copy of the checkout makes is what runs: then it knows which file an image differs in.
+    // Deploys this copy first: then xtask knows in which file an image differs.
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &[])?;
     let before = (test_cluster.pods("backend")?, revision(test_cluster)?);
     let source = "apps/backend/app/__init__.py";
     let text = std::fs::read_to_string(test_cluster.root.join(source))?;
     std::fs::write(test_cluster.root.join(source), format!("{text}\n# not deployed\n"))?;
-    // Helm compares objects with the API server's schema unless chart and values are those that were verified.
+    // Helm checks objects against the API server's schema unless chart and values were verified before.
     let skips = "--disable-openapi-validation";
     test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &[skips])?;
     edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
     let dotenv = std::fs::read_to_string(test_cluster.root.join(".env"))?;
-    // A value that no run before can have left behind.
+    // A unique value, which no earlier run can have left.
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-{}\n", xtask::clock::now()))?;
-    let told = [
+    let expected = [
         "app/__init__.py changed",
         "AUTH_SECRET changed",
         "--- live ConfigMap/todo-config",
@@ -136,10 +136,10 @@ pub fn dry_run_diff(test_cluster: &TestCluster) -> Result<()> {
         "+  ENVIRONMENT: \"dev2\"",
         "+++ wanted Deployment/todo-backend",
     ];
-    let ran = test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &told)?;
+    let ran = test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &expected)?;
     ensure!(!ran.text.contains("not-a-secret"), "a secret is shown:\n{}", ran.text);
-    ensure!(!ran.text.contains(skips), "changed values are not compared with the schema:\n{}", ran.text);
-    // The frontend's pods have the ConfigMap's digest; Ingress and database have nothing of what changed.
+    ensure!(!ran.text.contains(skips), "changed values are not checked against the schema:\n{}", ran.text);
+    // The change affects the frontend's pods by the ConfigMap's digest, but neither Ingress nor database.
     for unchanged in ["live Ingress/", "live StatefulSet/", "Service/todo-postgres"] {
         ensure!(!ran.text.contains(unchanged), "{unchanged} is shown:\n{}", ran.text);
     }
@@ -161,7 +161,7 @@ pub fn logs(test_cluster: &TestCluster) -> Result<()> {
     let ran = test_cluster.xtask(&["logs", "backend", "--since", "10m", "--tail", "50"])?.expect(0, &[])?;
     let pods: std::collections::BTreeSet<&str> = ran.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
     let backends = pods.iter().filter(|pod| pod.starts_with("todo-backend-")).count();
-    ensure!(backends == 2 && pods.len() == 2, "not both replicas, and them alone: {pods:?}");
+    ensure!(backends == 2 && pods.len() == 2, "not exactly both replicas: {pods:?}");
     test_cluster.xtask(&["logs", "--since", "yesterday"])?.expect(2, &["90s, 10m"])?;
 
     let old = test_cluster.pod_names("backend")?;
@@ -169,25 +169,25 @@ pub fn logs(test_cluster: &TestCluster) -> Result<()> {
     let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
     lines.next().context("no line comes")??;
     test_cluster.tools()?.kubectl_here().args(["rollout", "restart", "deployment/todo-backend"]).run()?;
-    // Lines of a pod that was not there when the following began.
+    // Waits for a line of a pod that started after `logs -f`.
     let mut new = None;
     while let (None, Some(line)) = (&new, lines.next().transpose()?) {
         let pod = line.split(' ').next().unwrap_or_default().to_owned();
         new = (pod.starts_with("todo-backend-") && !old.contains(&pod)).then_some(pod);
     }
     interrupt(&child)?;
-    let mut said = String::new();
-    child.stderr.take().context("stderr is piped")?.read_to_string(&mut said)?;
+    let mut stderr = String::new();
+    child.stderr.take().context("stderr is piped")?.read_to_string(&mut stderr)?;
     let status = child.wait()?;
-    ensure!(new.is_some() && status.code() == Some(130) && said.is_empty(), "{new:?}, Ctrl-C: {status} {said}");
+    ensure!(new.is_some() && status.code() == Some(130) && stderr.is_empty(), "{new:?}, Ctrl-C: {status} {stderr}");
     test_cluster.until_ready()?;
 
-    // A reader that has seen enough.
+    // A closed pipe is no error.
     let mut child = start(test_cluster, &["logs", "-f", "postgres"])?;
     drop(child.stdout.take());
     let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success() && said.is_empty(), "a reader that goes: {} {said}", output.status);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success() && stderr.is_empty(), "after the pipe closed: {} {stderr}", output.status);
     Ok(())
 }
 
@@ -210,23 +210,23 @@ pub fn rollback(test_cluster: &TestCluster) -> Result<()> {
     let undone = format!("revision {first} serves at");
     test_cluster.xtask(&["rollback"])?.expect(0, &[&undone])?;
     ensure!(environment()? == "dev", "environment after the rollback: {}", environment()?);
-    // What was verified is what runs, and the checkout is what the next deploy brings.
+    // The verified revision runs, and the next deploy releases the checkout.
     test_cluster
         .xtask(&["status", "--verify"])?
         .expect(0, &["values-dev.yaml changed", "Secret of backend changed"])?;
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["values-dev.yaml changed"])?;
     ensure!(environment()? == "later", "environment after the deploy: {}", environment()?);
-    // Back by number, with the checkout put back as well: then the next deploy has nothing to do.
+    // After a rollback by number with a restored checkout, the next deploy has nothing to do.
     test_cluster.xtask(&["rollback", &first.to_string()])?.expect(0, &[&undone])?;
     edit(test_cluster, "infra/helm/values-dev.yaml", "environment: later", "environment: dev")?;
     test_cluster.write_dotenv(&dotenv)?;
-    // A Secret that no ReplicaSet names any more may go; released is nothing.
+    // The deploy may prune an unused Secret, but must release nothing.
     super::causes::nothing_to_do(test_cluster)
 }
 
 pub fn bundle(test_cluster: &TestCluster) -> Result<()> {
     let ran = test_cluster.xtask(&["doctor", "--bundle"])?;
-    // Other verdicts than good are the machine's.
+    // Exit code 4 reports a problem of this machine.
     ensure!(ran.code == 0 || ran.code == 4, "exit code {}: {}", ran.code, ran.text);
     let path = ran.stdout.lines().last().unwrap_or_default().to_owned();
     let file = std::fs::File::open(&path).with_context(|| format!("the last line is no path: {path}"))?;
@@ -283,7 +283,7 @@ pub fn bench(test_cluster: &TestCluster) -> Result<()> {
     let bench = document(test_cluster, &args, 0)?;
     let steady = bench["steady"].as_array().context("nothing was measured")?;
     let done: Vec<_> = steady.iter().filter_map(|kind| kind["done"].as_u64()).collect();
-    // The last are sign-ins, of which there are 5 a second at most.
+    // The last number counts sign-ins, which are limited to 5 a second.
     ensure!(done == [30, 30, 30, 15], "{bench}");
     for kind in steady {
         ensure!(kind["failed"] == 0 && kind["p99_ms"].as_f64() > Some(0.0), "{kind}");

@@ -1,14 +1,14 @@
-# Goes on as the machine's first process: its root is the Debian tree below a layer that is removed with the machine.
-tree=$1 bed=$2 addresses=$3
-shared=$bed/shared
-mount -t overlay overlay -o "lowerdir=$tree,upperdir=$bed/upper,workdir=$bed/work" "$bed/root"
-cd "$bed/root"
+# Continues as the machine's first process. Its root is an overlay on the Debian tree; the upper layer is temporary.
+tree=$1 folder=$2 addresses=$3
+shared=$folder/shared
+mount -t overlay overlay -o "lowerdir=$tree,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"
+cd "$folder/root"
 mkdir -p .old usr/lib/modules var/lib/docker shared
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     mount -t cgroup2 cgroup sys/fs/cgroup
-    # Only a group without processes can hand its controllers on.
+    # Only a group without processes can delegate its controllers.
     mkdir sys/fs/cgroup/machine
     echo 0 >sys/fs/cgroup/machine/cgroup.procs
     sed 's/^/+/; s/ / +/g' sys/fs/cgroup/cgroup.controllers >sys/fs/cgroup/cgroup.subtree_control
@@ -27,8 +27,8 @@ fi
 mount --rbind /dev dev
 if [ -d /lib/modules ]; then mount --bind /lib/modules usr/lib/modules; fi
 mount -t tmpfs -o mode=755 tmpfs run
-# An engine cannot keep its layers on an overlay.
-mount --bind "$bed/docker" var/lib/docker
+# An engine cannot store its layers on an overlay.
+mount --bind "$folder/docker" var/lib/docker
 mount --bind "$shared" shared
 pivot_root . .old
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -38,7 +38,7 @@ mkdir -p /run/lock
 hostname ordinary
 ip link set lo up
 for address in $addresses; do ip addr add "$address/32" dev lo; done
-# A kernel without nf_tables.
+# The kernel has no nf_tables.
 if ! iptables -w -n -L >/dev/null 2>&1 && iptables-legacy -w -n -L >/dev/null 2>&1; then
     ln -sf /usr/sbin/iptables-legacy /etc/alternatives/iptables
     ln -sf /usr/sbin/ip6tables-legacy /etc/alternatives/ip6tables
@@ -52,15 +52,15 @@ cp /shared/resolv.conf /etc/resolv.conf
 cp /shared/offer/bundle.pem /etc/ssl/certs/ca-certificates.crt
 mkdir -p /etc/docker
 cp /shared/daemon.json /etc/docker/daemon.json
-own() { env -i PATH="$PATH" "$@"; }
-own docker-registry serve /shared/registry.yml >/shared/registry.log 2>&1 &
-own /shared/xtask-ordinary internet /shared >/shared/internet.log 2>&1 &
-# The proxy alone knows the official hosts.
+run_clean() { env -i PATH="$PATH" "$@"; }
+run_clean docker-registry serve /shared/registry.yml >/shared/registry.log 2>&1 &
+run_clean /shared/xtask-ordinary internet /shared >/shared/internet.log 2>&1 &
+# Only the proxy resolves the official hosts.
 if [ -f /shared/tinyproxy.conf ]; then
     proxy='mount --make-rprivate / && mount --bind /shared/proxy.hosts /etc/hosts && exec tinyproxy -d -c /shared/tinyproxy.conf'
-    own unshare --mount sh -c "$proxy" >/shared/proxy.log 2>&1 &
+    run_clean unshare --mount sh -c "$proxy" >/shared/proxy.log 2>&1 &
 fi
-own dockerd >/shared/dockerd.log 2>&1 &
+run_clean dockerd >/shared/dockerd.log 2>&1 &
 echo ready >/shared/ready
-# As the first process it must take leave of every orphan.
+# As PID 1, it must reap orphans.
 wait

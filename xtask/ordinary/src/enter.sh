@@ -1,25 +1,25 @@
-# The machine's first process, in namespaces of its own (mounts, network, processes, host name). When it ends, the kernel
-# ends every other process in it.
-tree=$1 bed=$2 group=$3 addresses=$4
-shared=$bed/shared
+# The machine's first process, in separate namespaces (mounts, network, processes, host name). When it ends, the kernel
+# kills all other processes of the machine.
+tree=$1 folder=$2 group=$3 addresses=$4
+shared=$folder/shared
 exec >>"$shared/machine.log" 2>&1
 mount --make-rprivate /
 
-# A control group of its own in every hierarchy, which the machine sees as the root. The kubelets of clusters on the same
-# kernel would otherwise take each other's groups for leftovers.
-mkdir "$bed/group"
+# Creates a control group in every hierarchy, which the machine sees as the root. Otherwise, kubelets of other clusters on
+# this kernel would remove each other's groups as leftovers.
+mkdir "$folder/group"
 while IFS=: read -r _ controllers _; do
     case $controllers in
-    '') mount -t cgroup2 none "$bed/group" ;;
-    name=*) mount -t cgroup -o "none,$controllers" none "$bed/group" ;;
-    *) mount -t cgroup -o "$controllers" none "$bed/group" ;;
+    '') mount -t cgroup2 none "$folder/group" ;;
+    name=*) mount -t cgroup -o "none,$controllers" none "$folder/group" ;;
+    *) mount -t cgroup -o "$controllers" none "$folder/group" ;;
     esac
-    mkdir -p "$bed/group/$group"
+    mkdir -p "$folder/group/$group"
     if [ "$controllers" = cpuset ]; then
-        for file in cpuset.cpus cpuset.mems; do cat "$bed/group/$file" >"$bed/group/$group/$file"; done
+        for file in cpuset.cpus cpuset.mems; do cat "$folder/group/$file" >"$folder/group/$group/$file"; done
     fi
-    echo 0 >"$bed/group/$group/cgroup.procs"
-    umount "$bed/group"
+    echo 0 >"$folder/group/$group/cgroup.procs"
+    umount "$folder/group"
 done </proc/self/cgroup
 
-exec unshare --cgroup sh -euc "$5" machine "$tree" "$bed" "$addresses"
+exec unshare --cgroup sh -euc "$5" machine "$tree" "$folder" "$addresses"

@@ -1,4 +1,4 @@
-//! The stand-in internet: official hosts over HTTPS, and a way out to the package registries. It runs in the machine.
+//! The simulated internet: official hosts over HTTPS, and forwarding to the package registries. It runs in the machine.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Write};
@@ -17,29 +17,29 @@ use xtask_faults::http::{Message, read_head};
 
 use crate::{hosts, registry, resolver};
 
-/// Socket in the shared folder: outside of the machine's network, the suite makes the connections that are passed on.
+/// Socket in the shared folder. At its other end, outside the machine's network, the suite opens forwarded connections.
 const OUTSIDE: &str = "outside.sock";
 
-/// What was passed on, in the shared folder: a line for each connection, with its host and the bytes that came back.
-const PASSED_ON: &str = "passed-on.log";
+/// Log of forwarded connections, in the shared folder: a line each, with host and received bytes.
+const FORWARD_LOG: &str = "passed-on.log";
 
-/// What the official hosts were asked, a line each: host, method, path, status.
+/// Log of requests to the official hosts, a line each: host, method, path, status.
 const REQUESTS: &str = "requests.log";
 
-/// In the shared folder: the configuration of the forward proxy, where the machine has no other way to the official hosts.
+/// Configuration of the forward proxy, in the shared folder. It exists if the machine reaches official hosts by proxy only.
 pub const PROXY: &str = "tinyproxy.conf";
 
-/// How late the first answer comes behind a proxy.
+/// Delay of the first answer behind a proxy.
 const LATE: Duration = Duration::from_secs(5);
 
-/// What Docker Hub answers beyond its limit.
+/// Docker Hub's answer beyond its rate limit.
 const TOO_MANY: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"}]}"#;
 
-/// What the stand-in internet offers, in the shared folder: certificates, downloads and images. All machines of a run have
-/// the same.
+/// Folder of the simulated internet's content, in the shared folder: certificates, downloads and images. All machines of a
+/// run use the same content.
 pub const OFFER: &str = "offer";
 
-/// Downloads, in the shared folder: a folder for each host.
+/// Folder of downloads, in the shared folder: a subfolder for each host.
 pub const DOWNLOADS: &str = "offer/downloads";
 
 type Client = BufReader<StreamOwned<ServerConnection, TcpStream>>;
@@ -48,13 +48,13 @@ struct Internet {
     shared: Utf8PathBuf,
     tls: Arc<ServerConfig>,
     requests: Mutex<File>,
-    /// The next answer to a download comes late.
+    /// Whether to delay the next download.
     slow: AtomicBool,
-    /// The next question for an image of Docker Hub is one too many.
+    /// Whether Docker Hub refuses the next request for an image.
     busy: AtomicBool,
 }
 
-/// Serves for ever: resolver, official hosts, and the hosts that are passed on.
+/// Serves resolver, official hosts and forwarded hosts, without end.
 pub fn serve(shared: &Utf8Path) -> Result<()> {
     let read = |name: &str| std::fs::read(shared.join(OFFER).join(name)).with_context(|| format!("reading {name}"));
     let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -75,17 +75,17 @@ pub fn serve(shared: &Utf8Path) -> Result<()> {
         slow,
         busy,
     });
-    for (index, host) in hosts::PASSED_ON.into_iter().enumerate() {
+    for (index, host) in hosts::FORWARDED.into_iter().enumerate() {
         for port in [80, 443] {
             let outside = shared.join(OUTSIDE);
-            listen(hosts::passed_on(index), port, move |tcp| pass_on(&tcp, &outside, host, port))?;
+            listen(hosts::forwarded(index), port, move |tcp| forward(&tcp, &outside, host, port))?;
         }
     }
     listen(hosts::OFFICIAL, 443, move |tcp| internet.connection(tcp))?;
     resolver::serve(behind_proxy)
 }
 
-/// Serves each connection on a thread of its own; a client that goes away ends its own connection alone.
+/// Serves each connection on a separate thread, so that an error ends only its own connection.
 fn listen(address: Ipv4Addr, port: u16, serve: impl Fn(TcpStream) -> Result<()> + Send + Sync + 'static) -> Result<()> {
     let listener = TcpListener::bind((address, port)).with_context(|| format!("listening at {address}:{port}"))?;
     let serve = Arc::new(serve);
@@ -112,7 +112,7 @@ impl Internet {
                 std::thread::sleep(LATE);
             }
             let status = match registry {
-                Some(_) if is_hub && self.busy.swap(false, Ordering::Relaxed) => too_many(&mut client)?,
+                Some(_) if is_hub && self.busy.swap(false, Ordering::Relaxed) => refuse_request(&mut client)?,
                 Some((_, folder)) => ask_registry(&mut client, folder, &request, target, method)?,
                 None => self.download(&mut client, &host, target, method)?,
             };
@@ -122,7 +122,7 @@ impl Internet {
         Ok(())
     }
 
-    /// Answers with the file of that name, or 404. GitHub sends on to the host of its files.
+    /// Answers with the requested file, or 404. GitHub redirects to the host of its files.
     fn download(&self, client: &mut Client, host: &str, target: &str, method: &str) -> Result<u16> {
         let path = target.split('?').next().unwrap_or_default();
         let folder = self.shared.join(DOWNLOADS);
@@ -153,7 +153,7 @@ impl Internet {
     }
 }
 
-fn too_many(client: &mut Client) -> Result<u16> {
+fn refuse_request(client: &mut Client) -> Result<u16> {
     let client = client.get_mut();
     let length = TOO_MANY.len();
     let head = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json";
@@ -166,7 +166,7 @@ fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     message.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-/// Has the registry answer, which keeps what the host serves in `folder`.
+/// Forwards the request to the registry, where `folder` has the images of the requested host.
 fn ask_registry(client: &mut Client, folder: &str, request: &Message, target: &str, method: &str) -> Result<u16> {
     let tcp = TcpStream::connect(registry::ADDRESS).context("asking the registry")?;
     let target = match target.strip_prefix("/v2/") {
@@ -191,9 +191,9 @@ fn ask_registry(client: &mut Client, folder: &str, request: &Message, target: &s
     status.context("the registry's answer has no status")
 }
 
-/// Passes a connection on to the suite's process, outside of this network.
-fn pass_on(tcp: &TcpStream, outside: &Utf8Path, host: &str, port: u16) -> Result<()> {
-    let mut socket = UnixStream::connect(outside).context("asking for a way out")?;
+/// Forwards a connection to the suite's process, outside the machine's network.
+fn forward(tcp: &TcpStream, outside: &Utf8Path, host: &str, port: u16) -> Result<()> {
+    let mut socket = UnixStream::connect(outside).context("connecting to the suite's process")?;
     writeln!(socket, "{host} {port}")?;
     let (mut from, mut to) = (socket.try_clone()?, tcp.try_clone()?);
     let back = std::thread::spawn(move || {
@@ -206,10 +206,10 @@ fn pass_on(tcp: &TcpStream, outside: &Utf8Path, host: &str, port: u16) -> Result
     Ok(())
 }
 
-/// Makes the connections that the machine passes on, in the network of this process, for as long as it runs.
-pub fn open_way_out(shared: &Utf8Path) -> Result<()> {
-    let listener = UnixListener::bind(shared.join(OUTSIDE)).context("listening for connections that are passed on")?;
-    let log = OpenOptions::new().create(true).append(true).open(shared.join(PASSED_ON))?;
+/// Opens the machine's forwarded connections in the network of this process, in the background.
+pub fn accept_forwarded(shared: &Utf8Path) -> Result<()> {
+    let listener = UnixListener::bind(shared.join(OUTSIDE)).context("listening for forwarded connections")?;
+    let log = OpenOptions::new().create(true).append(true).open(shared.join(FORWARD_LOG))?;
     std::thread::spawn(move || {
         for socket in listener.incoming().map_while(Result::ok) {
             let log = log.try_clone();
@@ -219,9 +219,9 @@ pub fn open_way_out(shared: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns how many bytes the package registries sent, by connections that have ended.
-pub fn bytes_passed_on(shared: &Utf8Path) -> Result<u64> {
-    let text = std::fs::read_to_string(shared.join(PASSED_ON)).context("reading the log of what was passed on")?;
+/// Returns the number of bytes that the package registries sent over closed connections.
+pub fn forwarded_bytes(shared: &Utf8Path) -> Result<u64> {
+    let text = std::fs::read_to_string(shared.join(FORWARD_LOG)).context("reading the log of forwarded connections")?;
     Ok(text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
 }
 
@@ -247,7 +247,7 @@ fn connect(mut socket: UnixStream, mut log: File) -> Result<()> {
     Ok(())
 }
 
-/// Returns what the official hosts were asked so far.
+/// Returns the requests to the official hosts so far, a line each.
 pub fn requests(shared: &Utf8Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(shared.join(REQUESTS)).context("reading the log of requests")?;
     Ok(text.lines().map(str::to_owned).collect())

@@ -1,13 +1,13 @@
-# Removes the control groups of a machine that has ended, in a mount namespace of its own.
-bed=$1 group=$2
+# Removes the control groups of a stopped machine, in a separate mount namespace.
+folder=$1 group=$2
 mount --make-rprivate /
-mkdir -p "$bed/group"
+mkdir -p "$folder/group"
 while IFS=: read -r _ controllers _; do
     case $controllers in
-    '') mount -t cgroup2 none "$bed/group" ;;
-    name=*) mount -t cgroup -o "none,$controllers" none "$bed/group" ;;
-    *) mount -t cgroup -o "$controllers" none "$bed/group" ;;
+    '') mount -t cgroup2 none "$folder/group" ;;
+    name=*) mount -t cgroup -o "none,$controllers" none "$folder/group" ;;
+    *) mount -t cgroup -o "$controllers" none "$folder/group" ;;
     esac
-    if [ -d "$bed/group/$group" ]; then find "$bed/group/$group" -depth -type d -exec rmdir {} +; fi
-    umount "$bed/group"
+    if [ -d "$folder/group/$group" ]; then find "$folder/group/$group" -depth -type d -exec rmdir {} +; fi
+    umount "$folder/group"
 done </proc/self/cgroup

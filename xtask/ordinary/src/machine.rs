@@ -1,8 +1,8 @@
-//! The ordinary machine: Debian with its own Docker Engine in default settings, a user in the group docker, and no
-//! network but the stand-in internet.
+//! The ordinary machine: Debian with a Docker Engine in default settings, a user in the group docker, and no network but
+//! the simulated internet.
 //!
-//! Its processes have namespaces of their own, so all of it ends with one process, and everything that it writes lies in
-//! one folder. Nothing of this machine's network changes: no address, no route, no rule.
+//! Its processes have separate namespaces, so the machine ends with its first process and writes to one folder only. The
+//! network of the host stays unchanged: no address, no route, no rule.
 
 use std::time::Instant;
 
@@ -22,54 +22,54 @@ use xtask_faults::ran::Ran;
 
 use crate::{hosts, internet, registry};
 
-/// What is installed on it, in the repository.
+/// The list of its Debian packages, in the repository.
 const RECIPE: &str = "xtask/ordinary/machine.toml";
 
-/// Its first process, before and after it has a control group of its own.
+/// The script of its first process, before and after it enters a separate control group.
 const ENTER: &str = include_str!("enter.sh");
 const BOOT: &str = include_str!("boot.sh");
 
-/// Removes the control groups when it has ended.
+/// The script that removes the control groups after its end.
 const LEAVE: &str = include_str!("leave.sh");
 
-/// Variable by which a machine that a killed suite left behind is found.
+/// Environment variable that marks the machine's processes, so that a later run finds those of a killed suite.
 const MARK: &str = "TODO_XTASK_ORDINARY";
 
-/// Certificates that this machine trusts.
+/// Certificates that Debian trusts, on the host and in the machine.
 const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// How images are kept by the engine.
+/// The engine's image store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// Docker's own, the default of Debian's Docker.
+    /// Docker's own store, the default in Debian.
     Classic,
-    /// containerd's, the default of Docker Desktop.
+    /// containerd's store, the default in Docker Desktop.
     Containerd,
 }
 
-/// What sort of a machine.
+/// Properties of a machine.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineKind {
-    /// How its engine keeps images.
+    /// The image store of its engine.
     pub store: Store,
-    /// Whether a forward proxy is its only way to the official hosts. Then the first answer is late, and Docker Hub
+    /// Whether it reaches the official hosts through a forward proxy only. Then the first answer is late, and Docker Hub
     /// refuses one request.
     pub behind_proxy: bool,
 }
 
-/// A running machine. It ends with this value and with this process.
+/// A running machine. It ends when this value is dropped or this process ends.
 pub struct Machine {
     process: Piped,
-    first: i32,
-    /// The folder that both this process and the machine see, there as `/shared`.
+    first_pid: i32,
+    /// The folder that host and machine share. The machine mounts it at `/shared`.
     pub shared: Utf8PathBuf,
     folder: Utf8PathBuf,
-    /// Log of what ran in it.
+    /// Log of the user's commands.
     log: Utf8PathBuf,
     behind_proxy: bool,
 }
 
-/// Makes the machine's file system unless the cache has it.
+/// Creates the machine's file system unless the cache has it. Removes outdated ones.
 pub fn install(project: &Project, running: &Running) -> Result<Utf8PathBuf> {
     let recipe = Recipe::parse(RECIPE, &pins::read_rendered(&project.root, RECIPE)?)?;
     let tree = folder(project).join(format!("tree-{}", recipe.key()));
@@ -86,29 +86,29 @@ fn folder(project: &Project) -> Utf8PathBuf {
     project.cache.join("ordinary")
 }
 
-/// Where the stand-in internet's offer lies between two machines.
+/// Returns the folder that keeps the simulated internet's content between two machines.
 fn kept_offer(project: &Project) -> Utf8PathBuf {
     folder(project).join(internet::OFFER)
 }
 
-/// Removes the stand-in internet's offer.
+/// Removes the simulated internet's content.
 pub fn remove_offer(project: &Project) -> Result<()> {
     mounts::remove_tree(&kept_offer(project))
 }
 
-/// The name of its control groups: two caches are two machines.
+/// Returns the name of its control groups, which differs for each cache.
 fn group(project: &Project) -> String {
     format!("todo-ordinary-{}", EnginePaths::new(&project.cache).id())
 }
 
-/// Removes what an earlier machine has left: its processes, control groups and files.
+/// Removes processes, control groups and files of an earlier machine.
 pub fn clear(project: &Project) -> Result<()> {
     let machine = folder(project).join("machine");
     reap::end_marked(MARK, machine.as_str())?;
     if xtask::files::exists(&machine)? {
         let leave = Process::new("unshare").args(["--mount", "sh", "-euc", LEAVE, "leave", machine.as_str()]);
         let leave = leave.arg(group(project));
-        // The kernel takes a moment to end what was in them.
+        // The kernel needs a moment to end the processes of the groups.
         let start = Instant::now();
         while let Err(error) = leave.run() {
             if start.elapsed() > deadlines::REAP.time() {
@@ -120,7 +120,7 @@ pub fn clear(project: &Project) -> Result<()> {
     mounts::remove_tree(&machine)
 }
 
-/// Lists what this machine still has of one that has ended: its processes, mounts, control groups and files.
+/// Returns the remains of a stopped machine: processes, mounts, control groups and files.
 pub fn left(project: &Project) -> Result<Vec<String>> {
     let machine = folder(project).join("machine");
     let mut left: Vec<String> = Vec::new();
@@ -137,19 +137,19 @@ pub fn left(project: &Project) -> Result<Vec<String>> {
 }
 
 impl Machine {
-    /// Starts a machine from `tree`, with the programs `xtask` and this one in it.
+    /// Starts a machine from `tree` that contains the program `xtask` and this one.
     pub fn start(project: &Project, tree: &Utf8Path, xtask: &str, kind: MachineKind) -> Result<Self> {
         clear(project)?;
         let folder = folder(project).join("machine");
         let shared = folder.join("shared");
         for part in ["upper", "work", "root", "docker", "shared"] {
-            std::fs::create_dir_all(folder.join(part)).with_context(|| format!("making {folder}/{part}"))?;
+            std::fs::create_dir_all(folder.join(part)).with_context(|| format!("creating {folder}/{part}"))?;
         }
         let (kept, offer) = (kept_offer(project), shared.join(internet::OFFER));
         if xtask::files::exists(&kept)? {
             std::fs::rename(&kept, &offer).with_context(|| format!("moving {kept}"))?;
         } else {
-            std::fs::create_dir(&offer).with_context(|| format!("making {offer}"))?;
+            std::fs::create_dir(&offer).with_context(|| format!("creating {offer}"))?;
             certificates(&offer)?;
         }
         let mut daemon = json!({});
@@ -174,7 +174,7 @@ impl Machine {
         }
         std::fs::copy(xtask, shared.join("xtask")).with_context(|| format!("copying {xtask}"))?;
         std::fs::copy(std::env::current_exe()?, shared.join("xtask-ordinary")).context("copying this program")?;
-        internet::open_way_out(&shared)?;
+        internet::accept_forwarded(&shared)?;
         let addresses: Vec<String> = hosts::addresses().iter().map(ToString::to_string).collect();
         let process = Process::new("unshare")
             .args(["--mount", "--net", "--pid", "--uts", "--fork", "--kill-child"])
@@ -193,25 +193,25 @@ impl Machine {
             .deadline(deadlines::SUITE)
             .pipe_from(None)?;
         let log = project.log("ordinary");
-        let mut machine = Self { process, first: 0, shared, folder, log, behind_proxy: kind.behind_proxy };
+        let mut machine = Self { process, first_pid: 0, shared, folder, log, behind_proxy: kind.behind_proxy };
         machine.wait_until("its first process is ready", || Ok(machine.shared.join("ready").is_file()))?;
-        let parent = machine.process.reader().pids().first().copied().context("unshare has a number")?;
+        let parent = machine.process.reader().pids().first().copied().context("unshare has no process ID")?;
         let list = format!("/proc/{parent}/task/{parent}/children");
         let children = std::fs::read_to_string(&list).with_context(|| format!("reading {list}"))?;
-        machine.first = children.split_whitespace().next().and_then(|pid| pid.parse().ok()).context("no child")?;
+        machine.first_pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok()).context("no child")?;
         machine
             .wait_until("its engine answers", || Ok(machine.root(&["docker", "version"]).output()?.status.success()))?;
         Ok(machine)
     }
 
-    /// Fails with the log unless `holds` within the time of an engine's start.
+    /// Waits until `holds`. Fails with the log if the machine ends, or after [`deadlines::ENGINE_START`].
     fn wait_until(&self, what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
         let start = Instant::now();
         while !holds()? {
             let ended = self.process.reader().try_wait()?.is_some();
             if ended || start.elapsed() > deadlines::ENGINE_START.time() {
-                let said = |name: &str| std::fs::read_to_string(self.shared.join(name)).unwrap_or_default();
-                let tail: Vec<String> = ["machine.log", "dockerd.log"].map(said).into();
+                let read = |name: &str| std::fs::read_to_string(self.shared.join(name)).unwrap_or_default();
+                let tail: Vec<String> = ["machine.log", "dockerd.log"].map(read).into();
                 let lines: Vec<&str> = tail.iter().flat_map(|text| text.lines()).collect();
                 bail!("the machine did not start ({what}):\n{}", lines[lines.len().saturating_sub(12)..].join("\n"));
             }
@@ -220,17 +220,17 @@ impl Machine {
         Ok(())
     }
 
-    /// A command of its administrator.
+    /// Returns a command that runs as root.
     pub fn root(&self, command: &[&str]) -> Process {
-        let first = self.first.to_string();
+        let first_pid = self.first_pid.to_string();
         Process::new("nsenter")
-            .args(["--target", &first, "--mount", "--net", "--pid", "--uts", "--root", "--wd"])
+            .args(["--target", &first_pid, "--mount", "--net", "--pid", "--uts", "--root", "--wd"])
             .args(["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"])
             .args(command.iter().copied())
     }
 
-    /// A command of its user, in the user's checkout, within `limit`. SSL_CERT_FILE names what the machine trusts where
-    /// this one's user has set it.
+    /// Runs a command as the user, in the user's checkout, within `limit`. Sets SSL_CERT_FILE to the machine's certificates if
+    /// it is set on the host.
     pub fn user(&self, command: &[&str], more: &[(&str, &str)], limit: impl Into<Limit>) -> Result<Ran> {
         let mut environment = vec![("HOME", "/home/user"), ("USER", "user"), ("NO_COLOR", "1"), ("LANG", "C.UTF-8")];
         environment.push(("PATH", "/usr/local/bin:/usr/bin:/bin"));
@@ -252,7 +252,7 @@ impl Machine {
         Ok(Ran::of(output, start.elapsed()))
     }
 
-    /// Ends it and removes all that it has written, but for what the stand-in internet offers to the next machine.
+    /// Stops the machine and removes its files. Keeps the simulated internet's content for the next machine.
     pub fn remove(self, project: &Project) -> Result<()> {
         let (offer, kept) = (self.shared.join(internet::OFFER), kept_offer(project));
         drop(self);
@@ -264,24 +264,24 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.process.kill();
-        // unshare takes no notice of the signal that others end by.
+        // unshare ignores SIGTERM.
         if let Err(error) = reap::end_marked(MARK, self.folder.as_str()) {
             eprintln!("{error:#}");
         }
     }
 }
 
-/// The forward proxy's address.
+/// Returns the URL of the forward proxy.
 fn proxy() -> String {
     format!("http://{}:{}", hosts::PROXY.0, hosts::PROXY.1)
 }
 
-/// Makes an authority and the official hosts' certificate; writes the bundle of what the machine trusts: what this one
-/// does, for the registries that are passed on, and that authority.
+/// Creates a certificate authority and the certificate of the official hosts. Writes the machine's trusted certificates:
+/// that authority, and those of the host for the forwarded registries.
 fn certificates(offer: &Utf8Path) -> Result<()> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "stand-in internet");
+    params.distinguished_name.push(DnType::CommonName, "simulated internet");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let params = CertificateParams::new(hosts::official().map(str::to_owned).collect::<Vec<_>>())?;
     let key = KeyPair::generate()?;

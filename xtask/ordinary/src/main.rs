@@ -1,7 +1,7 @@
-//! The first hour on an ordinary machine: the product, unchanged, with an engine in default settings, a user who is not
-//! root, and the origin `release` in a stand-in internet.
+//! The first hour on an ordinary machine: the unchanged product, an engine with default settings, a user who is not root,
+//! and the origin `release` from a simulated internet.
 //!
-//! `cargo xtask test ordinary` builds and runs this program. Inside the machine it also serves the stand-in internet.
+//! `cargo xtask test ordinary` builds and runs this program. Inside the machine, it also serves the simulated internet.
 
 mod hosts;
 mod internet;
@@ -22,8 +22,8 @@ use xtask::process;
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let inside = match args.get(1..) {
-        Some([what, shared]) if what == "internet" => Some(internet::serve(Utf8Path::new(shared))),
-        Some([what, shared]) if what == "push" => Some(registry::push(Utf8Path::new(shared))),
+        Some([command, shared]) if command == "internet" => Some(internet::serve(Utf8Path::new(shared))),
+        Some([command, shared]) if command == "push" => Some(registry::push(Utf8Path::new(shared))),
         _ => None,
     };
     if let Some(result) = inside {
@@ -33,9 +33,9 @@ fn main() {
         std::process::exit(i32::from(result.is_err()));
     }
     xtask::program::main(|cli, report| {
-        let (Some(args), Ok(xtask)) = (cli.test(), std::env::var(UNDER_TEST)) else { return Err(started_alone()) };
+        let (Some(args), Ok(xtask)) = (cli.test(), std::env::var(UNDER_TEST)) else { return Err(usage_error()) };
         if args.suites != [Suite::Ordinary] {
-            return Err(started_alone());
+            return Err(usage_error());
         }
         let tally = trial::run(&cli.open(report)?, &xtask, args.only.as_deref())?;
         if process::ending() {
@@ -46,7 +46,7 @@ fn main() {
     });
 }
 
-fn started_alone() -> anyhow::Error {
-    let what = format!("xtask-ordinary runs the suite ordinary with the xtask that {UNDER_TEST} names");
+fn usage_error() -> anyhow::Error {
+    let what = format!("xtask-ordinary runs the suite `ordinary` with the xtask that {UNDER_TEST} names");
     Failure::new(Class::Internal, what).help("cargo xtask test ordinary").into()
 }

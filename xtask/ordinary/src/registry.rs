@@ -1,5 +1,5 @@
-//! The stand-in registry: Debian's `docker-registry`, filled with images of an engine as publishers push them: an index
-//! of two platforms with an attestation, compressed layers.
+//! The simulated registry: Debian's `docker-registry` with images of an engine. They look as publishers push them: an index
+//! of two platforms with an attestation, and compressed layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,20 +12,20 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Where the registry listens, in the machine.
+/// The registry's address in the machine.
 pub const ADDRESS: &str = "127.0.0.1:5000";
 
-/// Its configuration.
+/// The registry's configuration.
 pub const CONFIGURATION: &str = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /shared/offer/registry\nhttp:\n  \
                                  addr: 127.0.0.1:5000\n";
 
-/// In the shared folder: what `docker save` wrote, unpacked.
+/// Folder of the unpacked `docker save` archive, in the shared folder.
 const SAVED: &str = "saved";
 
-/// In the shared folder: which images to push.
+/// List of the images to push, in the shared folder.
 const LIST: &str = "images.json";
 
-/// The other platform of each image. Nothing runs it: its only layer holds one file.
+/// The second platform of each image. It never runs: its only layer has one file.
 const OTHER: &str = "arm64";
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -38,18 +38,18 @@ const STATEMENT: &str = "application/vnd.in-toto+json";
 pub struct PushedImage {
     /// Its name in the engine.
     pub engine: String,
-    /// Its repository in the stand-in registry: the folder of its host and its name there.
+    /// Its repository in the simulated registry: the folder of its host, and its name.
     pub repository: String,
     /// Its tag.
     pub tag: String,
-    /// Files of a further layer: path, mode and content.
+    /// Files of an additional layer: path, mode and content.
     pub files: Vec<(String, u32, Vec<u8>)>,
-    /// What the image starts, in place of its own command.
+    /// Replacement for the image's command.
     pub command: Option<Vec<String>>,
 }
 
 impl PushedImage {
-    /// The image that the engine has under its official name `name`.
+    /// Returns the engine's image with the official name `name`.
     pub fn official(name: &str) -> Self {
         let (path, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
         let repository = match path.split_once('/') {
@@ -62,11 +62,11 @@ impl PushedImage {
     }
 }
 
-/// Unpacks `tar`, which `docker save` wrote of the images' engine names, for [`push`].
+/// Prepares [`push`]: unpacks `tar`, the output of `docker save` for the images, and lists the images.
 pub fn prepare(shared: &Utf8Path, tar: impl Read, images: &[PushedImage]) -> Result<()> {
     let saved = shared.join(SAVED);
     std::fs::create_dir_all(&saved)?;
-    tar::Archive::new(tar).unpack(&saved).context("unpacking what docker saved")?;
+    tar::Archive::new(tar).unpack(&saved).context("unpacking the output of docker save")?;
     let mut list = Vec::new();
     for (number, image) in images.iter().enumerate() {
         let layer = format!("layer-{number}.tar");
@@ -86,7 +86,7 @@ pub fn prepare(shared: &Utf8Path, tar: impl Read, images: &[PushedImage]) -> Res
     Ok(std::fs::write(shared.join(LIST), serde_json::to_vec(&list)?)?)
 }
 
-/// Pushes what [`prepare`] laid down, and removes it. Runs in the machine.
+/// Pushes the images of [`prepare`] and removes their files. Runs in the machine.
 pub fn push(shared: &Utf8Path) -> Result<()> {
     let saved = shared.join(SAVED);
     let parse = |path: Utf8PathBuf| -> Result<Vec<Value>> {
@@ -101,13 +101,13 @@ pub fn push(shared: &Utf8Path) -> Result<()> {
             let tags = manifest["RepoTags"].as_array();
             tags.into_iter().flatten().any(|tag| *tag == image["engine"])
         };
-        let manifest = manifests.iter().find(named).with_context(|| format!("docker saved no {}", image["engine"]))?;
+        let manifest = manifests.iter().find(named).with_context(|| format!("no {} was saved", image["engine"]))?;
         registry.push(&image, manifest).with_context(|| format!("pushing {}", image["repository"]))?;
     }
     Ok(std::fs::remove_dir_all(&registry.saved)?)
 }
 
-/// A blob by digest and size.
+/// Digest and size of a blob.
 #[derive(Clone)]
 struct Blob {
     digest: String,
@@ -115,7 +115,7 @@ struct Blob {
 }
 
 impl Blob {
-    fn describe(&self, kind: &str) -> Value {
+    fn descriptor(&self, kind: &str) -> Value {
         json!({"mediaType": kind, "digest": self.digest, "size": self.size})
     }
 }
@@ -123,9 +123,9 @@ impl Blob {
 struct Registry {
     agent: ureq::Agent,
     saved: Utf8PathBuf,
-    /// Which repositories have a blob.
+    /// Repositories of each blob, by digest.
     blobs: BTreeMap<String, BTreeSet<String>>,
-    /// Compressed layers by the file that they were made of: digest of the file itself, and the blob.
+    /// Compressed layers by source file: digest of the file, the blob, and its path.
     layers: BTreeMap<String, (String, Blob, Utf8PathBuf)>,
 }
 
@@ -139,10 +139,10 @@ impl Registry {
         let mut layers = Vec::new();
         let mut last = String::new();
         for file in files {
-            let (whole, blob, path) = self.compressed(&text(file))?;
+            let (file_digest, blob, path) = self.compress(&text(file))?;
             self.blob_file(&repository, &blob, &path)?;
-            layers.push(blob.describe(LAYER));
-            last = whole;
+            layers.push(blob.descriptor(LAYER));
+            last = file_digest;
         }
         if image["layer"].is_string() {
             let mut value: Value = serde_json::from_slice(&config)?;
@@ -154,13 +154,13 @@ impl Registry {
             config = serde_json::to_vec(&value)?;
         }
         let own = self.manifest(&repository, &config, CONFIG, layers)?;
-        let other =
-            self.small(&repository, &json!({"architecture": OTHER, "os": "linux"}), LAYER, b"another platform\n")?;
+        let other = json!({"architecture": OTHER, "os": "linux"});
+        let other = self.put_small_manifest(&repository, &other, LAYER, b"another platform\n")?;
         let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "subject": []}).to_string();
         let nowhere = json!({"architecture": "unknown", "os": "unknown"});
-        let attestation = self.small(&repository, &nowhere, STATEMENT, statement.as_bytes())?;
+        let attestation = self.put_small_manifest(&repository, &nowhere, STATEMENT, statement.as_bytes())?;
         let entry = |blob: &Blob, platform: Value| {
-            let mut entry = blob.describe(MANIFEST);
+            let mut entry = blob.descriptor(MANIFEST);
             entry["platform"] = platform;
             entry
         };
@@ -173,8 +173,8 @@ impl Registry {
         self.put_manifest(&repository, &tag, INDEX, &serde_json::to_vec(&index)?).map(drop)
     }
 
-    /// A manifest with one small layer, of the kind `kind`.
-    fn small(&mut self, repository: &str, platform: &Value, kind: &str, content: &[u8]) -> Result<Blob> {
+    /// Pushes a manifest with one small layer of the media type `kind`.
+    fn put_small_manifest(&mut self, repository: &str, platform: &Value, kind: &str, content: &[u8]) -> Result<Blob> {
         let layer = if kind == LAYER {
             let mut builder = tar::Builder::new(Vec::new());
             let mut header = tar::Header::new_ustar();
@@ -190,13 +190,13 @@ impl Registry {
         let blob = if kind == LAYER { gzip(&layer)? } else { layer };
         let layer = self.blob(repository, &blob)?;
         let config = serde_json::to_vec(&config)?;
-        self.manifest(repository, &config, CONFIG, vec![layer.describe(kind)])
+        self.manifest(repository, &config, CONFIG, vec![layer.descriptor(kind)])
     }
 
     fn manifest(&mut self, repository: &str, config: &[u8], kind: &str, layers: Vec<Value>) -> Result<Blob> {
         let config = self.blob(repository, config)?;
         let manifest =
-            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config.describe(kind), "layers": layers});
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config.descriptor(kind), "layers": layers});
         let bytes = serde_json::to_vec(&manifest)?;
         self.put_manifest(repository, &digest(&bytes), MANIFEST, &bytes)
     }
@@ -209,25 +209,25 @@ impl Registry {
 
     fn blob(&mut self, repository: &str, bytes: &[u8]) -> Result<Blob> {
         let blob = Blob { digest: digest(bytes), size: bytes.len() as u64 };
-        if let Some(url) = self.upload(repository, &blob)? {
+        if let Some(url) = self.start_upload(repository, &blob)? {
             self.agent.put(&url).header("content-type", "application/octet-stream").send(bytes)?;
         }
         Ok(blob)
     }
 
     fn blob_file(&mut self, repository: &str, blob: &Blob, path: &Utf8Path) -> Result<()> {
-        if let Some(url) = self.upload(repository, blob)? {
+        if let Some(url) = self.start_upload(repository, blob)? {
             let request = self.agent.put(&url).header("content-type", "application/octet-stream");
             request.header("content-length", blob.size.to_string()).send(File::open(path)?)?;
         }
         Ok(())
     }
 
-    /// Where to put a blob that the repository lacks; one that another repository has is taken from there.
-    fn upload(&mut self, repository: &str, blob: &Blob) -> Result<Option<String>> {
-        let there = self.blobs.entry(blob.digest.clone()).or_default();
-        let from = there.first().map_or(String::new(), |other| format!("?mount={}&from={other}", blob.digest));
-        if !there.insert(repository.to_owned()) {
+    /// Returns the upload URL for a blob, or `None` if the repository has it. Mounts blobs of other repositories.
+    fn start_upload(&mut self, repository: &str, blob: &Blob) -> Result<Option<String>> {
+        let repositories = self.blobs.entry(blob.digest.clone()).or_default();
+        let from = repositories.first().map_or(String::new(), |other| format!("?mount={}&from={other}", blob.digest));
+        if !repositories.insert(repository.to_owned()) {
             return Ok(None);
         }
         let url = format!("http://{ADDRESS}/v2/{repository}/blobs/uploads/{from}");
@@ -236,19 +236,19 @@ impl Registry {
             return Ok(None);
         }
         let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
-        let location = location.context("the registry names no place for a blob")?;
-        ensure!(location.contains('?'), "the registry names a place of another form: {location}");
+        let location = location.context("the registry sent no location for a blob")?;
+        ensure!(location.contains('?'), "the registry sent an unexpected location: {location}");
         Ok(Some(format!("{location}&digest={}", blob.digest)))
     }
 
-    fn compressed(&mut self, file: &str) -> Result<(String, Blob, Utf8PathBuf)> {
+    fn compress(&mut self, file: &str) -> Result<(String, Blob, Utf8PathBuf)> {
         if let Some(known) = self.layers.get(file) {
             return Ok(known.clone());
         }
         let path = self.saved.join(format!("{}.gz", file.replace('/', "-")));
         let mut from = File::open(self.saved.join(file)).with_context(|| format!("opening {file}"))?;
         let mut whole = Sha256::new();
-        let mut encoder = GzEncoder::new(Hashed::new(File::create(&path)?), Compression::fast());
+        let mut encoder = GzEncoder::new(HashingFile::new(File::create(&path)?), Compression::fast());
         let mut buffer = vec![0; 1 << 20];
         loop {
             let count = from.read(&mut buffer)?;
@@ -259,27 +259,27 @@ impl Registry {
             encoder.write_all(&buffer[..count])?;
         }
         let written = encoder.finish()?;
-        let blob = Blob { size: written.size, digest: name(written.hash.finalize().as_slice()) };
-        let known = (name(whole.finalize().as_slice()), blob, path);
+        let blob = Blob { size: written.size, digest: format_digest(written.hash.finalize().as_slice()) };
+        let known = (format_digest(whole.finalize().as_slice()), blob, path);
         self.layers.insert(file.to_owned(), known.clone());
         Ok(known)
     }
 }
 
-/// A file with the digest of what is written to it.
-struct Hashed {
+/// A file that computes size and digest of the written bytes.
+struct HashingFile {
     file: File,
     hash: Sha256,
     size: u64,
 }
 
-impl Hashed {
+impl HashingFile {
     fn new(file: File) -> Self {
         Self { file, hash: Sha256::new(), size: 0 }
     }
 }
 
-impl Write for Hashed {
+impl Write for HashingFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hash.update(&bytes[..count]);
@@ -299,10 +299,10 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    name(&Sha256::digest(bytes))
+    format_digest(&Sha256::digest(bytes))
 }
 
-fn name(hash: &[u8]) -> String {
+fn format_digest(hash: &[u8]) -> String {
     let hex = xtask::units::hex(hash);
     format!("sha256:{hex}")
 }

@@ -1,4 +1,4 @@
-//! A DNS server that knows the hosts of the stand-in internet and no others.
+//! A DNS server that resolves only the hosts of the simulated internet.
 
 use std::net::{Ipv4Addr, UdpSocket};
 
@@ -6,23 +6,23 @@ use anyhow::{Context, Result};
 
 use crate::hosts;
 
-/// Bytes of a header.
+/// Length of a header in bytes.
 const HEADER: usize = 12;
 
-/// Answers for ever. `behind_proxy`: the official hosts have no address here.
+/// Answers queries without end. With `behind_proxy`, the official hosts have no address.
 pub fn serve(behind_proxy: bool) -> Result<()> {
     let socket = UdpSocket::bind((hosts::RESOLVER, 53)).context("listening as resolver")?;
     let mut buffer = [0; 512];
     loop {
         let (length, from) = socket.recv_from(&mut buffer)?;
         if let Some(answer) = answer(&buffer[..length], behind_proxy) {
-            // Who asked is told again if this is lost: it asks again.
+            // Clients repeat a query without an answer.
             let _ = socket.send_to(&answer, from);
         }
     }
 }
 
-/// Returns the answer to `query`, which has one question; `None`: it is none that can be answered.
+/// Returns the answer to `query`, which has one question, or `None` for a malformed query.
 fn answer(query: &[u8], behind_proxy: bool) -> Option<Vec<u8>> {
     let header = query.get(..HEADER)?;
     let mut labels = Vec::new();
@@ -40,7 +40,7 @@ fn answer(query: &[u8], behind_proxy: bool) -> Option<Vec<u8>> {
     let is_address = query.get(at..at + 2)? == [0, 1];
     let address = hosts::address(&labels.join("."), behind_proxy);
     let known: Option<Ipv4Addr> = address.filter(|_| is_address);
-    // An answer, with recursion; code 3: there is no such name.
+    // Flags: an answer, with recursion. Code 3: no such name.
     let code = if address.is_some() { 0 } else { 3 };
     let mut answer = vec![header[0], header[1], 0x81, 0x80 | code, 0, 1, 0, u8::from(known.is_some()), 0, 0, 0, 0];
     answer.extend_from_slice(question);

@@ -1,5 +1,4 @@
-//! What the stand-in internet holds: the programs and images that the origin `packages` has made, as their publishers
-//! offer them.
+//! The content of the simulated internet: programs and images of the origin `packages`, in the form their publishers offer.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,14 +23,14 @@ use crate::internet::{DOWNLOADS, OFFER};
 use crate::registry::{self, PushedImage};
 use crate::{hosts, machine::Machine};
 
-/// The platform of everything that `packages` makes.
+/// The platform of the artifacts of `packages`.
 const PLATFORM: &str = "linux-amd64";
 
-/// In the shared folder: the product's manifest of downloads with the checksums of what is offered.
+/// The product's manifest of downloads with the checksums of the simulated ones, in the shared folder.
 const MANIFEST: &str = "offer/release.toml";
 
-/// Stands in for kindnet, which minikube starts where the container runtime is containerd: it writes the same
-/// configuration, for the one node that there is, and leaves masquerading to the plugin.
+/// Replaces kindnet, which minikube starts with the container runtime containerd. Writes the same configuration for a single
+/// node, and leaves masquerading to the plugin.
 const KINDNET: &str = r#"#!/bin/sh
 set -eu
 subnet=$(echo "$POD_SUBNET" | sed 's#^\([0-9]*[.][0-9]*\)[.].*#\1.0.0/24#')
@@ -45,17 +44,17 @@ mv /etc/cni/net.d/.new /etc/cni/net.d/10-kindnet.conflist
 exec sleep infinity
 "#;
 
-/// Programs and images to offer.
+/// Programs and images that the simulated internet offers.
 pub struct StandIns {
     toolchain: Toolchain,
     pins: Pins,
-    /// minikube's own base image, by digest.
+    /// minikube's base image, with digest.
     pub kicbase: String,
     kindnet: String,
 }
 
 impl StandIns {
-    /// Brings what is to be offered, unless it is there.
+    /// Brings the programs and images, unless they exist.
     pub fn bring(project: &Project) -> Result<Self> {
         let toolchain = Toolchain::bring(project, Mode::Apply, &Suite::E2e.requirements(project)?)?;
         if let Some(refusal) = refuse_ordinary(toolchain.origin.name()) {
@@ -64,17 +63,17 @@ impl StandIns {
         let minikube = toolchain.origin.tool(Tool::Minikube);
         let help = Process::new(minikube.as_str()).args(["start", "--help"]).read()?;
         let kicbase = Regex::new(r"--base-image='([^']+@sha256:[0-9a-f]{64})'")?;
-        let kicbase = kicbase.captures(&help).context("minikube's help names no base image")?[1].to_owned();
+        let kicbase = kicbase.captures(&help).context("`minikube start --help` names no base image")?[1].to_owned();
         let program = std::fs::read(&minikube).with_context(|| format!("reading {minikube}"))?;
-        let kindnet = find(&program, b"kindnetd:v").context("minikube names no image of kindnet")?;
+        let kindnet = find_image(&program, b"kindnetd:v").context("minikube names no image of kindnet")?;
         let kindnet = format!("docker.io/kindest/{kindnet}");
         Ok(Self { toolchain, pins: Pins::read(&project.root)?, kicbase, kindnet })
     }
 
-    /// Fills the stand-in internet of `machine`, unless an earlier machine's is there. `checkout` then names the checksums of
-    /// what it offers.
+    /// Fills the simulated internet of `machine`, unless an earlier machine did. Writes the checksums of its downloads to
+    /// `checkout`.
     pub fn offer(&self, project: &Project, machine: &Machine, checkout: &Utf8Path) -> Result<()> {
-        // Written last: with it the offer is complete.
+        // `kept` is written last, so its existence means that the content is complete.
         let (kept, manifest) = (machine.shared.join(MANIFEST), checkout.join(release::FILE));
         if xtask::files::exists(&kept)? {
             std::fs::copy(&kept, &manifest).with_context(|| format!("copying {kept}"))?;
@@ -86,7 +85,7 @@ impl StandIns {
         Ok(())
     }
 
-    /// Lays down the downloads, and gives `checkout` their checksums in place of the official ones.
+    /// Writes the downloads, and replaces the official checksums in `checkout` by theirs.
     fn offer_downloads(&self, checkout: &Utf8Path, shared: &Utf8Path) -> Result<()> {
         let downloads = shared.join(DOWNLOADS);
         let manifest: BTreeMap<String, toml::Value> = toml::from_str(&pins::read_rendered(checkout, release::FILE)?)?;
@@ -95,26 +94,27 @@ impl StandIns {
         for (name, tool) in [("kubectl", Tool::Kubectl), ("helm", Tool::Helm), ("minikube", Tool::Minikube)] {
             let entry = &manifest.get(name).with_context(|| format!("{} has no {name}", release::FILE))?[PLATFORM];
             let field = |field: &str| entry.get(field).and_then(toml::Value::as_str);
-            let place = place(&downloads, field("url").context("a download has an address")?)?;
+            let path = download_path(&downloads, field("url").context("a download has no URL")?)?;
             let program = self.toolchain.origin.tool(tool);
             match field("member") {
-                Some(member) => pack(&program, member, &place)?,
-                None => drop(std::fs::copy(&program, &place).with_context(|| format!("copying {program}"))?),
+                Some(member) => pack(&program, member, &path)?,
+                None => drop(std::fs::copy(&program, &path).with_context(|| format!("copying {program}"))?),
             }
-            text = text.replace(field("sha256").context("a download has a checksum")?, &checksum(&place)?);
+            text = text.replace(field("sha256").context("a download has no checksum")?, &checksum(&path)?);
         }
         std::fs::write(&path, text)?;
-        // What minikube itself looks for; Kubernetes is one program here, whatever it is called.
+        // minikube's own downloads. `packages` builds all of Kubernetes as one program.
         let version = self.pins.render(file!(), "v{kubernetes}")?;
         let program = self.toolchain.origin.tool(Tool::Kubectl);
         for name in ["kubeadm", "kubectl", "kubelet"] {
-            let place = place(&downloads, &format!("https://dl.k8s.io/release/{version}/bin/linux/amd64/{name}"))?;
-            std::fs::copy(&program, &place)?;
-            std::fs::write(format!("{place}.sha256"), checksum(&place)?)?;
+            let url = format!("https://dl.k8s.io/release/{version}/bin/linux/amd64/{name}");
+            let path = download_path(&downloads, &url)?;
+            std::fs::copy(&program, &path)?;
+            std::fs::write(format!("{path}.sha256"), checksum(&path)?)?;
         }
-        std::fs::write(place(&downloads, "https://dl.k8s.io/release/stable.txt")?, &version)?;
+        std::fs::write(download_path(&downloads, "https://dl.k8s.io/release/stable.txt")?, &version)?;
         let tag = format!("https://api.github.com/repos/kubernetes/kubernetes/releases/tags/{version}");
-        std::fs::write(place(&downloads, &tag)?, format!("{{\"tag_name\": \"{version}\"}}"))?;
+        std::fs::write(download_path(&downloads, &tag)?, format!("{{\"tag_name\": \"{version}\"}}"))?;
         Ok(())
     }
 
@@ -138,12 +138,12 @@ impl StandIns {
             let name = self.pins.render(file!(), &format!("registry.k8s.io/kube-{part}:v{{kubernetes}}"))?;
             images.push(PushedImage::official(&name));
         }
-        // The official node image trusts the official hosts, and its entrypoint makes the engine's resolver one that pods
-        // reach; the stand-in leaves that to a flag that `release` does not need.
+        // Like the official node image, this one must trust the official hosts, and pods must reach its resolver. The image
+        // of `packages` needs a flag for the resolver that `release` does not pass.
         let recipe = project.root.join("infra/packages/images/minikube-node/entrypoint");
         let entrypoint = std::fs::read_to_string(&recipe).with_context(|| format!("reading {recipe}"))?;
         let last = "exec \"$@\"";
-        ensure!(entrypoint.contains(last), "{recipe} ends otherwise");
+        ensure!(entrypoint.contains(last), "{recipe} does not end with {last}");
         let entrypoint =
             entrypoint.replace(last, &format!("cat /etc/kubernetes/resolv.conf >/etc/resolv.conf\n{last}"));
         let bundle = std::fs::read(shared.join(OFFER).join("bundle.pem"))?;
@@ -166,29 +166,29 @@ impl StandIns {
     }
 }
 
-/// The first text of `program` that begins with `start`, up to what cannot be part of a tag.
-fn find(program: &[u8], start: &[u8]) -> Option<String> {
+/// Returns the first image name and tag in `program` that begins with `start`.
+fn find_image(program: &[u8], start: &[u8]) -> Option<String> {
     let at = program.windows(start.len()).position(|bytes| bytes == start)?;
     let rest = &program[at + start.len()..];
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    // A date, a dash, and a commit of eight digits.
+    // The tag is a date, a dash, and a commit of eight digits.
     let tag = rest.get(..digits + 9)?;
     String::from_utf8([start, tag].concat()).ok()
 }
 
-/// The file that stands for `url`, in a folder that exists.
-fn place(downloads: &Utf8Path, url: &str) -> Result<Utf8PathBuf> {
+/// Returns the path of the file for `url`, and creates its folder.
+fn download_path(downloads: &Utf8Path, url: &str) -> Result<Utf8PathBuf> {
     let (host, path) =
         url.strip_prefix("https://").and_then(|rest| rest.split_once('/')).context("an https address")?;
     let host = if host == "github.com" { hosts::ASSETS } else { host };
-    let place = downloads.join(host).join(path);
-    std::fs::create_dir_all(place.parent().context("a folder")?)?;
-    Ok(place)
+    let path = downloads.join(host).join(path);
+    std::fs::create_dir_all(path.parent().context("a folder")?)?;
+    Ok(path)
 }
 
-/// Writes a `.tar.gz` with `program` under the name `member`.
-fn pack(program: &Utf8Path, member: &str, place: &Utf8Path) -> Result<()> {
-    let mut builder = tar::Builder::new(GzEncoder::new(File::create(place)?, Compression::fast()));
+/// Writes a `.tar.gz` that contains `program` as `member`.
+fn pack(program: &Utf8Path, member: &str, path: &Utf8Path) -> Result<()> {
+    let mut builder = tar::Builder::new(GzEncoder::new(File::create(path)?, Compression::fast()));
     builder.append_path_with_name(program, member).with_context(|| format!("packing {program}"))?;
     Ok(builder.into_inner()?.finish()?.flush()?)
 }

@@ -1,4 +1,4 @@
-//! What a user does in the first hour, and what must come of it.
+//! The actions of a user in the first hour, and their expected results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,55 +18,55 @@ use crate::machine::{self, Machine, MachineKind, Store};
 use crate::stand_ins::StandIns;
 use crate::{hosts, internet};
 
-/// The program under test, as the user calls it.
+/// Path of the program under test in the machine.
 const XTASK: &str = "/shared/xtask";
 
 /// The product's settings.
 const SETTINGS: &str = "infra/xtask.toml";
 
-/// For one command of the product. On a busy machine a first deploy takes several times its 3 minutes.
+/// Time limit for one command. On a busy machine, a first deploy takes several times its usual 3 minutes.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// What a scenario works with.
+/// A machine with the user's checkout, which scenarios use.
 struct Trial<'a> {
     machine: Machine,
     stand_ins: &'a StandIns,
     profile: String,
-    /// What the machine had before the first deploy.
+    /// The traces before the first deploy.
     before: Traces,
 }
 
-/// Lines by what they are about.
+/// What a deploy may leave: sets of lines, by kind.
 type Traces = BTreeMap<&'static str, BTreeSet<String>>;
 
 type Scenario = (&'static str, fn(&Trial<'_>) -> Result<String>);
 
-/// In this order, where a forward proxy is the only way out and the first answers are bad.
+/// Scenarios behind a forward proxy, with bad first answers.
 const PROXY: &[Scenario] = &[(
-    "behind a proxy: all that `release` needs comes, although the first answer is late and Docker Hub refuses once",
+    "behind a proxy: `release` gets all downloads, although the first answer is late and Docker Hub refuses once",
     through_proxy,
 )];
 
-/// In this order, with Docker's own store of images.
+/// Scenarios with Docker's own image store, in this order.
 const CLASSIC: &[Scenario] = &[
     ("classic store: a first deploy with the origin `release`, by a user who is not root", first),
     ("classic store: minikube falls back from its base image's digest to the tag", fallback),
     ("classic store: a second deploy changes nothing", noop),
-    ("classic store: a changed line of the backend is deployed", changed),
-    ("classic store: a node that docker restarted is started by the next deploy", restarted),
+    ("classic store: a deploy releases a changed line of the backend", changed),
+    ("classic store: the next deploy starts a node that docker restarted", restarted),
     ("classic store: teardown leaves no object, image, volume, network, rule, process or file of ours", teardown),
 ];
 
-/// In this order, with containerd's.
+/// Scenarios with containerd's image store, in this order.
 const CONTAINERD: &[Scenario] = &[
     ("containerd store: a first deploy with the origin `release`", first),
     ("containerd store: a second deploy changes nothing", noop),
-    ("containerd store: a changed line of the backend is deployed", changed),
+    ("containerd store: a deploy releases a changed line of the backend", changed),
 ];
 
-/// Runs the scenarios of both stores, or of the one machine that `only` names.
+/// Runs the scenarios of all machines, or of those whose names contain `only`.
 pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
-    // Before anything is brought, whose origin is known only then.
+    // Refuses before [`StandIns::bring`] spends time; only after it, the actual origin is known.
     if let Some(refusal) = refuse_ordinary(OriginKind::Packages.name()) {
         return Err(refusal.into());
     }
@@ -93,7 +93,7 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
         tally += Tally::of(&project.report, &format!("{name}: the ordinary machine starts"), |running| {
             running.progress("installing Debian");
             let tree = machine::install(project, running)?;
-            running.progress("filling the stand-in internet");
+            running.progress("filling the simulated internet");
             trial = Some(Trial::prepare(project, &stand_ins, &tree, xtask, kind)?);
             Ok(String::new())
         });
@@ -106,7 +106,7 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
             let failed = result.failed > 0;
             tally += result;
             if failed {
-                // The later ones start from the state that this one should have left.
+                // Later scenarios start from the state that this one should have left.
                 break;
             }
         }
@@ -134,9 +134,9 @@ impl<'a> Trial<'a> {
         let copy = machine.shared.join("checkout");
         copy_checkout(project, &copy)?;
         stand_ins.offer(project, &machine, &copy)?;
-        // Not that of the run's options: the user gives none.
+        // From the settings, not from this run's options: the user gives none.
         let settings: toml::Value = toml::from_str(&pins::read_rendered(&copy, SETTINGS)?)?;
-        let profile = settings["cluster"]["profile"].as_str().context("the settings name a profile")?.to_owned();
+        let profile = settings["cluster"]["profile"].as_str().context("the settings name no profile")?.to_owned();
         let mut trial = Self { machine, stand_ins, profile, before: Traces::new() };
         let script = "cp -r /shared/checkout ~/origin && cd ~/origin && git init --quiet && git add --all \
                       && git -c user.name=user -c user.email=user@ordinary commit --quiet -m ordinary \
@@ -146,21 +146,21 @@ impl<'a> Trial<'a> {
         Ok(trial)
     }
 
-    /// Runs a line of the user's shell, which must succeed, and gives what it prints.
+    /// Runs a line in the user's shell. Returns its output; fails unless it succeeds.
     fn sh(&self, line: &str) -> Result<String> {
         Ok(self.machine.user(&["sh", "-c", line], &[], LIMIT)?.expect(0, &[])?.text)
     }
 
-    /// Lists what a deploy may leave: a set of lines for each kind.
+    /// Collects the traces that a deploy may leave.
     fn traces(&self) -> Result<Traces> {
         let of_user = [
             ("containers", "docker ps --all --format '{{.Names}}'"),
             ("images", "docker image ls --all --format '{{.ID}} {{.Repository}}:{{.Tag}}'"),
             ("volumes", "docker volume ls --quiet"),
             ("networks", "docker network ls --format '{{.Name}}'"),
-            // Those that list them are others each time.
+            // The processes of this command itself differ each time.
             ("processes", "ps -u user -o comm= | grep -vxE 'sh|ps|grep' || true"),
-            // docker itself keeps notes in ~/.docker. The checkout and a kubeconfig without entries are the user's.
+            // ~/.docker belongs to docker; the checkout and a kubeconfig without entries belong to the user.
             (
                 "files",
                 "cd && find . -path ./.docker -prune -o -path ./todo -prune -o -path ./origin -prune -o -print \
@@ -172,7 +172,7 @@ impl<'a> Trial<'a> {
         for (what, list) in of_user {
             traces.insert(what, self.sh(list)?.lines().map(str::to_owned).collect());
         }
-        // Without comments, which have the time, and without counters.
+        // Comments contain times; counters change.
         let rules = self.machine.root(&["sh", "-c", "iptables-save; ip6tables-save"]).read()?;
         let rules = rules.lines().filter(|line| !line.starts_with('#'));
         let rules = rules.map(|line| line.split(" [").next().unwrap_or_default().to_owned());
@@ -186,7 +186,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Copies the files that git knows of, and those that it would.
+/// Copies the files that git tracks, and those that it does not ignore.
 fn copy_checkout(project: &Project, to: &Utf8Path) -> Result<()> {
     let names = git::files(&project.root, &[])?;
     for name in names.iter().filter(|name| project.root.join(name).is_file()) {
@@ -202,7 +202,7 @@ fn first(trial: &Trial<'_>) -> Result<String> {
     ensure!(!who.starts_with("0\n") && who.contains("docker"), "the user is {who}");
     let took =
         trial.deploy(&["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods"])?;
-    Ok(format!("{took}, {} from package registries", bytes(internet::bytes_passed_on(&trial.machine.shared)?)))
+    Ok(format!("{took}, {} from package registries", bytes(internet::forwarded_bytes(&trial.machine.shared)?)))
 }
 
 fn fallback(trial: &Trial<'_>) -> Result<String> {
@@ -210,8 +210,8 @@ fn fallback(trial: &Trial<'_>) -> Result<String> {
     let (name, digest) = trial.stand_ins.kicbase.split_once('@').context("a digest")?;
     let tag = name.rsplit_once(':').context("a tag")?.1;
     let asked = |end: &str| requests.iter().any(|line| line.contains("kicbase/manifests/") && line.contains(end));
-    ensure!(asked(&format!("{digest} 404")), "the digest was not asked for: {requests:#?}");
-    ensure!(asked(&format!("{tag} 200")), "the tag was not asked for: {requests:#?}");
+    ensure!(asked(&format!("{digest} 404")), "the digest was not requested: {requests:#?}");
+    ensure!(asked(&format!("{tag} 200")), "the tag was not requested: {requests:#?}");
     Ok(String::new())
 }
 
@@ -234,7 +234,7 @@ fn restarted(trial: &Trial<'_>) -> Result<String> {
 }
 
 fn teardown(trial: &Trial<'_>) -> Result<String> {
-    // The cache goes with all that the engine has of ours.
+    // `teardown --cache` also removes all our objects from the engine.
     trial
         .machine
         .user(&[XTASK, "teardown", "--cache", "--yes"], &[], LIMIT)?
@@ -247,7 +247,7 @@ fn teardown(trial: &Trial<'_>) -> Result<String> {
     Ok(format!("0 of {}", after.keys().copied().collect::<Vec<_>>().join(", ")))
 }
 
-/// Ends the deploy once the engine has the node's container.
+/// Interrupts the deploy once the engine has the node's container.
 fn through_proxy(trial: &Trial<'_>) -> Result<String> {
     let script = format!(
         "{XTASK} deploy dev & deploy=$!; until docker container inspect {} >/dev/null 2>&1; do \
@@ -258,7 +258,7 @@ fn through_proxy(trial: &Trial<'_>) -> Result<String> {
     let requests = internet::requests(&trial.machine.shared)?;
     for host in ["dl.k8s.io", "get.helm.sh", hosts::ASSETS, "registry-1.docker.io", "gcr.io", "registry.k8s.io"] {
         let asked = requests.iter().any(|line| line.starts_with(host) && line.ends_with(" 200"));
-        ensure!(asked, "{host} was not asked:\n{}", ran.text);
+        ensure!(asked, "{host} got no request:\n{}", ran.text);
     }
     ensure!(requests.iter().any(|line| line.ends_with(" 429")), "Docker Hub refused nothing: {requests:#?}");
     trial.machine.user(&[XTASK, "teardown", "--cluster", "--yes"], &[], LIMIT)?.expect(0, &[]).map(|_| String::new())

@@ -1,7 +1,7 @@
-//! `cargo xtask record`: the README's animations, of a real deploy and of a real failure with its cause.
+//! `cargo xtask record`: the README's animations of a real deploy and of a real failure with its cause.
 //!
-//! Both run in a copy of the checkout, on a profile and a port of their own that the copy's `infra/xtask.toml` names, so
-//! the commands that they show are those that run.
+//! Both run in a copy of the checkout. The copy's `infra/xtask.toml` sets a separate profile and port, so the animations
+//! show the commands exactly as they run.
 
 mod svg;
 mod terminal;
@@ -16,7 +16,7 @@ use xtask::{deadlines, git};
 
 use terminal::{Recording, Terminal};
 
-/// How far the port is from the one that `deploy` prefers.
+/// Distance of the port from the port that `deploy` prefers.
 const PORT_OFFSET: u16 = 180;
 /// The command of both recordings.
 const DEPLOY: &str = "cargo xtask deploy dev";
@@ -29,15 +29,15 @@ fn main() {
 
 /// Makes both recordings and removes the cluster.
 fn run(project: &Project) -> Result<()> {
-    let stage = Stage::make(project)?;
-    stage.xtask(&["teardown", "--cluster", "--yes"])?;
-    let recorded = stage.record_both();
-    let removed = stage.xtask(&["teardown", "--cluster", "--yes"]);
+    let checkout = RecordedCheckout::make(project)?;
+    checkout.xtask(&["teardown", "--cluster", "--yes"])?;
+    let recorded = checkout.record_both();
+    let removed = checkout.xtask(&["teardown", "--cluster", "--yes"]);
     recorded.and(removed)
 }
 
-/// Where the recordings are made.
-struct Stage<'a> {
+/// The copy of the checkout in which the recordings run.
+struct RecordedCheckout<'a> {
     project: &'a Project,
     /// The copy of the checkout.
     root: Utf8PathBuf,
@@ -45,7 +45,7 @@ struct Stage<'a> {
     xtask: Utf8PathBuf,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> RecordedCheckout<'a> {
     fn make(project: &'a Project) -> Result<Self> {
         let folder = project.target().join("record");
         let root = folder.join("todo");
@@ -58,7 +58,7 @@ impl<'a> Stage<'a> {
             }
         }
         let cluster = &project.settings.cluster;
-        name_cluster(&root, &format!("{}-rec", cluster.profile), cluster.port.saturating_add(PORT_OFFSET))?;
+        set_cluster(&root, &format!("{}-rec", cluster.profile), cluster.port.saturating_add(PORT_OFFSET))?;
         let xtask = std::env::var(UNDER_TEST).with_context(|| format!("{UNDER_TEST} does not name the program"))?;
         Ok(Self { project, root, kubeconfig: folder.join("kubeconfig"), xtask: xtask.into() })
     }
@@ -68,10 +68,10 @@ impl<'a> Stage<'a> {
         self.record("failed-deploy", &[MISTAKE, DEPLOY], 7)
     }
 
-    /// Runs `commands`, of which the last one ends with `code`, and writes `docs/<name>.svg`.
+    /// Runs `commands`, expects the exit code `code` of the last one, and writes `docs/<name>.svg`.
     fn record(&self, name: &str, commands: &[&str], code: i32) -> Result<()> {
         let running = self.project.report.step("record", name, "as the README shows it");
-        let mut terminal = Terminal::open(self.secrets());
+        let mut terminal = Terminal::open(self.hidden_paths());
         let mut ended = 0;
         for command in commands {
             terminal.type_line(&format!("$ {command}"));
@@ -92,7 +92,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// A command line in the copy; `cargo xtask` is the program that this run is part of.
+    /// Returns a command line in the copy. `cargo xtask` stands for the program under test.
     fn shell(&self, line: &str) -> std::process::Command {
         let mut shell = std::process::Command::new("sh");
         let line = line.replace("cargo xtask", &xtask::units::quote(&self.xtask));
@@ -101,32 +101,31 @@ impl<'a> Stage<'a> {
         shell
     }
 
-    /// Runs xtask in the copy, unrecorded.
+    /// Runs xtask in the copy without recording it.
     fn xtask(&self, args: &[&str]) -> Result<()> {
         let xtask = Process::new(self.xtask.as_str()).args(args.iter().copied()).inherit(ALL).cwd(&self.root);
         xtask.env("KUBECONFIG", self.kubeconfig.as_str()).deadline(deadlines::CARGO).run()
     }
 
-    /// What the recordings show instead of this machine's paths.
-    fn secrets(&self) -> Vec<(String, &'static str)> {
+    /// Returns this machine's paths, and the texts that the recordings show instead.
+    fn hidden_paths(&self) -> Vec<(String, &'static str)> {
         let home = std::env::var("HOME").ok().filter(|home| Utf8Path::new(home).components().count() > 1);
         let paths = [(self.root.to_string(), "~/todo"), (self.project.cache.to_string(), "~/.cache/todo-xtask")];
         paths.into_iter().chain(home.map(|home| (home, "~"))).collect()
     }
 
-    /// Fails if a path or the name of this machine is left.
+    /// Fails if the recording shows a path or the name of this machine.
     fn check_private(&self, recording: &Recording) -> Result<()> {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let paths = self.secrets().into_iter().map(|(path, _)| path).chain([self.project.root.to_string()]);
+        let paths = self.hidden_paths().into_iter().map(|(path, _)| path).chain([self.project.root.to_string()]);
         let found = private_names(recording, &paths.collect::<Vec<_>>(), host.trim());
         ensure!(found.is_empty(), "the recording names this machine: {}\n{}", found.join(", "), recording.text());
         Ok(())
     }
 }
 
-/// Gives the checkout `root` a profile and a port of its own. Fails unless its settings have them: whoever goes on would
-/// delete another cluster.
-fn name_cluster(root: &Utf8Path, profile: &str, port: u16) -> Result<()> {
+/// Sets profile and port in the checkout `root`. Fails unless its settings then have them: the caller deletes that cluster.
+fn set_cluster(root: &Utf8Path, profile: &str, port: u16) -> Result<()> {
     let path = root.join("infra/xtask.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let mut table = String::new();
@@ -152,7 +151,7 @@ fn name_cluster(root: &Utf8Path, profile: &str, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Which of `paths` are in any frame, wrapped ones included, and `host`, if it is a word of its own.
+/// Returns the `paths` that any frame shows, also wrapped ones, and `host` if a frame shows it as a word.
 fn private_names(recording: &Recording, paths: &[String], host: &str) -> Vec<String> {
     let frames: Vec<String> = recording.frames.iter().map(|frame| frame.text().replace('\n', "")).collect();
     let is_word = |text: &String| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|part| part == host);
@@ -168,7 +167,7 @@ mod tests {
     use terminal::{Frame, Span};
 
     #[test]
-    fn a_name_of_the_machine_is_found_in_each_frame() {
+    fn finds_names_of_the_machine_in_every_frame() {
         let recording = |frames: &[&[&str]]| {
             let line = |text: &&str| vec![Span { text: (*text).to_owned(), style: String::new() }];
             let frames = frames.iter().map(|lines| lines.iter().map(line).collect());
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cluster_of_the_recording_is_never_the_users_own() {
+    fn never_uses_the_users_own_cluster() {
         let checkout = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(folder.path()).unwrap();
@@ -196,11 +195,11 @@ mod tests {
         for (profile, port) in [("\"todo\"", "8080"), ("\"mine\"", "80"), ("'mine' # my own", "80")] {
             let text = text.replace("profile = \"todo\"", &format!("profile  =  {profile}"));
             std::fs::write(&path, text.replace("port = 8080", &format!("port = {port}"))).unwrap();
-            name_cluster(root, "mine-rec", 260).unwrap();
+            set_cluster(root, "mine-rec", 260).unwrap();
             let changed = std::fs::read_to_string(&path).unwrap();
             assert!(changed.contains("[dev]\nport = 3000\n"), "{changed}");
         }
         std::fs::write(&path, text.replace("[cluster]", "[ cluster ]")).unwrap();
-        assert!(name_cluster(root, "mine-rec", 260).unwrap_err().to_string().contains("still has the profile todo"));
+        assert!(set_cluster(root, "mine-rec", 260).unwrap_err().to_string().contains("still has the profile todo"));
     }
 }

@@ -1,5 +1,5 @@
-//! A recording as an SVG image: each text is an element that is visible while the screen showed it. The text can be
-//! selected, and whoever wants no motion sees the end.
+//! A recording as an animated SVG: each text is an element that is visible while the screen shows it. Users can select the
+//! text. With reduced motion, they see the last frame.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::terminal::{COLUMNS, Recording, Span};
 
-/// Lines that are visible at once; a longer screen scrolls.
+/// Number of visible lines; a longer screen scrolls.
 const VISIBLE: usize = 36;
-/// How long the animation is, if it must be faster than what it shows.
+/// Longest duration of the animation; longer recordings are accelerated.
 const LONGEST: Duration = Duration::from_secs(20);
-/// How long its end stays.
+/// Duration of the last frame.
 const REST: Duration = Duration::from_secs(8);
-/// A moment of played time, in seconds: what changes faster is not seen.
+/// Shortest visible duration in seconds; faster changes are merged.
 const SAMPLE: f64 = 0.2;
 /// Width of a column and height of a line, in pixels.
 const CELL: (f64, f64) = (7.8, 18.0);
@@ -26,16 +26,16 @@ const STYLE: &str = "\
 .r{fill:#ff7b72}.c{fill:#39c5cf}.d{fill:#9198a1}}
 .h{visibility:hidden}";
 
-/// A line that the screen showed from one frame to another one.
+/// A line, and the time in which the screen shows it.
 struct Shown<'a> {
     row: usize,
     line: &'a [Span],
     from: f64,
-    /// `None`: until the end.
+    /// `None` means until the end.
     to: Option<f64>,
 }
 
-/// Draws `recording`, which `title` describes.
+/// Returns `recording` as an SVG with the title `title`.
 pub fn animate(recording: &Recording, title: &str) -> String {
     let speed = (recording.took.as_secs_f64() / LONGEST.as_secs_f64()).max(1.0).ceil();
     let length = recording.took.as_secs_f64() / speed + REST.as_secs_f64();
@@ -82,14 +82,14 @@ pub fn animate(recording: &Recording, title: &str) -> String {
     )
 }
 
-/// Lines with the times of their showing, and how far the screen is scrolled from when on. Times are those of playing.
+/// Returns the lines with their times, and the scroll positions with theirs. All times are playback times.
 fn watch(recording: &Recording, speed: f64) -> (Vec<Shown<'_>>, Vec<(f64, usize)>) {
     let mut open: Vec<Option<Shown<'_>>> = Vec::new();
     let (mut shown, mut scrolls) = (Vec::new(), vec![(0.0, 0)]);
     let frames = &recording.frames;
     for (index, frame) in frames.iter().enumerate() {
         let at = frame.at.as_secs_f64() / speed;
-        // Of the frames of one moment the last one counts.
+        // The last frame of each moment counts.
         let moment = |time: Duration| (time.as_secs_f64() / speed / SAMPLE) as u64;
         if frames.get(index + 1).is_some_and(|next| moment(next.at) == moment(frame.at)) {
             continue;
@@ -113,7 +113,7 @@ fn watch(recording: &Recording, speed: f64) -> (Vec<Shown<'_>>, Vec<(f64, usize)
     (shown, scrolls)
 }
 
-/// The parts of a line, each at its column, whatever font draws them.
+/// Returns the parts of a line, each at its column, so that any font keeps them aligned.
 fn spans(line: &[Span]) -> String {
     let mut column = 0;
     let span = |Span { text, style }: &Span| {
@@ -147,12 +147,12 @@ mod tests {
     fn a_text_is_there_while_the_screen_showed_it() {
         let image =
             animate(&recording(&[(0, &["$ a <b>"]), (10, &["$ a <b>", "live"]), (20, &["$ a <b>", "done"])]), "a");
-        // 40 s in 20, and 8 of rest.
+        // 40 s are played in 20 s, then the end stays for 8 s.
         assert!(image.contains("<title>a; 2 times as fast as it was</title>") && image.contains("animation:28.00s"));
         assert!(image.contains("@keyframes k0{0%{visibility:hidden}0.00%{visibility:visible}}"), "{image}");
         assert!(image.contains("{17.86%{visibility:visible}35.71%{visibility:hidden}}"), "{image}");
         assert!(image.contains("><tspan x=\"0.0\" class=\"g\">$ a &lt;b&gt;</tspan></text>"), "{image}");
-        // Without motion the end is visible, and only that.
+        // With reduced motion, only the end is visible.
         let hidden = |text: &str| image.lines().any(|line| line.contains(text) && line.contains(" h\""));
         assert!(hidden("live") && !hidden("done") && image.matches("<text ").count() == 3, "{image}");
     }

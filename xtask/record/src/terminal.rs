@@ -1,4 +1,4 @@
-//! A terminal in which commands run: what is on its screen, and when.
+//! A terminal that runs commands and records its screen.
 
 use std::io::Read;
 use std::num::NonZeroU16;
@@ -11,9 +11,9 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Columns of the terminal.
 pub const COLUMNS: u16 = 120;
-/// Lines of the terminal: more than a recording has, so nothing is lost above.
+/// Lines of the terminal: more than a recording has, so that none scrolls away.
 const LINES: u16 = 200;
-/// How often the screen is looked at.
+/// Interval between two frames.
 const SAMPLE: Duration = Duration::from_millis(200);
 
 /// A part of a line in one style.
@@ -25,56 +25,56 @@ pub struct Span {
     pub style: String,
 }
 
-/// What was on the screen from `at` on.
+/// The screen from the time `at` on.
 pub struct Frame {
-    /// Since the beginning of the recording.
+    /// Time since the start of the recording.
     pub at: Duration,
-    /// The lines, without the empty ones at the end.
+    /// The lines without trailing empty ones.
     pub lines: Vec<Vec<Span>>,
 }
 
-/// What the screen showed.
+/// A recorded terminal session.
 pub struct Recording {
-    /// In the order of time, each different from the one before.
+    /// The frames in order; each differs from the previous one.
     pub frames: Vec<Frame>,
-    /// How long it took.
+    /// The duration of the session.
     pub took: Duration,
 }
 
 impl Recording {
-    /// What the screen showed at the end.
+    /// Returns the text of the last frame.
     pub fn text(&self) -> String {
         self.frames.last().map(Frame::text).unwrap_or_default()
     }
 }
 
 impl Frame {
-    /// What was on the screen.
+    /// Returns the text of the frame.
     pub fn text(&self) -> String {
         let line = |line: &Vec<Span>| line.iter().map(|span| span.text.as_str()).collect::<String>();
         self.lines.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// A terminal that is recorded.
+/// A terminal that records its screen.
 pub struct Terminal {
     screen: vt100::Parser,
     hidden: Vec<(String, &'static str)>,
-    /// What may be the beginning of something hidden: the next bytes tell.
+    /// Bytes that may be the start of a hidden text; the next bytes decide.
     waiting: Vec<u8>,
     start: Instant,
     frames: Vec<Frame>,
 }
 
 impl Terminal {
-    /// An empty terminal. It shows the second text of each pair in `hidden` instead of the first.
+    /// Returns an empty terminal. It shows the second text of each pair in `hidden` instead of the first.
     pub fn open(hidden: Vec<(String, &'static str)>) -> Self {
         let [lines, columns] = [LINES, COLUMNS].map(|count| NonZeroU16::new(count).expect("not 0"));
         let screen = vt100::Parser::new(lines, columns, 0);
         Self { screen, hidden, waiting: Vec::new(), start: Instant::now(), frames: Vec::new() }
     }
 
-    /// Shows a line that somebody typed.
+    /// Shows a typed line.
     pub fn type_line(&mut self, line: &str) {
         self.screen.process(format!("\x1b[1m{line}\x1b[0m\r\n").as_bytes());
         self.look(self.start.elapsed());
@@ -91,11 +91,11 @@ impl Terminal {
         command.env("TERM", "xterm-256color").stdin(Stdio::null());
         command.stdout(theirs.try_clone()?).stderr(theirs.try_clone()?);
         let mut child = command.spawn().context("cannot start the command")?;
-        // The command holds the terminal open until it is given others.
+        // `command` keeps its copies of the terminal open until it is dropped or changed.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         drop(theirs);
         let (mut ours, mut buffer, mut looked) = (std::fs::File::from(ours), [0; 65536], self.start.elapsed());
-        // A terminal that nobody has open any more is an error and no end.
+        // Reading a closed terminal fails instead of returning 0 bytes.
         while let Ok(count) = ours.read(&mut buffer) {
             if count == 0 {
                 break;
@@ -112,7 +112,7 @@ impl Terminal {
         Ok(child.wait()?.code().unwrap_or(-1))
     }
 
-    /// Puts `bytes` on the screen, which may end within a hidden text or within a character.
+    /// Shows `bytes`, which may end within a hidden text or within a character.
     fn show(&mut self, bytes: &[u8], is_end: bool) {
         self.waiting.extend(bytes);
         let (mut shown, mut at) = (Vec::new(), 0);
@@ -135,12 +135,12 @@ impl Terminal {
         self.screen.process(&shown);
     }
 
-    /// Ends the recording.
+    /// Ends the session. Returns the recording.
     pub fn end(self) -> Recording {
         Recording { took: self.start.elapsed(), frames: self.frames }
     }
 
-    /// Keeps what is on the screen if it has changed.
+    /// Adds a frame if the screen has changed.
     fn look(&mut self, at: Duration) {
         let screen = self.screen.screen();
         let mut lines: Vec<Vec<Span>> = (0..LINES).map(|row| line(screen, row)).collect();
@@ -151,7 +151,7 @@ impl Terminal {
     }
 }
 
-/// A line of the screen, without the white space at its end.
+/// Returns a line of the screen without trailing white space.
 fn line(screen: &vt100::Screen, row: u16) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for cell in (0..COLUMNS).filter_map(|column| screen.cell(row, column)) {

@@ -1,6 +1,6 @@
-//! Debian root file systems made from packages alone, for the private engine and for stand-ins of base images.
+//! Debian root file systems from packages alone, for the private engine and for replacements of base images.
 //!
-//! mmdebstrap makes them. It is not installed: its package is unpacked into the cache and runs from there.
+//! mmdebstrap builds them. It runs from the cache, where its package is unpacked, and is not installed.
 
 mod tools;
 
@@ -19,46 +19,46 @@ use crate::report::Running;
 use crate::units::{hex, quote};
 use tools::Tools;
 
-/// Raised when this file makes something else of the same recipe, so that old artifacts are not taken for new ones.
+/// Version of this file's output. Raise it when the same recipe gives another result, so that old artifacts are not reused.
 const FORMAT: u32 = 1;
-/// Time stamps are cut off at this one (2025-01-01), so that the same packages make the same files.
+/// Latest time stamp of files (2025-01-01), so that the same packages give the same files.
 const EPOCH: &str = "1735689600";
-/// Variable by which what an interrupted run started is found.
+/// Environment variable that marks processes, so that a later run finds those of an interrupted one.
 const MARK: &str = "TODO_XTASK_MAKES";
-/// Debian's own names: what is made here may be used where the mirror of this machine is not known.
+/// Debian's official hosts: the result may be used where this machine's mirror is unknown.
 const SOURCES: &str = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: SUITE SUITE-updates\nComponents: main\n\
     Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n\
     Types: deb\nURIs: http://deb.debian.org/debian-security\nSuites: SUITE-security\nComponents: main\n\
     Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
 
-/// What goes into a root file system besides Debian's essential packages and apt.
+/// Content of a root file system besides Debian's essential packages and apt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Debian's code name, e.g. `trixie`.
     pub suite: String,
-    /// Packages; what they depend on comes with them, what they recommend does not.
+    /// Packages, with their dependencies but without their recommendations.
     pub packages: Vec<String>,
-    /// Paths that are not unpacked (dpkg's path-exclude).
+    /// Paths that dpkg does not unpack (path-exclude).
     #[serde(default)]
     pub exclude: Vec<String>,
 }
 
 impl Recipe {
-    /// Parses a recipe; `file` is where `text` is from.
+    /// Parses a recipe. Errors name `file`, the source of `text`.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let wrong = |error: String| Failure::new(Class::Config, error).help(format!("git diff {}", quote(file)));
         Ok(toml::from_str(text).map_err(|error| wrong(format!("{file}: {}", error.message())))?)
     }
 
-    /// A digest of everything that decides what is made: 12 hexadecimal digits.
+    /// Returns a digest of all inputs of the result: 12 hexadecimal digits.
     pub fn key(&self) -> String {
         let recipe = serde_json::to_string(self).unwrap_or_default();
         hex(&Sha256::digest(format!("{FORMAT} {} {recipe}", std::env::consts::ARCH)))[..12].to_owned()
     }
 }
 
-/// What to make, and where.
+/// Form and path of the result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dest {
     /// A folder that is the root.
@@ -75,7 +75,7 @@ impl Dest {
     }
 }
 
-/// Where the list of the installed packages (`name<tab>version` lines) of the artifact at `path` lies.
+/// Returns the path of the list of installed packages (`name<tab>version` lines) of the artifact at `path`.
 pub fn versions_file(path: &Utf8Path) -> Utf8PathBuf {
     beside(path, "versions")
 }
@@ -84,8 +84,8 @@ fn beside(path: &Utf8Path, suffix: &str) -> Utf8PathBuf {
     Utf8PathBuf::from(format!("{path}.{suffix}"))
 }
 
-/// Makes `dest` by `recipe` unless it is there; it appears under its name when it is complete. What an interrupted run
-/// left is removed first. Needs root and apt; the machine's own packages, lists and configuration are only read.
+/// Builds `dest` by `recipe` unless it exists, after it removes the remains of an interrupted run. `dest` appears when it is
+/// complete. Needs root and apt. Only reads the machine's own packages, lists and configuration.
 pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: &Dest) -> Result<()> {
     let path = dest.path();
     if files::exists(path)? {
@@ -105,7 +105,7 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
     reap::end_marked(MARK, path.as_str())?;
     clear()?;
     let tools = tools::ready(project, running)?;
-    // A tar is made from a root in the temporary folder: not in /tmp, which may be small or forbid devices.
+    // Not in /tmp, which may be small or forbid devices: a tar needs a temporary root.
     std::fs::create_dir_all(&work).with_context(|| format!("making {work}"))?;
     let script = work.join("finish");
     std::fs::write(&script, finish(recipe, &versions)).with_context(|| format!("writing {script}"))?;
@@ -132,8 +132,8 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
     std::fs::rename(&new, path).with_context(|| format!("moving {new} to {path}"))
 }
 
-/// The last thing that runs, with the new root as its argument. What apt was told for this network and machine is nothing
-/// to those who use the result: they get Debian's own sources.
+/// Returns the last script, whose argument is the new root. It replaces apt's settings for this machine and network by
+/// Debian's own sources.
 fn finish(recipe: &Recipe, versions: &Utf8Path) -> String {
     format!(
         "#!/bin/sh\nset -eu\ncd \"$1\"\n\
@@ -145,7 +145,7 @@ fn finish(recipe: &Recipe, versions: &Utf8Path) -> String {
     )
 }
 
-/// What mmdebstrap's output says to a user: its steps, not our own hooks.
+/// Returns the part of an output line of mmdebstrap for users: its steps, not our own hooks.
 fn progress(line: &str) -> Option<&str> {
     line.strip_prefix("I: ").filter(|text| !text.contains("--customize-hook"))
 }

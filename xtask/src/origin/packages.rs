@@ -1,7 +1,7 @@
-//! The `packages` origin: everything made from Go modules, Debian and npm packages, by recipes in `infra/packages`.
+//! The origin `packages` builds everything from Go modules, Debian and npm packages, by recipes in `infra/packages`.
 //!
-//! Programs lie in the cache under their key; images are tagged with official names, inside the private engine only, and
-//! carry their key as a label. What has its key is not made again.
+//! The cache stores programs under their key. Images have official names, in the private engine only, and their key as a
+//! label. An artifact with the current key is not built again.
 
 mod golang;
 mod make;
@@ -28,14 +28,14 @@ use manifest::{Artifact, Manifest};
 
 pub use manifest::{FILE, FOLDER};
 
-/// Label of an image that holds its key.
+/// Label with the key of an image.
 const KEY_LABEL: &str = "todo-xtask.key";
-/// The image that nodes are made of.
+/// The name of the node image's recipe.
 const NODE: &str = "minikube-node";
-/// Room that compiling takes for a while, with some to spare: modules 3 GB and compiled packages 5 GB were measured.
+/// Temporary disk space for compiling, in bytes, with a reserve. Measured: 3 GB of modules, 5 GB of compiled packages.
 const GO_ROOM: u64 = 12_000_000_000;
 
-/// The origin.
+/// The origin `packages`.
 pub struct Packages {
     project: Project,
     manifest: Manifest,
@@ -44,14 +44,14 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// That of the checkout.
+    /// Returns the origin with the checkout's recipes.
     pub fn new(project: &Project) -> Result<Self> {
         let manifest = Manifest::read(&project.root)?;
         let bases = BaseRecords::new(&project.cache, "packages");
         Ok(Self { dir: project.cache.join("packages"), manifest, project: project.clone(), bases })
     }
 
-    /// The artifacts that `requirements` name, in that order.
+    /// Returns the artifacts for `requirements`, in that order.
     fn wanted(&self, requirements: &[Requirement]) -> Result<Vec<Artifact>> {
         let mut wanted = Vec::new();
         for requirement in requirements {
@@ -74,12 +74,12 @@ impl Packages {
         Ok(wanted)
     }
 
-    /// Where a program lies, made or not.
+    /// Returns the folder of a program, built or not.
     fn program_dir(&self, name: &str) -> Result<Utf8PathBuf> {
         Ok(self.dir.join("go").join(self.manifest.key(&Artifact::Go(name.to_owned()))?))
     }
 
-    /// What is not there of `artifacts`: programs by file, images by label.
+    /// Returns the missing `artifacts`. Checks programs by file, images by label.
     fn missing(&self, artifacts: &[Artifact], engine: &Engine) -> Result<BTreeSet<Artifact>> {
         let names: Vec<String> = artifacts.iter().flat_map(|artifact| self.manifest.names(artifact)).collect();
         let present = make::keys_of_images(engine, &names)?;
@@ -101,7 +101,7 @@ impl Packages {
     }
 }
 
-/// A tool's program and the name it must be called by.
+/// Returns the program of a tool, and the name of its executable.
 fn program(tool: Tool) -> (&'static str, &'static str) {
     match tool {
         Tool::Kubectl => ("kube", "kubectl"),
@@ -128,7 +128,7 @@ impl Origin for Packages {
         let missing = self.missing(&wanted, engine)?;
         let mut among = Among { machine, place: self.place(requirements)? };
         let make = self.make(&wanted, missing, &BTreeSet::new(), &mut among, engine)?;
-        // What is compiled already is placed at once: minikube need not wait for the rest.
+        // Compiled programs are placed first, so that minikube need not wait for the rest.
         Ok(among.machine.into_iter().chain(among.place).chain(make).collect())
     }
 
@@ -138,7 +138,7 @@ impl Origin for Packages {
             .closure(&self.wanted(requirements)?)
             .into_iter()
             .partition(|part| matches!(part, Artifact::Go(_)));
-        // Programs first: the engine need not be asked while compilers are at work.
+        // Checks programs first: while some are missing, it need not ask the engine.
         Ok(self.missing(&programs, engine)?.is_empty()
             && self.place(requirements)?.is_none()
             && self.missing(&images, engine)?.is_empty())
@@ -146,7 +146,7 @@ impl Origin for Packages {
 
     fn tool(&self, tool: Tool) -> Utf8PathBuf {
         let (program, name) = program(tool);
-        // A recipe that cannot be read has been reported when the manifest was read.
+        // Reading the manifest already reports an unreadable recipe.
         self.program_dir(program).unwrap_or_else(|_| self.dir.clone()).join(name)
     }
 
@@ -166,7 +166,7 @@ impl Origin for Packages {
         let named = self.wanted(&images.iter().cloned().map(Requirement::Image).collect::<Vec<_>>())?;
         let on_debian = self.manifest.image.iter().filter(|(_, image)| image.debian);
         let on_debian: Vec<Artifact> = on_debian.map(|(name, _)| Artifact::Image(name.clone())).collect();
-        // What is there for the cluster ages as well. What is not there is made when it is needed, from fresh packages.
+        // Existing images of the cluster age too. Missing ones are built later, from current packages.
         let absent = self.missing(&on_debian, engine)?;
         let mut anew: BTreeSet<Artifact> = on_debian.into_iter().filter(|image| !absent.contains(image)).collect();
         anew.extend(named);
@@ -193,18 +193,18 @@ impl Origin for Packages {
     }
 
     fn minikube_restart_flags(&self) -> Vec<String> {
-        // What a node needs is in its volume before minikube makes it.
+        // xtask fills the node's volume before minikube creates the node.
         ["--preload=false", "--cache-images=false"].map(str::to_owned).to_vec()
     }
 }
 
 impl Packages {
-    /// The image that nodes are made of.
+    /// Returns the name of the node image.
     fn node_image(&self) -> String {
         self.manifest.names(&Artifact::Image(NODE.to_owned())).into_iter().next().unwrap_or_default()
     }
 
-    /// The step that puts Kubernetes where minikube looks for it, if `requirements` include the cluster and it is not there.
+    /// Returns the step that places Kubernetes for minikube, if `requirements` include the cluster and it is missing.
     fn place(&self, requirements: &[Requirement]) -> Result<Option<Step<'_>>> {
         match requirements.contains(&Requirement::Cluster) {
             true => make::place_for_minikube(&self.project, &self.manifest, &self.dir),
@@ -212,8 +212,8 @@ impl Packages {
         }
     }
 
-    /// Returns the step that makes `missing` in the order of `wanted`, and what these are made from where that is missing
-    /// as well. Nothing is reused for those in `anew`. The step takes those of `among` that it runs itself.
+    /// Returns the step that builds `missing` in the order of `wanted`, after their missing parts. Artifacts in `anew` reuse
+    /// nothing. Takes the steps from `among` that it runs itself.
     fn make<'a>(
         &'a self,
         wanted: &[Artifact],

@@ -1,4 +1,4 @@
-//! An API server that does not answer, or not well: what is not known is neither there nor gone.
+//! An API server that does not answer, or with errors: xtask treats unknown state as neither present nor absent.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::common::{DOTENV, Sandbox};
 
 const NAMESPACE: &str = "GET /api/v1/namespaces/todo";
 
-/// Answers from which nobody can tell whether the namespace exists.
+/// Returns replies that do not show whether the namespace exists.
 fn faults() -> Vec<Reply> {
     let unavailable =
         status(503, "ServiceUnavailable", "the server is currently unable to handle the request", json!({}));
@@ -22,7 +22,7 @@ fn faults() -> Vec<Reply> {
     ]
 }
 
-/// A healthy release in a cluster that runs.
+/// Returns a sandbox with a healthy release in a running cluster.
 fn healthy() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
@@ -33,7 +33,7 @@ fn healthy() -> Sandbox {
 }
 
 #[test]
-fn a_release_that_nobody_can_see_is_not_taken_for_absent() {
+fn an_unreadable_release_is_not_treated_as_absent() {
     for fault in faults() {
         let sandbox = healthy();
         sandbox.api().on(NAMESPACE, std::slice::from_ref(&fault));
@@ -50,7 +50,7 @@ fn a_release_that_nobody_can_see_is_not_taken_for_absent() {
     }
 }
 
-/// Answers requests as the application `name` at a port of its own.
+/// Serves requests as the application `name`. Returns the port.
 fn serve(name: &'static str) -> u16 {
     use std::io::{BufRead, BufReader, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -65,7 +65,7 @@ fn serve(name: &'static str) -> u16 {
     port
 }
 
-/// The one that another program has answers as well, but as nobody that the Ingress names.
+/// Another program may answer at the port, but without an X-Served-By header of our applications.
 #[test]
 fn an_address_is_shown_only_if_the_application_answers_there() {
     for (name, is_ours) in [("todo-frontend", true), ("jenkins", false)] {
@@ -86,17 +86,17 @@ fn an_address_is_shown_only_if_the_application_answers_there() {
 }
 
 #[test]
-fn a_fault_that_passes_is_not_noticed() {
+fn a_transient_fault_is_retried() {
     let sandbox = healthy();
     sandbox.api().on("GET *", &[Reply::Close, Reply::Json(503, "", json!({})), Reply::Pass]);
     let run = sandbox.run(&["status", "--origin=release"]);
-    // The release has no workloads here, which is a finding; what counts is that its revision was seen.
+    // The release has no workloads here, which is reported. The test is about its revision.
     assert_eq!(run.code, Some(7), "{run}");
     assert!(run.stdout.contains("revision 1 deployed"), "{run}");
 }
 
 #[test]
-fn an_api_server_that_is_away_is_started_and_nothing_else_is_touched() {
+fn a_deploy_starts_a_missing_api_server_and_changes_nothing_else() {
     let sandbox = healthy();
     sandbox.api().on("*", &[Reply::Close]);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
@@ -107,7 +107,7 @@ fn an_api_server_that_is_away_is_started_and_nothing_else_is_touched() {
 }
 
 #[test]
-fn a_status_tells_a_starting_api_server_from_one_that_is_away() {
+fn status_distinguishes_a_starting_api_server_from_a_missing_one() {
     let sandbox = healthy();
     sandbox.api().on("*", &[Reply::Close]);
     let run = sandbox.run(&["status", "--origin=release"]);
@@ -131,7 +131,7 @@ fn a_status_tells_a_starting_api_server_from_one_that_is_away() {
 }
 
 #[test]
-fn what_was_away_is_asked_again_right_before_it_is_started() {
+fn a_missing_api_server_is_checked_again_right_before_its_start() {
     let sandbox = healthy();
     let mut replies = vec![Reply::Close; 6];
     replies.push(Reply::Pass);
@@ -156,13 +156,13 @@ fn a_kubeconfig_without_our_context_gets_it_and_keeps_its_own() {
     assert_eq!((&config["current-context"], &config["contexts"][0]["name"]), (&json!("prod"), &json!("prod")));
     assert_eq!((&config["contexts"][1]["name"], &config["users"][0]["name"]), (&json!("todo"), &json!("todo")));
     assert!(config["clusters"][0]["cluster"]["server"].as_str().unwrap().starts_with("https://"), "{config}");
-    // It is ours, so the next run does not refuse it.
+    // The next run accepts the entry, because it is ours.
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
     assert!(!run.stderr.contains("add context") && !run.stderr.contains("is not our"), "{run}");
 }
 
 #[test]
-fn a_release_that_helm_leaves_behind_is_told_and_its_secrets_stay() {
+fn a_release_that_helm_does_not_remove_is_reported_and_its_secrets_stay() {
     let sandbox = healthy();
     sandbox.on("helm *uninstall *", "");
     let folder = "/api/v1/namespaces/todo";
@@ -175,7 +175,7 @@ fn a_release_that_helm_leaves_behind_is_told_and_its_secrets_stay() {
     let metadata = json!({"name": "todo-backend", "annotations": annotations,
                           "labels": {"app.kubernetes.io/managed-by": "Helm"}});
     let service = json!({"kind": "Service", "apiVersion": "v1", "metadata": metadata});
-    // As with a history in another store: Helm finds no release, and says that it is removed.
+    // With its history in another store, Helm finds no release and reports that it is removed.
     sandbox.api().put(&format!("{folder}/services/todo-backend"), service);
     sandbox.api().remove(&format!("{folder}/secrets/sh.helm.release.v1.todo.v1"));
     for args in [["teardown"].as_slice(), &["teardown", "--data"]] {
@@ -187,7 +187,7 @@ fn a_release_that_helm_leaves_behind_is_told_and_its_secrets_stay() {
 }
 
 #[test]
-fn a_teardown_removes_what_xtask_made_and_waits_for_it() {
+fn a_teardown_removes_what_xtask_created_and_waits_for_it() {
     let sandbox = healthy();
     sandbox.on("helm *uninstall *", "");
     let labels = json!({"app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
@@ -215,7 +215,7 @@ fn a_teardown_removes_what_xtask_made_and_waits_for_it() {
 }
 
 #[test]
-fn a_teardown_of_the_data_leaves_what_others_have_in_the_namespace() {
+fn a_teardown_of_the_data_keeps_foreign_objects_in_the_namespace() {
     let sandbox = healthy();
     sandbox.on("helm *uninstall *", "");
     let folder = "/api/v1/namespaces/todo";
@@ -229,7 +229,7 @@ fn a_teardown_of_the_data_leaves_what_others_have_in_the_namespace() {
     }
     let root = object("ConfigMap", "kube-root-ca.crt", json!({}));
     sandbox.api().put(&format!("{folder}/configmaps/kube-root-ca.crt"), root);
-    // The todos are asked for, before anything is removed.
+    // The question about the todos comes before any removal.
     let run = sandbox.run(&["teardown", "--data", "--origin=release"]);
     assert_eq!(run.code, Some(4), "{run}");
     assert!(run.stderr.contains("delete the embedded database's volume with all todos in it"), "{run}");

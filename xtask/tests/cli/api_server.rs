@@ -1,5 +1,5 @@
-//! A small API server with real TLS on the loopback address, for the client under test. It keeps objects in memory;
-//! rules answer in its place where a test wants a fault.
+//! A small API server with real TLS on the loopback address, for the client under test. It stores objects in memory. Tests
+//! inject faults by rules.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,35 +16,35 @@ use serde_json::{Value, json};
 
 type Stream = StreamOwned<ServerConnection, TcpStream>;
 
-/// What a rule answers.
+/// The reply of a rule.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// A status, extra headers and a JSON body.
     Json(u16, &'static str, Value),
     /// Text with a status.
     Text(u16, &'static str),
-    /// The head announces more than comes, and then the connection ends.
+    /// A body that is shorter than announced; then the connection closes.
     CutOff(&'static str),
-    /// Events of a watch or lines of a log, in chunks; then the stream ends in order.
+    /// Events of a watch or lines of a log, in chunks, with a proper end of the stream.
     Chunks(Vec<String>),
-    /// The same, but the connection ends without the last chunk.
+    /// The same, but the connection closes before the last chunk.
     BrokenChunks(Vec<String>),
-    /// The connection ends without an answer.
+    /// Closes the connection without an answer.
     Close,
-    /// Nothing, until the client gives up.
+    /// Sends nothing until the client gives up.
     Hang,
-    /// What the server itself would answer.
+    /// The server's normal answer.
     Pass,
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// `GET /api/v1/namespaces/todo`.
+    /// Method and path, e.g. `GET /api/v1/namespaces/todo`.
     pub line: String,
-    /// What stands after `?`.
+    /// The query string.
     pub query: String,
-    /// What the client accepts.
+    /// The Accept header.
     pub accept: String,
     /// The body.
     pub body: String,
@@ -63,9 +63,9 @@ struct State {
     version: u64,
 }
 
-/// The server. It ends when it is dropped.
+/// A running server. Dropping it stops it.
 pub struct ApiServer {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     /// PEM of the certificate authority.
     pub authority: String,
@@ -84,7 +84,7 @@ impl ApiServer {
         Self::start_at("127.0.0.1:0".parse().unwrap())
     }
 
-    /// Starts it at `address`.
+    /// Starts a server at `address`.
     pub fn start_at(address: SocketAddr) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -137,7 +137,7 @@ impl ApiServer {
         this
     }
 
-    /// Answers requests whose line fits (`*` stands for anything) with the replies in turn; the last one stays.
+    /// Answers requests that match `pattern` (`*` matches anything) with the replies in turn. The last one repeats.
     pub fn on(&self, pattern: &str, replies: &[Reply]) {
         let rule = Rule { pattern: pattern.to_owned(), replies: replies.to_vec() };
         self.state.lock().unwrap().rules.insert(0, rule);
@@ -148,28 +148,28 @@ impl ApiServer {
         self.state.lock().unwrap().put(path, object);
     }
 
-    /// Takes away the object at a path.
+    /// Removes the object at a path.
     pub fn remove(&self, path: &str) {
         self.state.lock().unwrap().objects.remove(path);
     }
 
-    /// The object at a path.
+    /// Returns the object at a path.
     pub fn object(&self, path: &str) -> Option<Value> {
         self.state.lock().unwrap().objects.get(path).cloned()
     }
 
-    /// All requests until now.
+    /// Returns all requests so far.
     pub fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
     }
 
-    /// Lines of the requests that change something.
+    /// Returns the lines of all requests that change something.
     pub fn writes(&self) -> Vec<String> {
         let received = self.received();
         received.into_iter().map(|request| request.line).filter(|line| !line.starts_with("GET ")).collect()
     }
 
-    /// Connections until now.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.lock().unwrap().len()
     }
@@ -186,13 +186,13 @@ impl Drop for ApiServer {
     }
 }
 
-/// A `Status` as the API server writes it.
+/// Returns a `Status` in the form of the API server.
 pub fn status(code: u16, reason: &str, message: &str, details: Value) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
            "reason": reason, "details": details, "code": code})
 }
 
-/// The `Status` about an object that does not exist.
+/// Returns the `Status` for a missing object.
 pub fn not_found(plural: &str, name: &str) -> Reply {
     let details = json!({"name": name, "kind": plural});
     Reply::Json(404, "", status(404, "NotFound", &format!("{plural} \"{name}\" not found"), details))
@@ -229,7 +229,7 @@ fn serve(tls: &mut Stream, state: &Mutex<State>) -> std::io::Result<()> {
             Reply::Json(status, header, body) => (status, header, body.to_string()),
             Reply::Pass => {
                 if request.query.contains("watch=true") {
-                    // Nothing changes here: the watch stays open until its client goes.
+                    // No object changes, so the watch stays open until its client closes it.
                     write!(tls, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
                     tls.flush()?;
                     let _ = tls.read(&mut [0; 1]);
@@ -273,7 +273,7 @@ fn read(tls: &mut Stream) -> std::io::Result<Option<Received>> {
     Ok(Some(Received { line: format!("{method} {path}"), query: query.to_owned(), accept, body }))
 }
 
-/// Whether `line` fits a pattern with `*`.
+/// Returns whether `line` matches a pattern with `*`.
 fn fits(pattern: &str, line: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = line.strip_prefix(parts.next().unwrap()) else { return false };
@@ -308,7 +308,7 @@ impl State {
         object
     }
 
-    /// Plays the Job controller: pods that wait for a Job of this name are the new Job's.
+    /// Acts as the Job controller: assigns waiting pods of this name to the new Job.
     fn own_pods(&mut self, job: &Value) {
         for pod in self.objects.values_mut() {
             let labels = &mut pod["metadata"]["labels"];

@@ -1,15 +1,15 @@
-//! Base images: recorded when they are brought, shown with their age, renewed on demand.
+//! Base images: xtask records them, shows their age and renews them on demand.
 
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
 use crate::common::{DOTENV, Sandbox, image};
 
-/// What the fake engine has under every name before and after the first pull.
+/// The image IDs of every name in the fake engine, before and after the first pull.
 const OLD: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const NEW: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
-/// A user's own engine that has every image, and pulls newer ones where `newer` says so.
+/// Returns a sandbox whose engine has every image. With `newer`, pulls bring newer ones.
 fn sandbox(newer: bool) -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
@@ -38,7 +38,7 @@ fn record(sandbox: &Sandbox) -> Utf8PathBuf {
 }
 
 #[test]
-fn a_refresh_pulls_records_and_says_what_became_of_each() {
+fn a_refresh_pulls_and_records_each_base_and_reports_the_result() {
     let sandbox = sandbox(true);
     let run = sandbox.run(&["images", "--refresh", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
@@ -47,7 +47,7 @@ fn a_refresh_pulls_records_and_says_what_became_of_each() {
     }
     assert!(run.stderr.contains("renewed: sha256:111111111111 -> sha256:222222222222"), "{run}");
     assert!(run.stderr.contains("python:3.13-slim-trixie sha256:222222222222, pulled today"), "{run}");
-    // What is in an engine of the user's own is theirs to remove.
+    // xtask removes no images from the user's own engine.
     assert!(!sandbox.calls().contains("docker image rm"), "{}", sandbox.calls());
     let kept: Value = serde_json::from_str(&std::fs::read_to_string(record(&sandbox)).unwrap()).unwrap();
     assert_eq!((kept["id"].as_str(), kept["how"].as_str()), (Some(NEW), Some("pulled")));
@@ -55,7 +55,7 @@ fn a_refresh_pulls_records_and_says_what_became_of_each() {
 }
 
 #[test]
-fn a_renewed_base_gives_the_application_another_tag_and_the_same_base_none() {
+fn only_a_changed_base_gives_the_application_a_new_tag() {
     let tags = |newer| {
         let sandbox = sandbox(newer);
         let before = document(&sandbox, &["images"])["images"].clone();
@@ -78,7 +78,7 @@ fn a_dry_run_of_a_refresh_pulls_nothing() {
 }
 
 #[test]
-fn an_old_base_is_told_with_the_command_by_images_and_doctor() {
+fn images_and_doctor_report_an_old_base_with_the_command() {
     let sandbox = sandbox(false);
     document(&sandbox, &["images", "--refresh"]);
     let text = std::fs::read_to_string(record(&sandbox)).unwrap();
@@ -86,23 +86,23 @@ fn an_old_base_is_told_with_the_command_by_images_and_doctor() {
     std::fs::write(record(&sandbox), text.replace(&at, "2026-02-03T04:05:06Z")).unwrap();
     for args in [&["images"][..], &["doctor"]] {
         let run = sandbox.run(&[args, &["--origin=release"]].concat());
-        let told = run.stdout.clone() + &run.stderr;
-        assert!(told.contains("pulled ") && told.contains(" days ago"), "{run}");
-        assert!(told.contains("cargo xtask images --refresh"), "{run}");
+        let output = run.stdout.clone() + &run.stderr;
+        assert!(output.contains("pulled ") && output.contains(" days ago"), "{run}");
+        assert!(output.contains("cargo xtask images --refresh"), "{run}");
     }
     let bases = document(&sandbox, &["images"])["bases"].clone();
     assert_eq!(bases[0]["since"], "2026-02-03T04:05:06Z");
 }
 
 #[test]
-fn an_image_from_before_there_were_records_has_the_time_of_its_tag() {
+fn an_image_without_a_record_has_the_time_of_its_tag() {
     let sandbox = sandbox(false);
     let bases = document(&sandbox, &["images"])["bases"].clone();
     assert_eq!((&bases[0]["since"], &bases[0]["how"]), (&"2026-01-02T03:04:05Z".into(), &Value::Null));
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_an_error_with_its_file() {
+fn an_unreadable_record_is_an_error_with_its_file() {
     let sandbox = sandbox(false);
     std::fs::create_dir_all(record(&sandbox).parent().unwrap()).unwrap();
     std::fs::write(record(&sandbox), "{").unwrap();

@@ -1,11 +1,11 @@
-//! What goes into an image and what the engine then has.
+//! The content of image builds, and the resulting images in the engine.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::common::{ID, Sandbox, image};
 
-/// An engine that has every base image and what it was told to build. While it builds, it runs `script`.
+/// Returns a sandbox whose engine has every base image and all built images. Each build runs `script`.
 fn engine(script: &str) -> Sandbox {
     let sandbox = Sandbox::with_tools();
     let build = format!(
@@ -28,7 +28,7 @@ fn engine(script: &str) -> Sandbox {
     sandbox
 }
 
-/// The tags that `images` prints.
+/// Returns the tags that `images` prints.
 fn tags(sandbox: &Sandbox) -> Vec<String> {
     let run = sandbox.run(&["images", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
@@ -59,7 +59,7 @@ fn a_umask_changes_neither_the_image_nor_its_tag() {
     fs::write(sandbox.root.join("apps/backend/app.py"), "1").unwrap();
     mode(&sandbox, "apps/backend/app.py", 0o600);
     let before = tags(&sandbox);
-    // An entry of the tar: the name, padded to 100 bytes, then the mode in octal.
+    // A tar entry: the name, padded to 100 bytes, then the octal mode.
     let sent = sandbox.fake("stdin");
     let entry = sent.find("app.py").unwrap();
     assert_eq!(&sent[entry + 100..entry + 107], "0000644");
@@ -70,7 +70,7 @@ fn a_umask_changes_neither_the_image_nor_its_tag() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_with_its_path() {
+fn an_unreadable_file_is_an_error_with_its_path() {
     let sandbox = engine("");
     let _socket = std::os::unix::net::UnixListener::bind(sandbox.root.join("apps/frontend/s")).unwrap();
     let run = sandbox.run(&["images", "--origin=release"]);

@@ -1,4 +1,4 @@
-//! How many processes it takes to know what there is to do.
+//! The number of child processes that a deploy needs for its plan.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use crate::common::{DOTENV, Sandbox};
 use crate::secrets;
 
-/// An engine's socket, which tells its version.
+/// Serves an engine's socket that reports its version. Returns its URL.
 fn socket(sandbox: &Sandbox) -> String {
     let path = sandbox.dir.join("docker.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -22,7 +22,7 @@ fn socket(sandbox: &Sandbox) -> String {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_deploy_knows_what_there_is_to_do_after_three_children() {
+fn a_deploy_needs_three_children_for_its_plan() {
     let sandbox = secrets::cluster();
     sandbox.dotenv(DOTENV);
     std::fs::remove_file(sandbox.dir.join("bin/git")).unwrap();
@@ -36,7 +36,7 @@ fn a_deploy_knows_what_there_is_to_do_after_three_children() {
     let calls = sandbox.fake("calls")[before[0]..].to_owned();
     let first: Vec<&str> = calls.lines().map(|call| call.split(" -").next().unwrap()).collect();
     assert_eq!(first, ["git check-ignore", "docker inspect", "docker exec"], "{calls}");
-    // The guardian and whoever else is no tool.
+    // Other children, such as the guardian, are not tools.
     let children = sandbox.fake("children")[before[1]..].to_owned();
     let children: BTreeSet<&str> = children.split_whitespace().collect();
     assert!((1..=3).contains(&children.len()), "{children:?}");

@@ -1,4 +1,4 @@
-//! Profiles that are not ours, not whole or not running, and teardown.
+//! Foreign, incomplete and stopped profiles, and teardown.
 
 use std::fs;
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use crate::common::{DOTENV, OFFLINE, Run, Sandbox, free_port};
 
 const DEPLOY: [&str; 3] = ["deploy", "dev", "--origin=release"];
 
-/// A kubeconfig whose entry `todo` leads to somebody's cluster.
+/// A kubeconfig whose entry `todo` names a foreign cluster.
 const FOREIGN: &str = "\
 apiVersion: v1
 kind: Config
@@ -17,7 +17,7 @@ clusters: [{name: production, cluster: {server: 'https://production.lan:6443', c
 users: [{name: admin, user: {}}]
 ";
 
-/// Runs xtask with `.env` in order; the kubeconfig must stay as it is, and nothing but questions may be asked.
+/// Runs xtask with a valid `.env`. Fails if it changes the kubeconfig or calls anything but read-only commands.
 fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
     sandbox.dotenv(DOTENV);
     let kubeconfig = fs::read(&sandbox.kubeconfig).ok();
@@ -52,7 +52,7 @@ fn a_foreign_entry_under_our_name_is_refused() {
       try: or leave it alone and use another name: --profile todo2
     ");
 
-    // The profile exists, but the entry does not lead there.
+    // The profile exists, but the entry names another server.
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
@@ -70,8 +70,8 @@ fn a_foreign_entry_under_our_name_is_refused() {
 }
 
 #[test]
-fn a_foreign_entry_is_refused_before_anything_is_made() {
-    // No engine, no tools, no `.env`: what a first deploy would make is not begun.
+fn a_foreign_entry_is_refused_before_anything_is_created() {
+    // No engine, no tools, no `.env`: a first deploy would create them.
     let sandbox = Sandbox::new();
     fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();
     let before = sandbox.listing(&sandbox.dir);
@@ -83,7 +83,7 @@ fn a_foreign_entry_is_refused_before_anything_is_made() {
 
 #[test]
 fn a_foreign_cluster_or_user_of_our_name_is_refused_too() {
-    // minikube would overwrite both, and the context `prod` would lead to it from then on.
+    // minikube would overwrite both, and the context `prod` would then name our cluster.
     let entries = [
         ("cluster", "clusters: [{name: todo, cluster: {server: 'https://production.lan:6443'}}]"),
         ("user", "users: [{name: todo, user: {token: not-a-secret}}]"),
@@ -136,7 +136,7 @@ fn a_profile_of_another_driver_is_neither_used_nor_removed() {
 
 #[test]
 fn teardown_of_a_cluster_leaves_foreign_kube_entries_alone() {
-    // `minikube delete` removes entries by their name, whoever made them.
+    // `minikube delete` removes entries by name, also foreign ones.
     let sandbox = Sandbox::with_tools();
     fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();
     sandbox.profile("containerd");
@@ -159,7 +159,7 @@ fn commands_that_need_no_deploy_refuse_a_foreign_entry_too() {
 }
 
 #[test]
-fn a_kubeconfig_that_cannot_be_read_is_told() {
+fn an_unreadable_kubeconfig_is_reported() {
     let sandbox = Sandbox::with_tools();
     fs::write(&sandbox.kubeconfig, "contexts: [\n").unwrap();
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
@@ -184,7 +184,7 @@ fn a_profile_with_another_runtime_is_refused() {
 }
 
 #[test]
-fn a_half_deleted_profile_is_told_with_the_way_out() {
+fn a_half_deleted_profile_is_reported_with_the_fix() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.on("docker volume inspect *", r#"echo '{"Name": "todo"}'"#);
@@ -216,7 +216,7 @@ fn a_half_deleted_profile_is_told_with_the_way_out() {
 }
 
 #[test]
-fn a_profile_whose_node_was_never_made_is_made() {
+fn a_recorded_profile_without_a_node_is_created() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.on("docker volume inspect *", "echo 'Error response from daemon: get todo: no such volume' >&2; exit 1");
@@ -226,7 +226,7 @@ fn a_profile_whose_node_was_never_made_is_made() {
     let step = "create cluster todo (minikube has a record of it, but it has no node and no data)";
     assert!(run.code == Some(5) && run.stderr.contains(step) && run.stderr.contains("no room"), "{run}");
 
-    // What a deploy has written of its builds tells that there was data.
+    // The record of builds shows that the profile had data.
     let needed = sandbox.cache.join("needed");
     fs::create_dir_all(&needed).unwrap();
     fs::write(needed.join("todo"), "todo-backend:0123456789abcdef\n").unwrap();
@@ -251,7 +251,7 @@ fn hints_name_the_profile_of_the_command_line() {
 }
 
 #[test]
-fn a_container_that_is_not_minikubes_is_neither_used_nor_removed() {
+fn a_foreign_container_is_neither_used_nor_removed() {
     let sandbox = Sandbox::with_tools();
     sandbox.container("app", "running", 8080);
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
@@ -269,7 +269,7 @@ fn a_container_that_is_not_minikubes_is_neither_used_nor_removed() {
 }
 
 #[test]
-fn a_record_that_minikube_was_killed_over_is_told() {
+fn a_truncated_record_of_minikube_is_reported() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     fs::write(sandbox.dir.join("home/.minikube/profiles/todo/config.json"), "").unwrap();
@@ -300,7 +300,7 @@ fn the_holder_of_a_stopped_profiles_port_is_named() {
     ");
 }
 
-/// It would get our flags on its record, or lose what else is in it.
+/// xtask would change its recorded flags, or delete its other content.
 #[test]
 fn a_profile_of_the_users_own_is_neither_started_nor_stopped_nor_deleted() {
     let sandbox = Sandbox::with_tools();
@@ -324,9 +324,9 @@ fn a_profile_of_the_users_own_is_neither_started_nor_stopped_nor_deleted() {
     assert_eq!(fs::read_to_string(&record).unwrap(), before);
 }
 
-/// minikube reads `config/config.json` in its folder, and MINIKUBE_* for each of its flags.
+/// minikube takes defaults from `config/config.json` in its folder, and from MINIKUBE_* for each flag.
 #[test]
-fn the_settings_of_the_users_minikube_lead_no_new_profile() {
+fn the_users_minikube_settings_do_not_affect_a_new_profile() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     let settings = sandbox.dir.join("home/.minikube/config");
@@ -347,9 +347,9 @@ fn the_settings_of_the_users_minikube_lead_no_new_profile() {
 }
 
 #[test]
-fn a_new_profile_takes_no_port_that_is_held_for_either_address_of_localhost() {
+fn a_new_profile_avoids_ports_in_use_on_either_address_of_localhost() {
     for host in ["127.0.0.1", "[::1]"] {
-        // A machine without IPv6 has no such port.
+        // Without IPv6, the second address cannot be bound.
         let Ok(listener) = TcpListener::bind(format!("{host}:0")) else { continue };
         let port = listener.local_addr().unwrap().port();
         let sandbox = Sandbox::with_tools();
@@ -361,10 +361,10 @@ fn a_new_profile_takes_no_port_that_is_held_for_either_address_of_localhost() {
     }
 }
 
-/// minikube 1.38 and kube-proxy 1.36 where other clusters had used up fs.inotify.max_user_instances (recorded by
+/// Messages of minikube 1.38 and kube-proxy 1.36 when other clusters use up fs.inotify.max_user_instances (recorded by
 /// `test ordinary`).
 #[test]
-fn a_node_without_inotify_instances_is_told_with_the_way_out() {
+fn a_lack_of_inotify_instances_is_reported_with_the_fix() {
     let by_systemd = "Failed to create control group inotify object: Too many open files";
     let by_pod = "couldn't initialize inotify: too many open files";
     let cases = [
@@ -372,21 +372,21 @@ fn a_node_without_inotify_instances_is_told_with_the_way_out() {
         ("timed out waiting for the condition", "exit 0", true),
         ("timed out waiting for the condition", "exit 1", false),
     ];
-    for (said, in_pods, is_told) in cases {
+    for (message, in_pods, is_recognized) in cases {
         let sandbox = Sandbox::with_tools();
         sandbox.dotenv(DOTENV);
-        sandbox.on("minikube * start *", &format!("echo '{said}' >&2; exit 80"));
+        sandbox.on("minikube * start *", &format!("echo '{message}' >&2; exit 80"));
         let pattern = by_pod.split_once("initialize ").unwrap().1;
         sandbox.on(&format!("docker exec -i todo grep *{pattern}*"), in_pods);
         let run = sandbox.run(&DEPLOY);
         assert_eq!(run.code, Some(5), "{run}");
         assert!(run.stderr.contains("minikube did not start"), "{run}");
-        assert_eq!(run.stderr.contains("sudo sysctl fs.inotify.max_user_instances=512"), is_told, "{run}");
+        assert_eq!(run.stderr.contains("sudo sysctl fs.inotify.max_user_instances=512"), is_recognized, "{run}");
     }
 }
 
 #[test]
-fn teardown_of_nothing_is_fine() {
+fn teardown_of_nothing_succeeds() {
     let sandbox = Sandbox::new();
     insta::assert_snapshot!(sandbox.run(&["teardown"]), @"
     exit code 0
@@ -411,7 +411,7 @@ fn teardown_of_nothing_is_fine() {
 }
 
 #[test]
-fn teardown_of_nothing_is_fine_without_a_network() {
+fn teardown_of_nothing_succeeds_without_a_network() {
     let sandbox = Sandbox::with_engine();
     for _ in 0..2 {
         let run = sandbox.run_with(&["teardown"], &OFFLINE);
@@ -420,7 +420,7 @@ fn teardown_of_nothing_is_fine_without_a_network() {
 }
 
 #[test]
-fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
+fn teardown_deletes_the_rest_of_a_half_deleted_profile() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.on("minikube * delete", r#"rm -r "$MINIKUBE_HOME/.minikube/profiles/todo""#);
@@ -472,7 +472,7 @@ echo 'Error response from daemon: get todo: no such volume' >&2; exit 1"#
 }
 
 #[test]
-fn what_minikube_says_to_be_deleted_is_looked_for() {
+fn a_deletion_that_minikube_reports_is_verified() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
@@ -508,7 +508,7 @@ fn an_engine_that_does_not_answer_is_not_an_engine_without_clusters() {
     }
     assert!(own.join("config.json").is_file() && before == sandbox.listing(&sandbox.dir.join("home")));
 
-    // None runs, which is certain; but that there is no cluster is not.
+    // No cluster runs, but a stopped one may exist.
     let none =
         "echo 'Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock. Is it running?' >&2; exit 1";
     sandbox.on("docker version *", none);
@@ -526,13 +526,13 @@ fn an_engine_that_does_not_answer_is_not_an_engine_without_clusters() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_not_called_half_deleted() {
+fn an_unreadable_record_is_not_reported_as_half_deleted() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
     let record = sandbox.dir.join("home/.minikube/profiles/todo/config.json");
     fs::remove_file(&record).unwrap();
-    // Reading a folder fails for root as well.
+    // Reading a folder as a file fails even for root.
     fs::create_dir(&record).unwrap();
     for args in
         [DEPLOY.as_slice(), &["status", "--origin=release"], &["teardown", "--cluster", "--yes", "--origin=release"]]
@@ -545,7 +545,7 @@ fn a_record_that_cannot_be_read_is_not_called_half_deleted() {
 }
 
 #[test]
-fn a_record_without_nodes_is_not_a_cluster_of_one() {
+fn a_record_without_nodes_is_not_treated_as_one_node() {
     let sandbox = Sandbox::with_tools();
     sandbox.cluster();
     let record = sandbox.dir.join("home/.minikube/profiles/todo/config.json");
@@ -558,7 +558,7 @@ fn a_record_without_nodes_is_not_a_cluster_of_one() {
 }
 
 #[test]
-fn a_dry_run_over_a_stopped_cluster_claims_nothing_about_what_is_in_it() {
+fn a_dry_run_with_a_stopped_cluster_claims_nothing_about_its_content() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.node("exited", free_port().parse().unwrap());
@@ -573,7 +573,7 @@ fn a_dry_run_over_a_stopped_cluster_claims_nothing_about_what_is_in_it() {
 }
 
 #[test]
-fn an_engine_that_does_not_say_which_images_it_has_gets_none_built() {
+fn nothing_is_built_if_the_engine_does_not_list_its_images() {
     let sandbox = Sandbox::with_tools();
     sandbox.on("docker image inspect *todo-*", "echo 'Error response from daemon: i/o timeout' >&2; exit 1");
     let run = sandbox.run(&["images", "--origin=release"]);

@@ -1,4 +1,4 @@
-//! A checkout with fake tools, and runs of xtask in it.
+//! A temporary checkout with fake tools, and runs of xtask in it.
 
 use std::fmt;
 use std::fs;
@@ -13,52 +13,52 @@ use serde_json::{Value, json};
 
 use crate::api_server::{ApiServer, Reply};
 
-/// Leads to a port where nobody listens: what needs the network fails at once.
+/// A proxy on a closed port, so that network access fails at once.
 pub const OFFLINE: [(&str, &str); 1] = [("HTTPS_PROXY", "http://127.0.0.1:9")];
 
-/// The image ID that the fake engine has for everything.
+/// The ID of every image in the fake engine.
 pub const ID: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// The checkout that is under test.
+/// Returns the checkout under test.
 pub fn checkout() -> &'static Utf8Path {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The script of a `docker image inspect` that has every image it is asked for.
+/// Returns a script for `docker image inspect` that has every requested image.
 pub fn inspect() -> String {
     format!(r#"for name; do case $name in image | inspect | *{{* | --*) ;; *) {} ;; esac; done"#, image(ID, ""))
 }
 
-/// The script that prints the image `$name` as the engine shows it, with `more` fields.
+/// Returns a script that prints the image `$name` in the engine's form, with `more` fields.
 pub fn image(id: &str, more: &str) -> String {
     format!(r#"echo "{{\"Id\": \"{id}\", \"RepoTags\": [\"$name\"]{more}}}""#)
 }
 
-/// The script of a `docker image inspect` that has none of the images that it is asked for.
+/// Returns a script for `docker image inspect` that has no image.
 pub fn no_image() -> String {
     let say = r#"echo "Error response from daemon: No such image: $name" >&2"#;
     format!("for name; do case $name in image | inspect | *{{{{* | --*) ;; *) {say} ;; esac; done; exit 1")
 }
 
-/// A `.env` that is in order. The canary in it must show up nowhere else.
+/// A valid `.env`. Its canary must appear nowhere else.
 pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-canary-0123456789abcdef\n";
 
-/// The label that minikube's nodes have.
+/// The label of minikube's nodes.
 const LABEL: &str = "created_by.minikube.sigs.k8s.io";
 
-/// Longer than anything takes here, also where the machine is busy.
+/// Longer than any wait in these tests, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A temporary checkout, home, cache and PATH. Everything goes with it.
+/// A temporary checkout, home, cache and PATH. Dropping it removes all files.
 pub struct Sandbox {
     _temp: tempfile::TempDir,
-    /// Of everything.
+    /// The folder that contains all the others.
     pub dir: Utf8PathBuf,
     /// The checkout.
     pub root: Utf8PathBuf,
-    /// In the folder that TODO_XTASK_CACHE names; not there at first.
+    /// The cache, in the folder that TODO_XTASK_CACHE names. It does not exist at first.
     pub cache: Utf8PathBuf,
-    /// KUBECONFIG; not there at first.
+    /// The file that KUBECONFIG names. It does not exist at first.
     pub kubeconfig: Utf8PathBuf,
     fakes: Utf8PathBuf,
     rules: Mutex<Vec<String>>,
@@ -66,7 +66,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// The project's own `infra` with two contexts of one line each; no engine, no tools, no `.env`.
+    /// Copies the project's `infra`, with one-line Dockerfiles. Without engine, tools and `.env`.
     pub fn new() -> Self {
         let temp = tempfile::Builder::new().prefix("xtask-cli-").tempdir().unwrap();
         let dir = Utf8Path::from_path(temp.path()).unwrap().canonicalize_utf8().unwrap();
@@ -96,12 +96,12 @@ impl Sandbox {
         let (cache, kubeconfig) = (dir.join("todo-xtask"), dir.join("kubeconfig"));
         let this =
             Self { _temp: temp, dir, root, cache, kubeconfig, fakes, rules: Mutex::default(), api: OnceLock::new() };
-        // The tests are about xtask, not about the memory of the machine that they run on.
+        // The tests must not depend on this machine's memory.
         this.edit("infra/xtask.toml", |text| text.replace("memory_mib = 6144", "memory_mib = 3"));
         this
     }
 
-    /// With the user's own Docker Engine, which has every image, and the tools of the release origin.
+    /// Returns a sandbox with the user's own Docker Engine, which has every image, and the tools of the origin `release`.
     pub fn with_tools() -> Self {
         let this = Self::with_engine();
         let manifest: toml::Table = toml::from_str(&this.read("infra/release.toml")).unwrap();
@@ -117,11 +117,11 @@ impl Sandbox {
         this
     }
 
-    /// With the user's own Docker Engine, which is empty.
+    /// Returns a sandbox with the user's own Docker Engine, which is empty.
     pub fn with_engine() -> Self {
         let this = Self::new();
         this.play("docker");
-        // No JSON: only the client itself can tell where it goes.
+        // The configuration is invalid JSON, so xtask must ask the client for its endpoint.
         fs::create_dir(this.dir.join("home/.docker")).unwrap();
         fs::write(this.dir.join("home/.docker/config.json"), "{").unwrap();
         this.on("docker version *", "echo 29.1.0");
@@ -147,7 +147,7 @@ impl Sandbox {
         this
     }
 
-    /// The cluster's API server, with minikube's certificates for it; it is started when it is asked for first.
+    /// Returns the cluster's API server and writes minikube's certificates for it. The first call starts it.
     pub fn api(&self) -> &ApiServer {
         self.api.get_or_init(|| {
             let server = ApiServer::start();
@@ -161,17 +161,17 @@ impl Sandbox {
         })
     }
 
-    /// Has the fakes play `tool` too, on PATH.
+    /// Adds a fake `tool` to PATH.
     pub fn play(&self, tool: &str) {
         symlink(self.script(), self.dir.join("bin").join(tool)).unwrap();
     }
 
-    /// The script that plays a tool. It knows its folder by itself: xtask hands none of its environment on.
+    /// Returns the script of all fakes. It contains its folder's path, because xtask passes no environment on to tools.
     fn script(&self) -> Utf8PathBuf {
         self.fakes.join("play")
     }
 
-    /// From now on, commands that fit the shell pattern are answered by `script`. `$FAKES` is a folder for it to use.
+    /// Answers commands that match the shell pattern by `script`, which may use the folder `$FAKES`.
     pub fn on(&self, pattern: &str, script: &str) {
         let mut rules = self.rules.lock().unwrap();
         let name = format!("reply-{}", rules.len());
@@ -180,7 +180,7 @@ impl Sandbox {
         fs::write(self.fakes.join("rules"), rules.concat()).unwrap();
     }
 
-    /// Has cargo build the workspace member `package`: a program that runs `script`.
+    /// Lets the fake cargo build the workspace member `package` as a program that runs `script`.
     pub fn member(&self, package: &str, script: &str) {
         let program = self.dir.join(package);
         fs::write(&program, format!("#!/bin/sh\nFAKES='{}'\n{script}\n", self.fakes)).unwrap();
@@ -190,12 +190,12 @@ impl Sandbox {
         self.on(&format!("cargo build * --package {package}"), &format!("echo Compiling >&2; echo '{message}'"));
     }
 
-    /// minikube has a record of profile `todo`, as an xtask before 0.3 made it: in the user's folder.
+    /// Adds minikube's record of profile `todo` to the user's folder, as an xtask before 0.3 did.
     pub fn profile(&self, runtime: &str) {
         self.record(runtime, &["127.0.0.1:8080:80"]);
     }
 
-    /// The user has made profile `todo`.
+    /// Adds a profile `todo` that the user created.
     pub fn users_profile(&self) {
         self.record("containerd", &[]);
     }
@@ -209,20 +209,20 @@ impl Sandbox {
         fs::write(folder.join("config.json"), config.to_string()).unwrap();
     }
 
-    /// The Kubernetes that the checkout pins.
+    /// Returns the Kubernetes version that the checkout pins.
     pub fn pinned(&self) -> String {
         let pins: toml::Table = toml::from_str(&self.read("infra/pins.toml")).unwrap();
         format!("v{}", pins["kubernetes"]["version"].as_str().unwrap())
     }
 
-    /// minikube has the profile on record with this Kubernetes instead.
+    /// Changes the Kubernetes version in minikube's record of the profile.
     pub fn profile_runs(&self, kubernetes: &str) {
         let path = self.dir.join("home/.minikube/profiles/todo/config.json");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace(&self.pinned(), kubernetes)).unwrap();
     }
 
-    /// Profile `todo` runs with an ingress controller, and the kubeconfig leads to it; it holds nothing of ours.
+    /// Adds a running profile `todo` with an ingress controller and a kubeconfig entry, but without a release.
     pub fn cluster(&self) {
         let class = json!({"kind": "IngressClass", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": "nginx",
             "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}});
@@ -239,7 +239,7 @@ impl Sandbox {
         fs::write(&self.kubeconfig, kubeconfig.to_string()).unwrap();
     }
 
-    /// The cluster has the namespace with a release that Helm deployed; its workloads are left out.
+    /// Adds a namespace with a deployed Helm release, but without its workloads.
     pub fn release(&self) {
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         let namespace =
@@ -251,7 +251,7 @@ impl Sandbox {
         self.api().put(&format!("/api/v1/namespaces/todo/secrets/{name}"), secret);
     }
 
-    /// The pod of the preflight has ended and said `text`.
+    /// Adds a completed preflight pod with the log `text`.
     pub fn preflight(&self, text: &'static str) {
         let labels = json!({"batch.kubernetes.io/job-name": "todo-preflight"});
         let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "todo-preflight-x", "labels": labels},
@@ -261,18 +261,18 @@ impl Sandbox {
         self.api().on(&format!("GET {path}/log"), &[Reply::Text(200, text)]);
     }
 
-    /// The engine has the node of profile `todo` with this status and published port.
+    /// Adds the node of profile `todo` with this status and published port to the engine.
     pub fn node(&self, status: &str, port: u16) {
         self.container(LABEL, status, port);
     }
 
-    /// The engine has a container of that name with this label.
+    /// Adds a container of the node's name with this label to the engine.
     pub fn container(&self, label: &str, status: &str, port: u16) {
         let container = self.container_json(label, status, port);
         self.on("docker container inspect * todo", &format!("echo '{container}'"));
     }
 
-    /// What `docker container inspect` says of the node.
+    /// Returns the node in the form of `docker container inspect`.
     pub fn node_json(&self, status: &str, port: u16) -> Value {
         self.container_json(LABEL, status, port)
     }
@@ -286,14 +286,14 @@ impl Sandbox {
             "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}})
     }
 
-    /// Writes a `.env` for the user alone.
+    /// Writes a `.env` that only the user can read.
     pub fn dotenv(&self, text: impl AsRef<[u8]>) {
         let path = self.root.join(".env");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Changes a file of the checkout; it must become another.
+    /// Changes a file of the checkout. Fails if the text stays the same.
     pub fn edit(&self, path: &str, change: impl FnOnce(&str) -> String) {
         let before = self.read(path);
         let after = change(&before);
@@ -301,22 +301,22 @@ impl Sandbox {
         fs::write(self.root.join(path), after).unwrap();
     }
 
-    /// A file of the checkout.
+    /// Returns the text of a file of the checkout.
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.root.join(path)).unwrap()
     }
 
-    /// A file that the fakes have written.
+    /// Returns the text of a file written by the fakes.
     pub fn fake(&self, name: &str) -> String {
         fs::read_to_string(self.fakes.join(name)).unwrap()
     }
 
-    /// Lets the fakes know something by the file `$FAKES/name`.
+    /// Signals the fakes by creating the file `$FAKES/name`.
     pub fn tell(&self, name: &str) {
         fs::write(self.fakes.join(name), "").unwrap();
     }
 
-    /// Waits for a line that a fake writes into a file.
+    /// Waits for a line that a fake writes to a file. Returns the line.
     pub fn hear(&self, name: &str) -> String {
         let start = Instant::now();
         loop {
@@ -328,14 +328,14 @@ impl Sandbox {
         }
     }
 
-    /// The commands that the fakes were called with, each kind once, in the order of the alphabet.
+    /// Returns the commands of the fakes' calls, each kind once, in alphabetical order.
     pub fn calls(&self) -> String {
         let text = self.fake("calls");
         let calls: std::collections::BTreeSet<&str> = text.lines().collect();
         self.tame(&calls.into_iter().collect::<Vec<_>>().join("\n"))
     }
 
-    /// Everything below `dir` as `path: digest of content`, for comparison.
+    /// Returns all files below `dir` as `path: digest of content`, for comparison.
     pub fn listing(&self, dir: &Utf8Path) -> Vec<String> {
         let mut found = Vec::new();
         let entries = walkdir::WalkDir::new(dir).sort_by_file_name();
@@ -346,12 +346,12 @@ impl Sandbox {
         found
     }
 
-    /// Runs `cargo xtask <args>` to its end.
+    /// Runs `cargo xtask <args>` and waits for its end.
     pub fn run(&self, args: &[&str]) -> Run {
         self.run_with(args, &[])
     }
 
-    /// The same with additional environment variables.
+    /// Like [`Sandbox::run`], with additional environment variables.
     pub fn run_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Run {
         self.start_with(args, environment).end()
     }
@@ -367,7 +367,7 @@ impl Sandbox {
         Running { child: Some(command.spawn().unwrap()), sandbox: self }
     }
 
-    /// `cargo xtask <args>` with nothing of the caller's environment.
+    /// Returns `cargo xtask <args>` with a cleared environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command
@@ -383,7 +383,7 @@ impl Sandbox {
         command
     }
 
-    /// Text without what differs from run to run and machine to machine.
+    /// Replaces parts of `text` that differ between runs and machines.
     pub fn tame(&self, text: &str) -> String {
         let own = fs::read_to_string("/proc/self/comm").unwrap_or_default();
         let text = text.replace(self.cache.as_str(), "<tmp>/cache").replace(self.dir.as_str(), "<tmp>");
@@ -409,19 +409,19 @@ impl Sandbox {
     }
 }
 
-/// A running xtask. It is killed if the test fails.
+/// A running xtask. Dropping it kills the process.
 pub struct Running<'a> {
     child: Option<Child>,
     sandbox: &'a Sandbox,
 }
 
 impl Running<'_> {
-    /// Its process ID.
+    /// Returns the process ID.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Waits for its end.
+    /// Waits for the process to end.
     pub fn end(mut self) -> Run {
         Run::new(self.sandbox, self.child.take().unwrap().wait_with_output().unwrap())
     }
@@ -436,13 +436,13 @@ impl Drop for Running<'_> {
     }
 }
 
-/// How a run ended. Shown as exit code and outputs, without what differs from run to run.
+/// The result of a run. Its `Display` form has exit code and outputs, without parts that differ between runs.
 pub struct Run {
     /// The exit code.
     pub code: Option<i32>,
-    /// Standard output as it was.
+    /// Standard output, unchanged.
     pub stdout: String,
-    /// Standard error as it was.
+    /// Standard error, unchanged.
     pub stderr: String,
     shown: String,
 }
@@ -467,7 +467,7 @@ impl fmt::Display for Run {
     }
 }
 
-/// All strings of a Kubernetes Secret's data, decoded.
+/// Returns the decoded values of a Kubernetes Secret.
 pub fn decoded(secret: &Value) -> Vec<String> {
     use base64::Engine as _;
     let data = secret["data"].as_object().unwrap();
@@ -475,7 +475,7 @@ pub fn decoded(secret: &Value) -> Vec<String> {
     data.values().map(|value| String::from_utf8(decode(value)).unwrap()).collect()
 }
 
-/// A port of the loopback address that was free a moment ago, as text.
+/// Returns a loopback port that was free a moment ago, as text.
 pub fn free_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port().to_string()

@@ -1,4 +1,4 @@
-//! Mistakes in arguments, `infra/xtask.toml`, the chart and `.env`: told with their place before any tool is called.
+//! Mistakes in arguments, `infra/xtask.toml`, the chart and `.env`: reported with their position before any tool runs.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use crate::common::{DOTENV, Run, Sandbox};
 
-/// Deploys; nothing may have been called or changed.
+/// Deploys. Fails if xtask calls or changes anything.
 fn refused(sandbox: &Sandbox) -> Run {
     let before = sandbox.listing(&sandbox.root);
     let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
@@ -19,7 +19,7 @@ fn refused(sandbox: &Sandbox) -> Run {
 }
 
 #[test]
-fn an_unknown_environment_is_told_with_those_there_are() {
+fn an_unknown_environment_is_reported_with_the_known_ones() {
     let sandbox = Sandbox::with_tools();
     insta::assert_snapshot!(sandbox.run(&["deploy", "dve", "--yes"]), @"
     exit code 3
@@ -32,7 +32,7 @@ fn an_unknown_environment_is_told_with_those_there_are() {
 }
 
 #[test]
-fn mistakes_in_the_settings_are_told_with_their_line() {
+fn mistakes_in_the_settings_are_reported_with_their_line() {
     let broken = |good: &str, bad: &str| {
         let sandbox = Sandbox::with_tools();
         sandbox.edit("infra/xtask.toml", |text| text.replace(good, bad));
@@ -71,7 +71,7 @@ fn mistakes_in_the_settings_are_told_with_their_line() {
 }
 
 #[test]
-fn mistakes_in_the_chart_are_told_with_their_line() {
+fn mistakes_in_the_chart_are_reported_with_their_line() {
     let sandbox = Sandbox::with_tools();
     sandbox.edit("infra/helm/values-dev.yaml", |text| format!("{text}\nbroken: [\n"));
     let run = refused(&sandbox);
@@ -88,7 +88,7 @@ fn mistakes_in_the_chart_are_told_with_their_line() {
 }
 
 #[test]
-fn a_broken_dotenv_is_told_by_line_before_anything_else() {
+fn a_broken_dotenv_is_reported_by_line_before_anything_else() {
     let auth = DOTENV.trim();
     let cases = [
         ("OPENAI_API_KEY=canary$canary-canary", "2: OPENAI_API_KEY=… has a $ outside single quotes"),
@@ -127,7 +127,7 @@ fn a_broken_dotenv_is_told_by_line_before_anything_else() {
 }
 
 #[test]
-fn all_mistakes_in_dotenv_come_at_once() {
+fn all_mistakes_in_dotenv_are_reported_at_once() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv("OPENAI_API_KEY=sk-...\nDATABASE_URL=canary$\nFOO_BAR=canary\n");
     fs::set_permissions(sandbox.root.join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -149,27 +149,27 @@ fn all_mistakes_in_dotenv_come_at_once() {
 }
 
 #[test]
-fn what_is_no_dotenv_file_is_refused() {
+fn a_dotenv_that_is_not_a_text_file_is_refused() {
     let sandbox = Sandbox::with_tools();
     let path = sandbox.root.join(".env");
-    let said = |message: &str| {
+    let expect_error = |message: &str| {
         let run = refused(&sandbox);
         assert!(run.stderr.starts_with(&format!("error: .env:{message}")), "{run}");
     };
     fs::create_dir(&path).unwrap();
-    said(" is a folder");
+    expect_error(" is a folder");
     fs::remove_dir(&path).unwrap();
     symlink("nowhere", &path).unwrap();
-    said(" is a link to nowhere, which does not exist");
+    expect_error(" is a link to nowhere, which does not exist");
     fs::remove_file(&path).unwrap();
     sandbox.dotenv(b"A=1\nB=\xff\n");
-    said("2: is not UTF-8");
+    expect_error("2: is not UTF-8");
     sandbox.dotenv([b'#'; 70_000]);
-    said(" is larger than 64 KiB");
+    expect_error(" is larger than 64 KiB");
 }
 
 #[test]
-fn a_dotenv_that_goes_wherever_the_repository_goes_is_refused() {
+fn a_dotenv_that_git_would_publish_is_refused() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     let git = |args: &[&str]| {
@@ -226,7 +226,7 @@ fn config_masks_secrets() {
 }
 
 #[test]
-fn wrong_usage_is_a_code_of_its_own() {
+fn wrong_usage_has_its_own_exit_code() {
     let sandbox = Sandbox::new();
     for args in [["deploy"].as_slice(), &["deplyo"], &["deploy", "dev", "--dryrun"], &["--port=x"]] {
         let run = sandbox.run(args);
@@ -255,7 +255,7 @@ fn run_with_input(sandbox: &Sandbox, args: &[&str], text: &str) -> (Option<i32>,
 }
 
 #[test]
-fn secrets_may_come_from_a_pipe_the_environment_or_standard_input() {
+fn secrets_can_come_from_a_pipe_the_environment_or_standard_input() {
     let plan = ["deploy", "dev", "--dry-run", "--origin=release"];
     let url = "postgresql://u:not-a-secret-canary@db.lan/x";
     let dotenv = format!("{DOTENV}DATABASE_URL={url}\n");
@@ -263,7 +263,7 @@ fn secrets_may_come_from_a_pipe_the_environment_or_standard_input() {
     let variables = [("AUTH_SECRET", auth), ("DATABASE_URL", url)];
     let from = |source| [&plan[..], &["--secrets", source]].concat();
 
-    // Unasked, the environment is not looked at: it may be there for other work.
+    // By default, the environment is ignored: its variables may serve other work.
     let sandbox = Sandbox::with_tools();
     let run = sandbox.run_with(&plan, &variables);
     assert!(
@@ -286,7 +286,7 @@ fn secrets_may_come_from_a_pipe_the_environment_or_standard_input() {
     assert!(code == Some(3) && text.contains("standard input:1: AUTH_SECRE is not known"), "{text}");
     assert!(!sandbox.root.join(".env").exists());
 
-    // Both contracts of `config` and all of a deploy read the pipe, whose writer writes once.
+    // `config` checks two contracts, but may read the pipe only once, as may a deploy.
     let pipe = sandbox.root.join(".env");
     assert!(std::process::Command::new("mkfifo").args(["-m", "600", pipe.as_str()]).status().unwrap().success());
     let to = pipe.clone();
@@ -294,7 +294,7 @@ fn secrets_may_come_from_a_pipe_the_environment_or_standard_input() {
     let run = sandbox.run(&plan);
     assert!(run.code == Some(0) && run.stderr.contains("look at the database"), "{run}");
     writer.join().unwrap();
-    // Who only looks leaves it alone.
+    // Read-only commands do not read it.
     let run = sandbox.run(&["--origin=release"]);
     assert!(run.code == Some(0) && run.stdout.contains(".env     present"), "{run}");
 }

@@ -1,4 +1,4 @@
-//! The database's shell, dumps and restores, as far as they need no database.
+//! Shell, dump and restore of the database, with fake database clients.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,8 +12,8 @@ use crate::common::{DOTENV, Run, Sandbox, inspect};
 
 const PASSWORD: &str = "not-a-secret-database-password";
 
-/// A sandbox whose `.env` names a database, with an engine that has the Postgres image. The password has a character that
-/// the file of passwords escapes.
+/// Returns a sandbox with a remote database in `.env` and an engine with the Postgres image. The password has a character
+/// that the password file escapes.
 fn remote() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:{PASSWORD}%3A1@db.test/todo?sslmode=require'\n"));
@@ -36,22 +36,22 @@ fn without_a_cluster_there_is_no_embedded_database() {
 }
 
 #[test]
-fn what_is_no_dump_is_refused_before_anything_is_asked() {
+fn an_invalid_dump_is_refused_before_any_question() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     let file = sandbox.dir.join("a.dump");
-    for (content, told) in [(None, "cannot be read"), (Some("-- SQL"), "is not a dump in Postgres' custom format")] {
+    for (content, error) in [(None, "cannot be read"), (Some("-- SQL"), "is not a dump in Postgres' custom format")] {
         if let Some(content) = content {
             fs::write(&file, content).unwrap();
         }
         let run = sandbox.run(&["db", "restore", file.as_str(), "--yes", "--origin=release"]);
-        assert!(run.code == Some(3) && run.stderr.contains(told), "{run}");
+        assert!(run.code == Some(3) && run.stderr.contains(error), "{run}");
     }
     assert_eq!(sandbox.fake("calls"), "");
 }
 
 #[test]
-fn a_file_that_is_there_is_replaced_only_when_asked_for() {
+fn an_existing_file_is_replaced_only_on_request() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     let file = sandbox.dir.join("a.dump");
@@ -62,7 +62,7 @@ fn a_file_that_is_there_is_replaced_only_when_asked_for() {
 }
 
 #[test]
-fn a_folder_is_no_file_for_a_dump() {
+fn a_folder_is_refused_as_the_file_of_a_dump() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     let run = sandbox.run(&["db", "dump", sandbox.dir.as_str(), "--origin=release"]);
@@ -72,7 +72,7 @@ fn a_folder_is_no_file_for_a_dump() {
 }
 
 #[test]
-fn a_remote_database_is_dumped_with_a_password_that_no_argument_has() {
+fn the_password_of_a_remote_database_is_in_no_argument() {
     let sandbox = remote();
     sandbox.on("docker exec -i todo-xtask-db-* psql *", "echo t");
     sandbox.on("docker exec -i todo-xtask-db-* pg_dump *", "printf PGDMP-content");
@@ -108,7 +108,7 @@ fn a_dump_that_fails_leaves_no_file() {
 }
 
 #[test]
-fn a_remote_database_that_does_not_answer_is_told_with_what_is_not_supported() {
+fn an_unreachable_remote_database_is_reported_with_a_hint() {
     let sandbox = remote();
     sandbox.on("docker exec -i todo-xtask-db-* psql *", "echo could not translate host name >&2; exit 2");
     let run = sandbox.run(&["db", "dump", sandbox.dir.join("a.dump").as_str(), "--origin=release"]);
@@ -116,25 +116,25 @@ fn a_remote_database_that_does_not_answer_is_told_with_what_is_not_supported() {
     assert!(run.stderr.contains("use a host name that this machine resolves"), "{run}");
 }
 
-/// Where the API server has the backend's Deployment.
+/// Path of the backend's Deployment on the API server.
 const BACKEND: &str = "/apis/apps/v1/namespaces/todo/deployments/todo-backend";
-/// One row of the schema's version, and one todo.
+/// SQL of a restored database: one row of the schema's version, and one todo.
 const SQL: &str = "COPY public.alembic_version (version_num) FROM stdin;\\n0001\\n\\\\.\\n\
                    COPY public.todos (id) FROM stdin;\\n7\\n\\\\.\\n";
 
-/// What the database holds, and how its restore goes.
+/// A sandbox in which a restore runs with a fake database.
 struct Restore {
     sandbox: Sandbox,
     file: Utf8PathBuf,
 }
 
 impl Restore {
-    /// A database that has `tables` before and `sql` after a restore that runs `script`.
+    /// Adds a database that has `tables` before and `sql` after a restore. The restore runs `script`.
     fn of(sandbox: Sandbox, client: &str, tables: &str, script: &str, sql: &str) -> Self {
         let versions = sandbox.root.join("apps/backend/app/migrations/versions");
         fs::create_dir_all(&versions).unwrap();
         fs::write(versions.join("0001.py"), "revision = \"0001\"\nCREATE TABLE todos (\n").unwrap();
-        // The questions differ in their SQL alone, which is at standard input; its words tell where none fits.
+        // The queries differ only in their SQL on standard input.
         let answer = format!("case $(cat \"$FAKES/stdin\") in *query_to_xml*) printf '{tables}' ;; *) echo t ;; esac");
         sandbox.on(&format!("{client} psql *"), &answer);
         sandbox.on(&format!("{client} pg_restore --file=-"), &format!("printf '{SQL}'"));
@@ -145,12 +145,12 @@ impl Restore {
         Self { sandbox, file }
     }
 
-    /// A database that `.env` names, without a cluster.
+    /// Returns a restore of a remote database, without a cluster.
     fn remote(tables: &str, script: &str, sql: &str) -> Self {
         Self::of(remote(), "docker exec -i todo-xtask-db-*", tables, script, sql)
     }
 
-    /// The embedded database with a backend of two pods.
+    /// Returns a restore of the embedded database, with a backend of two pods.
     fn embedded(script: &str) -> Self {
         let sandbox = Sandbox::with_tools();
         sandbox.cluster();
@@ -173,7 +173,7 @@ impl Restore {
         restore
     }
 
-    /// The backend's Secret has this URL.
+    /// Sets the URL in the backend's Secret.
     fn serves(&self, url: &str) {
         let url = base64::engine::general_purpose::STANDARD.encode(url);
         let secret = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "todo-backend-x"},
@@ -185,7 +185,7 @@ impl Restore {
         self.sandbox.run(&["db", "restore", self.file.as_str(), "--yes", "--origin=release"])
     }
 
-    /// The replicas that the backend was given, in their order.
+    /// Returns the replica counts that were set for the backend, in order.
     fn scaled(&self) -> Vec<Value> {
         let received = self.sandbox.api().received();
         let patches = received.iter().filter(|request| request.line == format!("PATCH {BACKEND}"));
@@ -193,11 +193,11 @@ impl Restore {
     }
 }
 
-/// All is restored; what comes then at standard input is kept in `$FAKES/restored`.
+/// A successful restore that writes the rest of standard input to `$FAKES/restored`.
 const RESTORES: &str = "echo restored; cat >\"$FAKES/restored\"";
 
 #[test]
-fn a_restore_asks_for_the_commit_once_all_is_restored_and_compares_each_row() {
+fn a_restore_commits_after_all_rows_and_compares_each_row() {
     let restore = Restore::remote("public.todos 3 1\\n", RESTORES, SQL);
     let run = restore.run();
     assert!(run.code == Some(0) && run.stderr.contains("2 rows of 2 tables, schema 0001, as in the dump"), "{run}");
@@ -210,9 +210,9 @@ fn a_restore_asks_for_the_commit_once_all_is_restored_and_compares_each_row() {
 }
 
 #[test]
-fn only_what_pg_restore_says_makes_a_dump_damaged() {
+fn a_dump_counts_as_damaged_only_if_pg_restore_says_so() {
     let restore = Restore::remote("", RESTORES, SQL);
-    for (words, code, told) in [
+    for (words, code, error) in [
         ("pg_restore: error: could not read from input file: end of file", 3, "a.dump is damaged; nothing was changed"),
         ("Error response from daemon: container is not running", 11, "a.dump; nothing was changed: `docker exec"),
     ] {
@@ -220,7 +220,7 @@ fn only_what_pg_restore_says_makes_a_dump_damaged() {
             .sandbox
             .on("docker exec -i todo-xtask-db-* pg_restore --file=-", &format!("echo '{words}' >&2; exit 1"));
         let run = restore.run();
-        assert!(run.code == Some(code) && run.stderr.contains(told) && run.stderr.contains(words), "{run}");
+        assert!(run.code == Some(code) && run.stderr.contains(error) && run.stderr.contains(words), "{run}");
     }
 }
 
@@ -243,7 +243,7 @@ fn tables_of_another_application_are_not_dropped() {
 }
 
 #[test]
-fn the_backend_is_stopped_for_a_restore_and_started_whatever_comes_of_it() {
+fn the_backend_is_stopped_for_a_restore_and_always_started_again() {
     let restore = Restore::embedded(RESTORES);
     let run = restore.run();
     assert!(run.code == Some(0) && run.stderr.contains("the application serves again, schema"), "{run}");
@@ -265,7 +265,7 @@ fn the_backend_is_stopped_for_a_restore_and_started_whatever_comes_of_it() {
 }
 
 #[test]
-fn a_backend_that_cannot_be_stopped_gets_its_pods_again() {
+fn a_backend_that_cannot_be_stopped_is_scaled_up_again() {
     let restore = Restore::embedded(RESTORES);
     restore.sandbox.api().on("GET /api/v1/namespaces/todo/pods", &[Reply::Text(500, "no pods today")]);
     let run = restore.run();

@@ -1,4 +1,4 @@
-//! What `dev` asks and refuses before it serves, and what `teardown` removes of it.
+//! Questions and refusals of `dev` before it serves, and its removal by `teardown`.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use crate::common::{DOTENV, Sandbox};
 const URL: &str = "postgresql://u:not-a-secret-canary-password@db.lan/x?sslmode=require";
 
 #[test]
-fn asks_the_first_time_before_it_migrates_a_database_of_the_users_own() {
+fn asks_once_before_it_migrates_a_remote_database() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='{URL}'\n"));
-    // As far as it comes without containers.
+    // No containers can start here, so this checks the output before that.
     sandbox.on("docker container ls *", "echo 'connection reset by peer' >&2; exit 1");
     insta::assert_snapshot!(sandbox.run(&["dev", "--origin=release"]), @"
     exit code 4
@@ -36,7 +36,7 @@ fn asks_the_first_time_before_it_migrates_a_database_of_the_users_own() {
 }
 
 #[test]
-fn an_engine_that_does_not_say_what_it_has_is_an_error_and_nothing_is_removed() {
+fn an_unreadable_list_of_containers_is_an_error_and_nothing_is_removed() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     sandbox.on("docker container ls *", "echo 'context deadline exceeded' >&2; exit 1");
@@ -44,14 +44,14 @@ fn an_engine_that_does_not_say_what_it_has_is_an_error_and_nothing_is_removed() 
     sandbox.on("docker volume ls *", "");
     let teardown = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     for run in [dev, teardown] {
-        let told = "error: cannot list the containers of `dev`: `docker container ls";
-        assert!(run.code == Some(4) && run.stderr.contains(told), "{run}");
+        let error = "error: cannot list the containers of `dev`: `docker container ls";
+        assert!(run.code == Some(4) && run.stderr.contains(error), "{run}");
     }
     assert!(!sandbox.calls().contains("rm "), "{}", sandbox.calls());
 }
 
 #[test]
-fn removes_what_a_killed_dev_left_and_says_if_it_is_still_there() {
+fn removes_the_rest_of_a_killed_dev_and_reports_failed_removals() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     sandbox.on("docker container ls *", "echo 'context deadline exceeded' >&2; exit 1");
@@ -81,7 +81,7 @@ fn removes_what_a_killed_dev_left_and_says_if_it_is_still_there() {
 }
 
 #[test]
-fn a_port_that_dev_of_another_checkout_holds_is_told_with_its_process() {
+fn a_port_used_by_dev_of_another_checkout_is_reported_with_its_process() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     for noun in ["container", "network"] {
@@ -90,17 +90,18 @@ fn a_port_that_dev_of_another_checkout_holds_is_told_with_its_process() {
     sandbox.on("docker network create *", "");
     sandbox.on("docker container ls --format *publish=3999*", "echo '/other (process 42)'");
     let run = sandbox.run(&["dev", "--port=3999", "--origin=release"]);
-    let told = "error: port 3999 is held by `cargo xtask dev` of /other (process 42)";
-    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("--port 4000"), "{run}");
+    let error = "error: port 3999 is held by `cargo xtask dev` of /other (process 42)";
+    assert!(run.code == Some(4) && run.stderr.contains(error) && run.stderr.contains("--port 4000"), "{run}");
     sandbox.on("docker container ls --format *", "");
     sandbox.on("docker container ls --format *publish=5678*", "echo '/other (process 42)'");
     let run = sandbox.run(&["dev", "--port=3999", "--debug=backend", "--origin=release"]);
-    let told = "error: port 5678 is held by `cargo xtask dev` of /other (process 42)";
-    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("leave out the debugger"), "{run}");
+    let error = "error: port 5678 is held by `cargo xtask dev` of /other (process 42)";
+    assert!(run.code == Some(4) && run.stderr.contains(error), "{run}");
+    assert!(run.stderr.contains("leave out the debugger"), "{run}");
 }
 
 #[test]
-fn teardown_does_not_end_a_dev_test_that_runs() {
+fn teardown_does_not_stop_a_running_dev_test() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     sandbox.on("docker container ls *", "echo 'context deadline exceeded' >&2; exit 1");
@@ -119,7 +120,7 @@ fn teardown_does_not_end_a_dev_test_that_runs() {
 }
 
 #[test]
-fn tests_that_are_not_an_applications_are_refused_with_an_example() {
+fn tests_outside_the_applications_are_refused_with_an_example() {
     let sandbox = Sandbox::with_tools();
     for path in ["apps/backend/tests/none.py", "README.md"] {
         let run = sandbox.run(&["dev", "test", path]);

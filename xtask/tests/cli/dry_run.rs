@@ -1,9 +1,9 @@
-//! A dry run shows the steps and does nothing.
+//! A dry run shows the steps and changes nothing.
 
 use crate::common::{DOTENV, OFFLINE, Sandbox, free_port, no_image};
 
 #[test]
-fn on_nothing_it_shows_every_step_and_leaves_nothing() {
+fn without_a_cluster_it_shows_every_step_and_leaves_nothing() {
     let sandbox = Sandbox::with_engine();
     let port = free_port();
     let home = sandbox.listing(&sandbox.dir.join("home"));
@@ -110,7 +110,7 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
 }
 
 #[test]
-fn without_an_engine_it_leaves_nothing_either() {
+fn without_an_engine_it_leaves_nothing() {
     let sandbox = Sandbox::new();
     sandbox.play("go");
     sandbox.on("go env GOVERSION", "echo go1.99.0");
@@ -122,15 +122,15 @@ fn without_an_engine_it_leaves_nothing_either() {
     for (args, more) in cases {
         let run = sandbox.run_with(args, &OFFLINE);
         assert!(before == listing() && !sandbox.cache.exists(), "{run}");
-        let told = images.iter().chain(&more).all(|part| run.stderr.contains(part));
-        // Only root on Debian can have an engine made, and only with the memory for it.
+        let is_complete = images.iter().chain(&more).all(|part| run.stderr.contains(part));
+        // A private engine needs root on Debian, and enough memory.
         let refused = run.stderr.contains("error: no Docker Engine answers") || run.stderr.contains("are free");
-        assert!(run.code == Some(0) && told || run.code == Some(4) && refused, "{run}");
+        assert!(run.code == Some(0) && is_complete || run.code == Some(4) && refused, "{run}");
     }
 }
 
 #[test]
-fn images_are_told_with_the_commands_that_would_build_them() {
+fn images_are_listed_with_the_commands_that_would_build_them() {
     let sandbox = Sandbox::with_tools();
     sandbox.on("docker image inspect *todo-*", &no_image());
     insta::assert_snapshot!(sandbox.run(&["images", "--dry-run", "--origin=release"]), @"
@@ -150,7 +150,7 @@ fn images_are_told_with_the_commands_that_would_build_them() {
 }
 
 #[test]
-fn secrets_are_in_no_dry_run() {
+fn no_dry_run_shows_secrets() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-canary@db.lan/x'\n"));
     sandbox.cluster();

@@ -1,10 +1,10 @@
-//! Two at once, and Ctrl-C.
+//! Concurrent runs, and Ctrl-C.
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{DOTENV, PATIENCE, Sandbox, inspect, no_image};
 
-/// An engine whose builds begin, say so, and go on until they are told to end.
+/// Returns a sandbox whose builds signal their start and run until they are stopped.
 fn building() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.on("docker image inspect *todo-*", &format!("test -e $FAKES/go || {{ {}; }}; {}", no_image(), inspect()));
@@ -20,7 +20,7 @@ fn building() -> Sandbox {
 }
 
 #[test]
-fn a_second_xtask_is_told_who_is_at_work() {
+fn a_second_xtask_names_the_running_one() {
     let sandbox = building();
     let first = sandbox.start(&["images", "--origin=release"]);
     sandbox.hear("backend");
@@ -36,7 +36,7 @@ fn a_second_xtask_is_told_who_is_at_work() {
     error: another xtask is at work on `todo`: cargo xtask --root <tmp>/root images --origin=release (pid <pid>)
       try: wait for it to end, or end it; this run changed nothing
     ");
-    // Another profile is another matter.
+    // A run on another profile is not blocked.
     assert_eq!(sandbox.run(&["teardown", "--profile=other", "--origin=release"]).code, Some(0));
     sandbox.tell("go");
     let first = first.end();
@@ -65,12 +65,12 @@ fn ctrl_c_ends_everything_with_code_130() {
 }
 
 #[test]
-fn a_first_run_ends_with_the_part_that_fails_and_waits_for_no_other() {
+fn a_failing_part_ends_a_first_run_without_waiting_for_the_others() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     sandbox.on("docker image inspect *todo-*", &no_image());
     sandbox.on("docker image inspect *traefik*", &no_image());
-    // The stages before the images have not ended when these are built, nor when they fail.
+    // The earlier stages still run when the images are built, and when they fail.
     sandbox.on("docker pull traefik*", "echo $$ >$FAKES/pull; sleep 600");
     sandbox.on("minikube * start *", "while [ ! -e $FAKES/built ]; do sleep 0.1; done; sleep 1; exit 1");
     sandbox.on("docker buildx build *", "echo >$FAKES/built; echo 'no such module' >&2; exit 1");
@@ -82,7 +82,7 @@ fn a_first_run_ends_with_the_part_that_fails_and_waits_for_no_other() {
     assert!(!alive(sandbox.hear("pull").parse().unwrap()), "{run}");
 }
 
-/// Whether a process of the group runs. One that has ended and whose parent does not fetch it does not count.
+/// Returns whether a process of the group runs. Ignores zombies.
 fn alive(group: i32) -> bool {
     if !cfg!(target_os = "linux") {
         return rustix::process::test_kill_process_group(Pid::from_raw(group).unwrap()).is_ok();

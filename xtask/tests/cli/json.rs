@@ -1,4 +1,4 @@
-//! Documents of `--json` keep to their schemas in docs/schema: those of runs with fake tools, and recorded real ones.
+//! Documents of `--json` match their schemas in docs/schema: those of runs with fake tools, and recorded real ones.
 
 use camino::Utf8Path;
 use serde_json::Value;
@@ -10,18 +10,18 @@ fn docs() -> camino::Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/schema")
 }
 
-/// Fails with every place in which `document` is not what the schema of its command says.
-fn check(document: &Value, told: &str) {
+/// Fails with all deviations of `document` from the schema of its command.
+fn check(document: &Value, context: &str) {
     let command = document["command"].as_str().unwrap();
     let schema = std::fs::read_to_string(docs().join(format!("{command}.schema.json"))).unwrap();
     let schema: Value = serde_json::from_str(&schema).unwrap();
     let validator = jsonschema::draft202012::new(&schema).unwrap();
     let errors: Vec<String> = validator.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path)).collect();
-    assert!(errors.is_empty(), "{told} is not what {command}.schema.json says:\n{}", errors.join("\n"));
+    assert!(errors.is_empty(), "{context} does not match {command}.schema.json:\n{}", errors.join("\n"));
 }
 
 #[test]
-fn schemas_are_schemas() {
+fn schemas_are_valid() {
     for entry in std::fs::read_dir(docs()).unwrap() {
         let path = entry.unwrap().path();
         let schema: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
@@ -30,7 +30,7 @@ fn schemas_are_schemas() {
 }
 
 #[test]
-fn every_end_of_a_command_is_one_document() {
+fn every_result_of_a_command_is_one_document() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     sandbox.on("docker pull *", "");
@@ -57,7 +57,7 @@ fn every_end_of_a_command_is_one_document() {
     }
 }
 
-/// `doctor` may find something on the machine that this test runs on.
+/// `doctor` may report problems of this machine.
 #[test]
 fn the_document_of_doctor_has_each_row_with_its_hints() {
     let sandbox = Sandbox::with_tools();
@@ -81,7 +81,7 @@ fn the_document_of_doctor_has_each_row_with_its_hints() {
 }
 
 #[test]
-fn what_was_recorded_of_a_real_cluster_keeps_to_the_schemas() {
+fn documents_recorded_on_a_real_cluster_match_the_schemas() {
     let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/documents");
     let mut count = 0;
     for entry in folder.read_dir_utf8().unwrap() {
@@ -94,7 +94,7 @@ fn what_was_recorded_of_a_real_cluster_keeps_to_the_schemas() {
 }
 
 #[test]
-fn the_examples_of_the_page_for_scripts_keep_to_the_schemas() {
+fn the_examples_in_the_documentation_match_the_schemas() {
     let documents: Vec<Value> =
         repairs::blocks("json").iter().map(|block| serde_json::from_str(block).unwrap()).collect();
     documents.iter().for_each(|document| check(document, &format!("docs/json.md: {}", document["command"])));
@@ -105,7 +105,7 @@ fn the_examples_of_the_page_for_scripts_keep_to_the_schemas() {
     }
 }
 
-/// Each document has a schema of its own, to be read alone; what they have in common is the same in all.
+/// Each schema is self-contained, so common parts are repeated and must be equal.
 #[test]
 fn errors_and_hints_have_one_schema() {
     let schema = |entry: std::io::Result<std::fs::DirEntry>| -> Value {
@@ -118,7 +118,7 @@ fn errors_and_hints_have_one_schema() {
 }
 
 #[test]
-fn a_document_with_a_part_that_no_schema_names_is_noticed() {
+fn a_document_with_an_unknown_field_is_rejected() {
     let sandbox = Sandbox::with_tools();
     let run = sandbox.run(&["images", "--json", "--dry-run", "--origin=release"]);
     let mut document: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -127,7 +127,7 @@ fn a_document_with_a_part_that_no_schema_names_is_noticed() {
 }
 
 #[test]
-fn timings_are_a_page_beside_the_other_output() {
+fn timings_are_written_to_a_page_besides_the_output() {
     let sandbox = Sandbox::with_tools();
     let run = sandbox.run(&["images", "--timings", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");

@@ -1,9 +1,9 @@
-//! No engine, and what needs consent.
+//! Runs without an engine, consent, and the overview.
 
 use crate::common::{DOTENV, OFFLINE, Sandbox};
 
 #[test]
-fn without_a_command_the_state_and_the_next_command() {
+fn without_a_command_it_shows_the_state_and_the_next_command() {
     let sandbox = Sandbox::new();
     insta::assert_snapshot!(sandbox.run(&[]), @"
     exit code 0
@@ -30,7 +30,7 @@ fn without_a_command_the_state_and_the_next_command() {
 }
 
 #[test]
-fn with_a_profile_the_overview_tells_its_state() {
+fn the_overview_shows_the_state_of_the_profile() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.node("exited", 8080);
@@ -46,25 +46,25 @@ fn with_a_profile_the_overview_tells_its_state() {
     ");
 }
 
-/// Not with `--yes`: this test may run as root on Debian, where that would make an engine.
+/// Runs without `--yes`: as root on Debian, that would start an engine.
 #[test]
-fn nothing_is_done_to_the_machine_without_consent() {
+fn the_machine_is_not_changed_without_consent() {
     for args in [["deploy", "dev"].as_slice(), &["images"], &["scan"]] {
         let sandbox = Sandbox::new();
         sandbox.dotenv(DOTENV);
         let run = sandbox.run(&[args, &["--origin=release"]].concat());
         assert_eq!(run.code, Some(4), "{run}");
-        // Who is not root, or short of memory, is told that instead of being asked.
+        // Without root or enough memory, xtask reports that instead of asking.
         let asked = run.stderr.contains("run the same command with --yes");
         assert!(asked || run.stderr.contains("no Docker Engine answers") || run.stderr.contains("are free"), "{run}");
         assert!(!sandbox.cache.join("engine").exists() && !sandbox.cache.join("release").exists(), "{run}");
     }
 }
 
-/// Whatever `--yes` says. A client alone is no engine.
+/// Even with `--yes`. A docker client without a server does not count as an engine.
 #[cfg(target_os = "linux")]
 #[test]
-fn no_private_engine_takes_the_place_of_an_installed_one() {
+fn no_private_engine_replaces_an_installed_one() {
     let none = "echo 'Cannot connect to the Docker daemon at unix:///nonexistent.sock. Is it running?' >&2; exit 1";
     let stopped = || {
         let sandbox = Sandbox::with_tools();
@@ -79,7 +79,7 @@ fn no_private_engine_takes_the_place_of_an_installed_one() {
     assert!(run.stderr.contains("/bin/dockerd") && run.stderr.contains("sudo systemctl start docker"), "{run}");
     assert!(!sandbox.cache.join("engine").exists(), "{run}");
 
-    // The engine that served is remembered, also where nothing of it can be seen any more.
+    // xtask remembers the engine that it used, even if that is no longer visible.
     let sandbox = stopped();
     assert_eq!(sandbox.run(&["images"]).code, Some(0));
     sandbox.on("docker version *", none);
@@ -89,7 +89,7 @@ fn no_private_engine_takes_the_place_of_an_installed_one() {
 }
 
 #[test]
-fn an_engine_is_absent_only_where_nobody_listens() {
+fn an_engine_is_absent_only_if_its_socket_is_closed() {
     let sandbox = Sandbox::with_engine();
     let says = |socket: &str| {
         format!("echo 'Cannot connect to the Docker daemon at unix://{socket}. Is it running?' >&2; exit 1")
@@ -101,7 +101,7 @@ fn an_engine_is_absent_only_where_nobody_listens() {
     error: no Docker Engine runs, so there is no cluster to ask
       try: cargo xtask deploy dev
     ");
-    // Somebody listens who does not answer: no private engine is put in its place.
+    // The socket is open, but the engine does not answer: no private engine replaces it.
     let socket = sandbox.dir.join("docker.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || listener.incoming().for_each(drop));
@@ -124,7 +124,7 @@ fn an_engine_is_absent_only_where_nobody_listens() {
 }
 
 #[test]
-fn only_looking_brings_no_tools() {
+fn read_only_commands_bring_no_tools() {
     let sandbox = Sandbox::with_engine();
     for args in [["status"].as_slice(), &["logs"], &["tool", "kubectl", "get", "pods"]] {
         let run = sandbox.run(&[&["--origin=release"], args].concat());
@@ -135,8 +135,8 @@ fn only_looking_brings_no_tools() {
 }
 
 #[test]
-fn the_origin_that_the_cache_was_begun_with_is_remembered() {
-    // With an engine of the user's own there is but one: a network that is slow or away takes no other.
+fn the_first_origin_of_a_cache_is_remembered() {
+    // With the user's own engine, only `release` is possible, even on a slow or missing network.
     let sandbox = Sandbox::with_tools();
     let run = sandbox.run_with(&["images"], &OFFLINE);
     assert_eq!(run.code, Some(0), "{run}");
@@ -163,9 +163,9 @@ fn a_tool_gets_its_arguments_and_gives_its_exit_code() {
     ");
 }
 
-/// Recorded shapes of `docker info`: written by hand after Docker Desktop's and colima's documentation.
+/// The forms of `docker info` follow the documentation of Docker Desktop and colima.
 #[test]
-fn a_small_machine_of_the_engine_gets_a_smaller_node_or_is_refused_before_any_download() {
+fn a_small_engine_gets_a_smaller_node_or_is_refused_before_any_download() {
     let sandbox = Sandbox::with_engine();
     sandbox.dotenv(DOTENV);
     sandbox.edit("infra/xtask.toml", |text| text.replace("memory_mib = 3\n", "memory_mib = 6144\n"));
@@ -189,9 +189,9 @@ fn a_small_machine_of_the_engine_gets_a_smaller_node_or_is_refused_before_any_do
     assert!(run.stderr.contains("a node of 2 processors and 3405 MiB instead of 2 and 6144"), "{run}");
 }
 
-/// The answers of Docker 26.1.5 without docker-buildx and of Podman 4.3.1 (both Debian's) are recorded.
+/// Answers recorded from Debian's Docker 26.1.5 without docker-buildx and from its Podman 4.3.1.
 #[test]
-fn an_engine_in_which_no_cluster_works_is_told_before_anything_is_made() {
+fn an_unsuitable_engine_is_reported_before_anything_is_created() {
     let info = |rest: &str| format!("echo '25276502016 2 vm Debian GNU/Linux 13 (trixie) | {rest}'");
     let good = info(r#"["name=seccomp,profile=builtin"] | buildx "#);
     let podman = "echo 'Error: template: info:1:2: executing \"info\" at <.MemTotal>: \
@@ -227,11 +227,11 @@ fn an_engine_in_which_no_cluster_works_is_told_before_anything_is_made() {
 }
 
 #[test]
-fn doctor_names_who_holds_the_port_of_the_cluster() {
+fn doctor_names_the_process_on_the_port_of_the_cluster() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let held = format!("{port} is held by ");
-    // `doctor` may find something else on the machine that this test runs on.
+    // `doctor` may report other problems of this machine.
     let doctor = |sandbox: &Sandbox| {
         let run = sandbox.run(&["doctor", "--origin=release", "--port", &port.to_string()]);
         let row = run.stdout.lines().find(|line| line.contains(" port ")).map(str::to_owned);

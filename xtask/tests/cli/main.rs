@@ -1,7 +1,6 @@
-//! The whole binary in a sandbox of its own: a temporary checkout, cleared environment, tools played by a
-//! script, and an API server of the test's own.
+//! Runs of the whole binary in a sandbox: a temporary checkout, a cleared environment, fake tools, and a test API server.
 //!
-//! Here is what is hard to bring about on a real cluster; the rest is tested on one (`cargo xtask test`).
+//! These tests cover states that are hard to create on a real cluster. `cargo xtask test` covers the rest on a real one.
 
 mod api;
 #[expect(dead_code, reason = "the client's own tests use the rest of it")]

@@ -1,11 +1,11 @@
-//! Commands whose program is a workspace member of its own: `bench`, `test e2e` and `test soak`.
+//! Commands that run a separate workspace member: `bench`, `test e2e` and `test soak`.
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{DOTENV, Sandbox};
 
 #[test]
-fn bench_becomes_the_program_that_cargo_builds() {
+fn bench_runs_the_program_that_cargo_builds() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     sandbox.cluster();
@@ -21,7 +21,7 @@ fn bench_becomes_the_program_that_cargo_builds() {
 }
 
 #[test]
-fn bench_does_not_compile_where_there_is_nothing_to_measure() {
+fn bench_compiles_nothing_without_a_release_to_measure() {
     let sandbox = Sandbox::with_tools();
     sandbox.member("xtask-bench", "exit 0");
     let run = sandbox.run(&["bench", "--origin=release"]);
@@ -45,7 +45,7 @@ fn a_member_that_does_not_compile_is_an_error() {
 }
 
 #[test]
-fn counts_of_the_suite_become_the_closing_line() {
+fn the_last_line_shows_the_counts_of_the_suite() {
     for (script, code, closing) in [
         ("echo '3 passed, 0 failed'", 0, "3 passed, 0 failed"),
         ("echo '3 passed, 2 failed'; exit 9", 9, "3 passed, 2 failed"),
@@ -68,7 +68,7 @@ fn counts_of_the_suite_become_the_closing_line() {
 }
 
 #[test]
-fn ctrl_c_ends_the_suite_which_alone_tells_what_is_left() {
+fn ctrl_c_ends_the_suite_and_only_the_suite_reports_the_rest() {
     let sandbox = Sandbox::with_tools();
     let trap = "trap 'echo the suite has ended >&2; exit 130' TERM";
     sandbox.member("xtask-e2e", &format!("{trap}; echo $$ >$FAKES/suite; while :; do sleep 0.1; done"));

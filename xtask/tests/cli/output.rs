@@ -81,7 +81,7 @@ fn completions_need_no_checkout() {
 }
 
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn only_capable_terminals_get_colours() {
     let sandbox = Sandbox::with_tools();
     let escapes = |args: &[&str], environment: &[(&str, &str)]| {
         let run = sandbox.run_with(&[args, &["--origin=release"]].concat(), environment);
@@ -95,7 +95,7 @@ fn colours_are_for_terminals_that_want_them() {
 }
 
 #[test]
-fn a_reader_that_stops_early_is_no_error() {
+fn a_pipe_closed_by_its_reader_is_no_error() {
     let sandbox = Sandbox::with_tools();
     for args in [[].as_slice(), &["config"], &["doctor"], &["images"], &["completions", "zsh"], &["-h"]] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -103,13 +103,13 @@ fn a_reader_that_stops_early_is_no_error() {
         let mut command = sandbox.command(&[args, &["--origin=release"]].concat());
         let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        // `doctor` may find something on the machine that this test runs on.
+        // `doctor` may report problems of this machine.
         let good = output.status.success() || args == ["doctor"] && output.status.code() == Some(4);
         assert!(good && !stderr.contains("panicked"), "{args:?}: {} {stderr}", output.status);
     }
 }
 
-/// What a run prints on a terminal, without colours.
+/// Returns the output of a run on a terminal, without colours.
 fn on_a_terminal(sandbox: &Sandbox, args: &[&str], term: &str) -> String {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -119,17 +119,17 @@ fn on_a_terminal(sandbox: &Sandbox, args: &[&str], term: &str) -> String {
     let terminal = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
     let mut command = sandbox.command(args);
     let mut child = command.env("TERM", term).stdout(terminal.try_clone().unwrap()).stderr(terminal).spawn().unwrap();
-    // The command has the terminal open too.
+    // `command` keeps the terminal open until it is dropped.
     drop(command);
     let mut bytes = Vec::new();
-    // A terminal that nobody has open any more is an error and no end.
+    // Reading a closed terminal fails instead of returning 0 bytes.
     let _ = File::from(ours).read_to_end(&mut bytes);
     assert!(child.wait().unwrap().success(), "{}", String::from_utf8_lossy(&bytes));
     anstream::adapter::strip_str(&String::from_utf8_lossy(&bytes)).to_string()
 }
 
 #[test]
-fn quiet_leaves_what_was_asked_for_and_what_is_wrong() {
+fn quiet_keeps_results_and_problems() {
     let sandbox = Sandbox::with_tools();
     sandbox.on("docker pull *", ":");
     let run = sandbox.run(&["images", "--refresh", "--quiet", "--origin=release"]);
@@ -154,7 +154,7 @@ fn quiet_leaves_what_was_asked_for_and_what_is_wrong() {
 }
 
 #[test]
-fn without_progress_a_step_has_two_lines_on_a_terminal_too() {
+fn without_progress_a_step_has_two_lines_even_on_a_terminal() {
     let sandbox = Sandbox::with_tools();
     sandbox.on("docker pull *", "sleep 0.5");
     let is_live = |more: &[&str]| {
@@ -167,7 +167,7 @@ fn without_progress_a_step_has_two_lines_on_a_terminal_too() {
 }
 
 #[test]
-fn the_reason_of_a_step_stays_on_every_terminal() {
+fn every_terminal_keeps_the_reason_of_a_step() {
     for term in ["dumb", "xterm-256color"] {
         let sandbox = Sandbox::with_tools();
         sandbox.on("docker pull *", ":");
@@ -182,7 +182,7 @@ fn the_reason_of_a_step_stays_on_every_terminal() {
 }
 
 #[test]
-fn logs_are_for_people_on_a_terminal_and_raw_elsewhere() {
+fn logs_are_formatted_on_a_terminal_and_raw_elsewhere() {
     const LINE: &str = r#"{"time": "2026-11-21T08:18:13Z", "level": "warning", "message": "it sleeps", "tries": 3}"#;
     let sandbox = Sandbox::with_tools();
     sandbox.cluster();

@@ -1,4 +1,4 @@
-//! Which checkout and which cache a run works on.
+//! Selection of checkout and cache.
 
 use std::fs;
 use std::process::Command;
@@ -19,8 +19,8 @@ fn without_a_root_the_checkout_around_the_current_folder_is_used() {
     assert!(!text.contains(&format!("{}/.env", checkout())), "{text}");
 }
 
-/// cargo takes a checkout for unchanged whose files are older than the program that another checkout left in the shared
-/// target folder. The variable in `.cargo/config.toml` is what it notices.
+/// In a shared target folder, cargo would run the program of another checkout if the sources are older than that program.
+/// The variable in `.cargo/config.toml` makes it rebuild.
 #[test]
 fn two_checkouts_with_one_target_folder_each_run_their_own_program() {
     let temp = tempfile::tempdir().unwrap();
@@ -48,7 +48,7 @@ fn two_checkouts_with_one_target_folder_each_run_their_own_program() {
 }
 
 #[test]
-fn the_cache_is_a_folder_of_its_own_in_the_one_that_the_variable_names() {
+fn the_cache_is_a_subfolder_of_the_folder_in_the_variable() {
     let sandbox = Sandbox::with_tools();
     let disk = sandbox.dir.join("disk");
     for name in ["photos", "packages", "engine"] {
@@ -65,7 +65,7 @@ fn the_cache_is_a_folder_of_its_own_in_the_one_that_the_variable_names() {
         assert!(run.stderr.contains(&format!("cache removed: {disk}/todo-xtask")), "{run}");
         assert_eq!(before, sandbox.listing(&disk));
     }
-    // A checkout that has the cache's name is no cache.
+    // A checkout with the cache's name is not a cache.
     fs::create_dir(disk.join("todo-xtask")).unwrap();
     fs::write(disk.join("todo-xtask/README.md"), "").unwrap();
     let before = sandbox.listing(&disk);
@@ -77,7 +77,7 @@ fn the_cache_is_a_folder_of_its_own_in_the_one_that_the_variable_names() {
 }
 
 #[test]
-fn a_cache_from_before_the_mark_goes_on_working_and_takes_nothing_else_with_it() {
+fn an_unmarked_old_cache_still_works_and_its_removal_removes_nothing_else() {
     let sandbox = Sandbox::with_tools();
     let disk = sandbox.dir.join("disk");
     fs::rename(&sandbox.cache, &disk).unwrap();
@@ -96,7 +96,7 @@ fn a_cache_from_before_the_mark_goes_on_working_and_takes_nothing_else_with_it()
     assert!(run.code == Some(0) && !disk.exists(), "{run}");
 }
 
-/// The crate is compiled as Windows would: with its condition, by the compiler that made xtask.
+/// Compiles the crate with the condition for Windows, by the compiler of xtask.
 #[test]
 fn windows_gets_one_sentence() {
     let crate_of = checkout().join("xtask/windows/src/lib.rs");
@@ -109,12 +109,12 @@ fn windows_gets_one_sentence() {
         (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
     assert_eq!(compile(&[]), (true, String::new()));
-    let (is_fine, said) = compile(&["--allow=explicit_builtin_cfgs_in_flags", "--cfg=windows"]);
-    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    let (is_fine, stderr) = compile(&["--allow=explicit_builtin_cfgs_in_flags", "--cfg=windows"]);
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     let sentence = "error: xtask runs on Linux and macOS; on Windows, clone and run it in WSL 2, with Docker Desktop's WSL \
                     integration on";
-    assert!(!is_fine && errors.first() == Some(&sentence), "{said}");
-    assert!(errors.iter().skip(1).all(|line| line.starts_with("error: aborting due to 1 previous error")), "{said}");
+    assert!(!is_fine && errors.first() == Some(&sentence), "{stderr}");
+    assert!(errors.iter().skip(1).all(|line| line.starts_with("error: aborting due to 1 previous error")), "{stderr}");
     let manifest: toml::Table = toml::from_str(include_str!("../../Cargo.toml")).unwrap();
     assert!(manifest["target"]["cfg(windows)"]["dependencies"].get("xtask-windows").is_some());
 }
@@ -130,7 +130,7 @@ fn follow_first_hint(sandbox: &Sandbox, run: &Run, end: &str) -> String {
 }
 
 #[test]
-fn commands_of_hints_can_be_pasted_whatever_is_in_their_paths() {
+fn commands_in_hints_can_be_pasted_with_any_path() {
     let sandbox = Sandbox::with_tools();
     let home = sandbox.dir.join("it's  a HOME & more");
     fs::create_dir(&home).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::common::{DOTENV, Sandbox};
 
-/// Memory as `/proc/<pid>/smaps_rollup` shows it.
+/// Memory in the form of `/proc/<pid>/smaps_rollup`.
 const MEMORY: &str =
     "printf 'Rss: 900000 kB\\nPss: 800000 kB\\n'; echo 'cat: /proc/7/smaps_rollup: No such file' >&2; exit 1";
 
@@ -13,7 +13,7 @@ fn running() -> Sandbox {
     sandbox
 }
 
-/// The node is stopped once minikube has run.
+/// Stops the node when minikube runs.
 fn stops(sandbox: &Sandbox) {
     let answer = sandbox.node_json("exited", 8080);
     sandbox.on("minikube * stop *", &format!("echo '{answer}' > \"$FAKES/stopped\""));
@@ -25,7 +25,7 @@ fn stops(sandbox: &Sandbox) {
 }
 
 #[test]
-fn stop_says_what_it_freed_and_how_the_cluster_comes_back() {
+fn stop_reports_the_freed_memory_and_the_command_to_start() {
     let sandbox = running();
     stops(&sandbox);
     insta::assert_snapshot!(sandbox.run(&["stop", "--origin=release"]), @"
@@ -54,7 +54,7 @@ fn stop_says_what_it_freed_and_how_the_cluster_comes_back() {
 }
 
 #[test]
-fn stop_claims_nothing_that_it_has_not_seen() {
+fn stop_claims_nothing_unverified() {
     let sandbox = running();
     sandbox.on("minikube * stop *", "");
     insta::assert_snapshot!(sandbox.run(&["stop", "--origin=release"]), @"
@@ -68,7 +68,7 @@ fn stop_claims_nothing_that_it_has_not_seen() {
 }
 
 #[test]
-fn a_node_that_does_not_tell_its_memory_is_stopped_all_the_same() {
+fn a_node_with_unreadable_memory_is_stopped_too() {
     let sandbox = running();
     sandbox.on("docker exec -i todo sh -c *smaps_rollup*", "echo 'OCI runtime exec failed' >&2; exit 126");
     stops(&sandbox);
@@ -88,7 +88,7 @@ fn a_frozen_node_is_unfrozen_before_it_is_stopped() {
 }
 
 #[test]
-fn without_a_cluster_there_is_nothing_to_stop_and_nothing_to_start() {
+fn without_a_cluster_stop_and_start_have_nothing_to_do() {
     for sandbox in [Sandbox::new(), Sandbox::with_engine(), Sandbox::with_tools()] {
         let run = sandbox.run(&["stop", "--origin=release"]);
         assert_eq!(run.code, Some(0), "{run}");
@@ -108,7 +108,7 @@ fn without_a_cluster_there_is_nothing_to_stop_and_nothing_to_start() {
     error: there is no minikube profile `todo` to start
       try: make it: cargo xtask deploy dev
     ");
-    // Somebody's container is no cluster of ours.
+    // A foreign container is not our cluster.
     sandbox.container("app", "running", 8080);
     for command in ["stop", "start"] {
         let run = sandbox.run(&[command, "--origin=release"]);
@@ -117,7 +117,7 @@ fn without_a_cluster_there_is_nothing_to_stop_and_nothing_to_start() {
 }
 
 #[test]
-fn start_says_that_nothing_was_deployed_where_that_is_so() {
+fn start_reports_a_cluster_without_a_release() {
     let sandbox = running();
     sandbox.dotenv(DOTENV);
     insta::assert_snapshot!(sandbox.run(&["start", "--origin=release"]), @"

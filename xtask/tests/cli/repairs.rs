@@ -1,4 +1,4 @@
-//! A script that knows nothing but docs/json.md repairs mistakes: it is the one on that page.
+//! The script in docs/json.md repairs mistakes by following hints.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use crate::secrets;
 
 const URL: &str = "u:not-a-secret@db.lan/x";
 
-/// The blocks of `language` in docs/json.md.
+/// Returns the code blocks of `language` in docs/json.md.
 pub fn blocks(language: &str) -> Vec<String> {
     let page = fs::read_to_string(checkout().join("docs/json.md")).unwrap();
     let begin = format!("```{language}\n");
@@ -17,7 +17,7 @@ pub fn blocks(language: &str) -> Vec<String> {
     blocks.map(|block| block.split("\n```").next().unwrap().to_owned()).collect()
 }
 
-/// Has the page's script run `cargo xtask deploy dev --json` with `more`. Returns its exit code and all that was printed.
+/// Lets the script run `cargo xtask deploy dev --json` with the arguments `more`. Returns its exit code and output.
 fn repair(sandbox: &Sandbox, more: &[&str]) -> (Option<i32>, String) {
     let cargo = sandbox.dir.join("bin/cargo");
     let script = format!(
@@ -44,7 +44,7 @@ fn repair(sandbox: &Sandbox, more: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-/// A mistake: what it is, how it is made, and whether a script can repair it.
+/// A mistake: its description, how to make it, and whether a script can repair it.
 type Mistake = (&'static str, fn(&Sandbox), bool);
 
 fn dotenv(sandbox: &Sandbox, line: &str) {
@@ -106,10 +106,10 @@ const MISTAKES: [Mistake; 12] = [
             let size = "if [ -e \"$FAKES/large\" ]; then m=7516192768; else m=2056257536; fi";
             sandbox.on("docker info *", &format!("{size}; echo $m 2 colima Ubuntu 24.04.2 LTS"));
         },
-        // It stops the user's other containers.
+        // The repair would stop other containers of the user.
         false,
     ),
-    // Only a person has the key, or knows which database is meant.
+    // Only the user has the key, or knows the database.
     ("an API key is a placeholder", |sandbox| dotenv(sandbox, "OPENAI_API_KEY=sk-..."), false),
     (
         "a URL is the sample of the documentation",
@@ -151,7 +151,7 @@ fn a_script_uses_another_profile_where_the_port_is_taken() {
     assert!(code == Some(0) && text.contains("create cluster todo2"), "{text}");
 }
 
-/// The words of Helm 4 for these values, from a Helm that is played.
+/// The fake Helm prints the message of Helm 4 for these values.
 #[test]
 fn a_script_repairs_values_that_helm_refuses() {
     let sandbox = secrets::cluster();

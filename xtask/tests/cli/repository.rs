@@ -1,13 +1,13 @@
-//! What git and the changelog say of the checkout.
+//! Checks of git and of the changelog.
 
 use std::fs;
 use std::process::Command;
 
 use crate::common::checkout;
 
-/// The tag of a version is on the commit whose crates have that version.
+/// A version's tag marks the commit whose crates have that version.
 #[test]
-fn the_newest_version_in_the_changelog_is_that_of_the_crates() {
+fn the_newest_version_in_the_changelog_matches_the_crates() {
     let changelog = fs::read_to_string(checkout().join("CHANGELOG.md")).unwrap();
     let heading = |line: &str| Some(line.strip_prefix("## [")?.split_once(']')?.0.to_owned());
     let versions: Vec<String> = changelog.lines().filter_map(heading).filter(|name| name != "Unreleased").collect();
@@ -18,7 +18,7 @@ fn the_newest_version_in_the_changelog_is_that_of_the_crates() {
     }
 }
 
-/// Without shellcheck and pyflakes, which some machines have.
+/// Disables shellcheck and pyflakes, which only some machines have.
 #[test]
 #[ignore = "needs actionlint: run by the suite `rust` of cargo xtask test"]
 fn actionlint_accepts_the_workflows_and_finds_a_mistake() {
@@ -36,9 +36,9 @@ fn actionlint_accepts_the_workflows_and_finds_a_mistake() {
     assert!(!is_valid && found.contains("\"runer\" is not defined"), "{found}");
 }
 
-/// Content tags and scripts in images are those of Linux, also where git is set up for Windows.
+/// Content tags and scripts in images need LF, even if git is configured for Windows.
 #[test]
-fn a_clone_has_lf_whatever_core_autocrlf_says() {
+fn a_clone_has_lf_with_any_core_autocrlf() {
     let temp = tempfile::tempdir().unwrap();
     fs::copy(checkout().join(".gitattributes"), temp.path().join(".gitattributes")).unwrap();
     fs::write(temp.path().join("run.sh"), "#!/bin/sh\ntrue\n").unwrap();

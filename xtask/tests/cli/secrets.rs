@@ -1,16 +1,16 @@
-//! Values of `.env` reach the cluster through standard input, and nothing else.
+//! Values of `.env` reach only the cluster.
 
 use std::fs;
 
 use crate::common::{DOTENV, ID, Run, Sandbox, decoded};
 
-/// What the backend's image says of a database that is in order.
+/// The preflight's report about a usable database.
 const FOUND: &str = concat!(
     r#"{"ok": true, "target": "u@db.lan:5432/x", "server": "17.6", "tls": true, "#,
     r#""resolve_ms": 2, "connect_ms": 31, "query_ms": 1}"#
 );
 
-/// A cluster that runs, has the images and refuses what Helm brings: as far as a deploy comes without a cluster.
+/// Returns a sandbox with a running cluster that has the images. Helm fails, so a deploy ends there.
 pub fn cluster() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.cluster();
@@ -30,8 +30,8 @@ pub fn cluster() -> Sandbox {
     sandbox
 }
 
-/// Nothing of `values` is in arguments, environments, outputs or files other than `.env`; `stdin` has the Secrets.
-fn nowhere_else(sandbox: &Sandbox, run: &Run, values: &[String]) {
+/// Fails if `values` appear in arguments, environments, outputs, or files other than `.env`.
+fn check_no_leaks(sandbox: &Sandbox, run: &Run, values: &[String]) {
     let mut places = vec![
         ("arguments".to_owned(), sandbox.fake("calls")),
         ("environment".to_owned(), sandbox.fake("environment")),
@@ -53,7 +53,7 @@ fn nowhere_else(sandbox: &Sandbox, run: &Run, values: &[String]) {
     }
 }
 
-/// The Secrets that the API server was given.
+/// Returns the Secrets that the API server received.
 fn applied(sandbox: &Sandbox) -> Vec<serde_json::Value> {
     assert!(!sandbox.fake("calls").contains("kubectl"));
     let requests = sandbox.api().received().into_iter().filter(|request| request.line.starts_with("PATCH "));
@@ -62,7 +62,7 @@ fn applied(sandbox: &Sandbox) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
+fn values_of_dotenv_reach_only_the_cluster() {
     let sandbox = cluster();
     let secret = |name: &str| format!("not-a-secret-canary-{name}-0123456789abcdef");
     let (auth, key, password) = (secret("auth"), secret("key"), secret("password"));
@@ -105,11 +105,11 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
     assert_eq!(values, [auth.clone(), key.clone(), url.clone()]);
     use base64::Engine as _;
     let encoded = [&auth, &key, &url].map(|value| base64::engine::general_purpose::STANDARD.encode(value));
-    nowhere_else(&sandbox, &run, &[vec!["canary".to_owned(), password], encoded.to_vec()].concat());
+    check_no_leaks(&sandbox, &run, &[vec!["canary".to_owned(), password], encoded.to_vec()].concat());
 }
 
 #[test]
-fn a_database_that_other_code_has_migrated_is_refused_before_helm() {
+fn a_database_with_foreign_migrations_is_refused_before_helm() {
     let sandbox = cluster();
     let diverged = concat!(
         r#"{"ok": false, "target": "u@db.lan:5432/x", "step": "migrations", "kind": "diverged", "#,
@@ -136,7 +136,7 @@ fn a_database_that_other_code_has_migrated_is_refused_before_helm() {
 }
 
 #[test]
-fn the_embedded_databases_password_reaches_the_cluster_and_nothing_else() {
+fn the_embedded_databases_password_reaches_only_the_cluster() {
     let sandbox = cluster();
     sandbox.dotenv(DOTENV);
     let run = sandbox.run(&["deploy", "dev", "--verbose", "--origin=release"]);
@@ -148,11 +148,11 @@ fn the_embedded_databases_password_reaches_the_cluster_and_nothing_else() {
     let [password] = decoded(postgres).try_into().unwrap();
     assert!(password.len() >= 32 && values.iter().any(|value| value.contains(&format!(":{password}@"))));
     values.push("canary".to_owned());
-    nowhere_else(&sandbox, &run, &values);
+    check_no_leaks(&sandbox, &run, &values);
 }
 
 #[test]
-fn a_dotenv_that_xtask_makes_is_private_and_random() {
+fn a_created_dotenv_is_private_and_random() {
     use std::os::unix::fs::PermissionsExt;
     let secrets = [cluster(), cluster()].map(|sandbox| {
         let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
@@ -161,14 +161,14 @@ fn a_dotenv_that_xtask_makes_is_private_and_random() {
         assert_eq!(sandbox.root.join(".env").metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let text = sandbox.read(".env");
         let secret = text.lines().find_map(|line| line.strip_prefix("AUTH_SECRET=")).unwrap().to_owned();
-        nowhere_else(&sandbox, &run, std::slice::from_ref(&secret));
+        check_no_leaks(&sandbox, &run, std::slice::from_ref(&secret));
         secret
     });
     assert!(secrets[0].len() == 64 && secrets[0] != secrets[1], "{secrets:?}");
 }
 
 #[test]
-fn what_the_shell_exports_reaches_no_tool() {
+fn variables_of_the_shell_reach_no_tool() {
     let sandbox = cluster();
     sandbox.dotenv(DOTENV);
     let exported = [
@@ -186,7 +186,7 @@ fn what_the_shell_exports_reaches_no_tool() {
         assert!(!environment.contains(name) && !environment.contains(value), "{name} reaches a tool");
     }
     assert!(environment.contains("PATH="));
-    // What Helm notes of the API server goes with the cache, not into ~/.kube.
+    // Helm's cache of API resources is in our cache, not in ~/.kube.
     assert!(environment.contains("KUBECACHEDIR=") && environment.contains("/todo-xtask/kube"), "{environment}");
     assert!(environment.contains("GOGC='off'"), "helm collects garbage: {environment}");
 }

@@ -1,4 +1,4 @@
-//! What `teardown` asks for, names and removes beside the release.
+//! Questions, reports and removals of `teardown` besides the release.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::common::{DOTENV, ID, Sandbox};
 
-/// An engine with two builds of ours, an image that xtask pulled and one that somebody else did.
+/// Returns a sandbox whose engine has two of our builds, an image pulled by xtask and a foreign one.
 fn with_images() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     let id = |digit: &str| format!("sha256:{}", digit.repeat(64));
@@ -31,12 +31,12 @@ fn with_images() -> Sandbox {
         format!(r#"{{"image":"{image}","id":"{id}","at":"2026-11-27T00:00:00Z","how":"pulled"}}"#)
     };
     fs::write(records.join("python"), record("python:3.13-slim-trixie", ID)).unwrap();
-    // What xtask pulled of this name is gone: somebody has pulled another one.
+    // The image that xtask pulled under this name is gone: another one was pulled since.
     fs::write(records.join("redis"), record("redis:8", &id("e"))).unwrap();
     sandbox
 }
 
-/// The engine removes what it is told to.
+/// Lets the fake engine remove images.
 fn removes(sandbox: &Sandbox) {
     for name in ["grep", "mv"] {
         std::os::unix::fs::symlink(format!("/usr/bin/{name}"), sandbox.dir.join("bin").join(name)).unwrap();
@@ -48,7 +48,7 @@ fn removes(sandbox: &Sandbox) {
 }
 
 #[test]
-fn what_nobody_can_bring_back_is_asked_for() {
+fn irrecoverable_removals_need_consent() {
     let sandbox = Sandbox::with_tools();
     sandbox.cluster();
     insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
@@ -68,7 +68,7 @@ fn what_nobody_can_bring_back_is_asked_for() {
 }
 
 #[test]
-fn todos_of_dev_in_the_private_engine_are_named_whatever_checkout_they_are_of() {
+fn todos_of_dev_in_the_private_engine_are_named_for_all_checkouts() {
     let sandbox = Sandbox::with_tools();
     sandbox.on(
         "docker version *",
@@ -96,7 +96,7 @@ fn todos_of_dev_in_the_private_engine_are_named_whatever_checkout_they_are_of() 
 }
 
 #[test]
-fn what_stays_in_the_engine_is_named_with_its_size() {
+fn the_rest_in_the_engine_is_reported_with_its_size() {
     let sandbox = with_images();
     insta::assert_snapshot!(sandbox.run(&["teardown", "--origin=release"]), @"
     exit code 0
@@ -112,7 +112,7 @@ fn what_stays_in_the_engine_is_named_with_its_size() {
 }
 
 #[test]
-fn images_of_ours_are_removed_and_those_of_others_stay() {
+fn our_images_are_removed_and_foreign_ones_stay() {
     let sandbox = with_images();
     removes(&sandbox);
     insta::assert_snapshot!(sandbox.run(&["teardown", "--images", "--origin=release"]), @"
@@ -128,7 +128,7 @@ fn images_of_ours_are_removed_and_those_of_others_stay() {
     assert!(run.code == Some(0) && run.stderr.contains("the engine has no image that xtask built or pulled"), "{run}");
 }
 
-/// The conflict is Docker 26.1.5's.
+/// The message about the conflict is from Docker 26.1.5.
 #[test]
 fn an_image_counts_as_removed_when_the_engine_has_lost_it() {
     let sandbox = with_images();
@@ -148,7 +148,7 @@ fn an_image_counts_as_removed_when_the_engine_has_lost_it() {
 }
 
 #[test]
-fn images_that_another_profile_runs_stay() {
+fn images_used_by_another_profile_stay() {
     let sandbox = with_images();
     let other = sandbox.cache.join("minikube/.minikube/profiles/other");
     fs::create_dir_all(&other).unwrap();
@@ -160,15 +160,15 @@ fn images_that_another_profile_runs_stay() {
 }
 
 #[test]
-fn a_remote_database_is_not_touched_and_that_is_said() {
+fn a_remote_database_is_kept_and_that_is_reported() {
     let sandbox = Sandbox::with_tools();
-    let said = "stays: the database of DATABASE_URL with its tables and todos; no teardown touches it";
+    let expected = "stays: the database of DATABASE_URL with its tables and todos; no teardown touches it";
     for (line, is_remote) in
         [("", false), ("# DATABASE_URL=x", false), ("DATABASE_URL='postgresql://u@db.test/x'", true)]
     {
         sandbox.dotenv(format!("{DOTENV}{line}\n"));
         let run = sandbox.run(&["teardown", "--origin=release"]);
-        assert!(run.code == Some(0) && run.stderr.contains(said) == is_remote, "{line}: {run}");
+        assert!(run.code == Some(0) && run.stderr.contains(expected) == is_remote, "{line}: {run}");
     }
 }
 
@@ -194,7 +194,7 @@ fn a_controller_that_serves_other_namespaces_stays() {
     let ingress = json!({"kind": "Ingress", "apiVersion": "networking.k8s.io/v1",
         "metadata": {"name": "web", "namespace": "shop"}, "spec": {}});
     api.put("/apis/networking.k8s.io/v1/namespaces/shop/ingresses/web", ingress);
-    // That of 0.2.x serves all namespaces, and that of another checkout another one.
+    // The controller of 0.2.x serves all namespaces, that of another checkout another namespace.
     for arguments in [&["--ping=true"][..], &["--providers.kubernetesingress.namespaces=shop"]] {
         controller(arguments);
         let run = sandbox.run(&["teardown", "--origin=release"]);

@@ -1,5 +1,5 @@
-//! A deploy that fails while the release is not what the deploy began with: what is undone, and what is left alone. The
-//! test plays the cluster.
+//! Failing deploys whose release changes in the meantime: what xtask rolls back, and what it leaves alone. The test acts as
+//! the cluster.
 
 use serde_json::{Value, json};
 
@@ -8,12 +8,12 @@ use crate::common::{DOTENV, PATIENCE, Run, Sandbox};
 use crate::secrets;
 
 const NAMESPACE: &str = "/api/v1/namespaces/todo";
-/// When the release that serves was made, and when this run's Helm began.
+/// Creation times of the serving release and of this run's revision.
 const BEFORE: &str = "2026-11-27T08:00:00Z";
 const NOW: &str = "2026-11-27T09:00:00Z";
 
-/// A cluster with the images, in which Helm waits for the test before it ends: `$FAKES/upgrading` and `$FAKES/rolling`
-/// say that it has begun.
+/// Returns a cluster with the images, in which Helm waits for the test. It writes `$FAKES/upgrading` or `$FAKES/rolling`
+/// when it starts.
 fn cluster() -> Sandbox {
     let sandbox = secrets::cluster();
     sandbox.dotenv(DOTENV);
@@ -29,7 +29,7 @@ fn cluster() -> Sandbox {
     sandbox
 }
 
-/// A revision of `release` in Helm's Secret.
+/// Adds a Helm revision of `release`.
 fn revision(sandbox: &Sandbox, release: &str, number: u64, state: &str, created: &str) {
     let name = format!("sh.helm.release.v1.{release}.v{number}");
     let labels = json!({"owner": "helm", "name": release, "version": number.to_string(), "status": state});
@@ -38,7 +38,7 @@ fn revision(sandbox: &Sandbox, release: &str, number: u64, state: &str, created:
     sandbox.api().put(&format!("{NAMESPACE}/secrets/{name}"), secret);
 }
 
-/// The backend's Deployment at `generation`, all of whose pods are ready or whose newest one is not.
+/// Adds the backend's Deployment at `generation`. Unless `complete`, its newest pod is not ready.
 fn deployment(sandbox: &Sandbox, generation: u64, complete: bool) {
     let labels = json!({"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/component": "backend"});
     let annotations = json!({"meta.helm.sh/release-name": "todo", "meta.helm.sh/release-namespace": "todo"});
@@ -53,7 +53,7 @@ fn deployment(sandbox: &Sandbox, generation: u64, complete: bool) {
     sandbox.api().put("/apis/apps/v1/namespaces/todo/deployments/todo-backend", object);
 }
 
-/// A pod of that Deployment: ready, or in a crash loop.
+/// Adds a pod of that Deployment: ready, or in a crash loop.
 fn pod(sandbox: &Sandbox, name: &str, created: &str, ready: bool) {
     let path = "/apis/apps/v1/namespaces/todo/deployments/todo-backend";
     let uid = sandbox.api().object(path).unwrap()["metadata"]["uid"].clone();
@@ -71,7 +71,7 @@ fn pod(sandbox: &Sandbox, name: &str, created: &str, ready: bool) {
     sandbox.api().put(&format!("{NAMESPACE}/pods/{name}"), object);
 }
 
-/// The record says that revision 1 was verified.
+/// Adds a record of the verified revision 1.
 fn record(sandbox: &Sandbox) {
     let record = json!({"format": 2, "fingerprint": {}, "revision": 1, "images": {}, "secrets": [], "objects": {},
         "environment": "dev", "verified_at": 1_790_000_000});
@@ -81,14 +81,14 @@ fn record(sandbox: &Sandbox) {
     sandbox.api().put(&format!("{NAMESPACE}/configmaps/todo-xtask"), object);
 }
 
-/// A release that serves: revision 1 with a ready pod.
+/// Adds a serving release: revision 1 with a ready pod.
 fn serving(sandbox: &Sandbox) {
     revision(sandbox, "todo", 1, "deployed", BEFORE);
     deployment(sandbox, 1, true);
     pod(sandbox, "todo-backend-old", BEFORE, true);
 }
 
-/// Deploys. Helm makes revision `made`, whose backend crashes; `meanwhile` is what else happens before Helm ends.
+/// Deploys. Helm creates revision `made`, whose backend crashes. `meanwhile` runs before Helm ends.
 fn deploy(sandbox: &Sandbox, made: u64, meanwhile: impl FnOnce()) -> Run {
     let running = sandbox.start(&["deploy", "dev", "--origin=release"]);
     sandbox.hear("upgrading");
@@ -104,7 +104,7 @@ fn deploy(sandbox: &Sandbox, made: u64, meanwhile: impl FnOnce()) -> Run {
     running.end()
 }
 
-/// The helm commands that undo something.
+/// Returns the helm commands that undo something.
 fn undone(sandbox: &Sandbox) -> Vec<String> {
     let calls = sandbox.fake("calls");
     let undoing = calls.lines().filter(|call| call.contains(" rollback ") || call.contains(" uninstall "));
@@ -116,11 +116,11 @@ fn unavailable() -> Reply {
 }
 
 #[test]
-fn a_hiccup_of_the_api_server_in_mid_deploy_does_not_turn_an_update_into_a_first_install() {
+fn a_transient_fault_of_the_api_server_does_not_turn_an_update_into_a_first_install() {
     let sandbox = cluster();
     serving(&sandbox);
     record(&sandbox);
-    // Each question is refused once, and then answered.
+    // Each request fails once, and then succeeds.
     for path in ["", "/secrets", "/configmaps", "/pods"] {
         sandbox.api().on(&format!("GET {NAMESPACE}{path}"), &[unavailable(), Reply::Pass]);
     }
@@ -150,27 +150,27 @@ fn a_hiccup_of_the_api_server_in_mid_deploy_does_not_turn_an_update_into_a_first
     assert!(old.is_some() && !sandbox.api().writes().iter().any(|write| write.starts_with("DELETE ")), "{run}");
 }
 
-/// What the undo must say, and what is left of the history.
-type Lost = (&'static str, fn(&Sandbox));
+/// A case: the expected reason in the output, and the preparation.
+type HistoryCase = (&'static str, fn(&Sandbox));
 
 #[test]
 fn a_release_whose_history_is_gone_is_not_removed_as_a_first_install() {
-    let lost: [Lost; 3] = [
+    let cases: [HistoryCase; 3] = [
         ("revision 1 was verified, so this was no first install", record),
         ("pod todo-backend-old is ready and older than revision 1", |_| {}),
         ("Helm has revision 1 (failed), so this was no first install", |sandbox| {
             revision(sandbox, "todo", 1, "failed", BEFORE);
         }),
     ];
-    for (why, prepare) in lost {
+    for (reason, prepare) in cases {
         let sandbox = cluster();
         serving(&sandbox);
         sandbox.api().remove(&format!("{NAMESPACE}/secrets/sh.helm.release.v1.todo.v1"));
         prepare(&sandbox);
-        let made = if why.contains("(failed)") { 2 } else { 1 };
+        let made = if reason.contains("(failed)") { 2 } else { 1 };
         let run = deploy(&sandbox, made, || {});
         assert_eq!(run.code, Some(7), "{run}");
-        assert!(run.stderr.contains(&format!("it could not be undone: nothing was removed: {why}")), "{run}");
+        assert!(run.stderr.contains(&format!("it could not be undone: nothing was removed: {reason}")), "{run}");
         assert!(run.stderr.contains("runs now: todo-backend     1/1 ready"), "{run}");
         assert_eq!(undone(&sandbox), [""; 0], "{run}");
     }
@@ -180,18 +180,18 @@ fn a_release_whose_history_is_gone_is_not_removed_as_a_first_install() {
 fn a_first_install_that_fails_is_removed_and_read_back() {
     let sandbox = cluster();
     sandbox.api().remove(&format!("{NAMESPACE}/secrets/sh.helm.release.v1.todo.v1"));
-    // Another release in the namespace is not this one's history.
+    // Another release in the namespace does not belong to this history.
     revision(&sandbox, "other", 9, "deployed", BEFORE);
     let run = deploy(&sandbox, 1, || {});
     assert_eq!(run.code, Some(7), "{run}");
     assert_eq!(undone(&sandbox).len(), 1, "{run}");
-    // This helm removes nothing, and says that it has.
+    // This helm removes nothing, but reports success.
     let left = "it could not be undone: release todo is not removed; still there: ";
     assert!(run.stderr.contains(left), "{run}");
 }
 
 #[test]
-fn a_revision_that_somebody_else_made_meanwhile_is_not_overwritten() {
+fn a_foreign_revision_made_meanwhile_is_not_overwritten() {
     let sandbox = cluster();
     serving(&sandbox);
     record(&sandbox);
@@ -200,13 +200,14 @@ fn a_revision_that_somebody_else_made_meanwhile_is_not_overwritten() {
         revision(&sandbox, "todo", 3, "deployed", NOW);
     });
     assert_eq!(run.code, Some(7), "{run}");
-    let told = "Helm's newest revision is 3; this run began at 1 and creates 2: somebody else has changed the release";
-    assert!(run.stderr.contains(told), "{run}");
+    let reason =
+        "Helm's newest revision is 3; this run began at 1 and creates 2: somebody else has changed the release";
+    assert!(run.stderr.contains(reason), "{run}");
     assert_eq!(undone(&sandbox), [""; 0], "{run}");
 }
 
 #[test]
-fn what_the_cluster_does_not_say_is_not_undone() {
+fn without_an_answer_of_the_cluster_nothing_is_undone() {
     let forbidden = status(403, "Forbidden", "secrets is forbidden", json!({}));
     for (path, words) in [("/secrets", "secrets is forbidden"), ("", "cannot tell whether namespace todo exists")] {
         let sandbox = cluster();
@@ -222,7 +223,7 @@ fn what_the_cluster_does_not_say_is_not_undone() {
 }
 
 #[test]
-fn another_releases_number_is_not_ours() {
+fn revisions_of_another_release_are_ignored() {
     let sandbox = cluster();
     serving(&sandbox);
     record(&sandbox);
@@ -242,7 +243,7 @@ fn another_releases_number_is_not_ours() {
 }
 
 #[test]
-fn a_rollback_that_helm_only_says_it_made_is_not_claimed() {
+fn a_rollback_that_helm_only_reports_is_not_claimed() {
     let sandbox = cluster();
     serving(&sandbox);
     record(&sandbox);
@@ -263,7 +264,7 @@ fn a_rollback_that_helm_only_says_it_made_is_not_claimed() {
 }
 
 #[test]
-fn a_namespace_that_is_being_deleted_meanwhile_has_nothing_to_undo() {
+fn nothing_is_undone_in_a_namespace_that_is_being_deleted() {
     let sandbox = cluster();
     serving(&sandbox);
     record(&sandbox);
@@ -273,7 +274,7 @@ fn a_namespace_that_is_being_deleted_meanwhile_has_nothing_to_undo() {
     assert_eq!(undone(&sandbox), [""; 0], "{run}");
 }
 
-/// Somebody deletes the namespace.
+/// Marks the namespace as being deleted.
 fn ending(sandbox: &Sandbox) {
     let metadata = json!({"name": "todo", "deletionTimestamp": NOW});
     let condition =
@@ -284,14 +285,14 @@ fn ending(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_deploy_waits_for_the_end_of_a_namespace_and_then_makes_it_anew() {
+fn a_deploy_waits_for_a_terminating_namespace_and_creates_it_again() {
     let sandbox = cluster();
     serving(&sandbox);
     record(&sandbox);
     ending(&sandbox);
     let run = std::thread::scope(|scope| {
         scope.spawn(|| {
-            // The deploy has begun to wait when it has asked this often.
+            // After this many requests, the deploy waits.
             let asks = || sandbox.api().received().iter().filter(|got| got.line == format!("GET {NAMESPACE}")).count();
             let start = std::time::Instant::now();
             while asks() < 10 {
@@ -308,11 +309,11 @@ fn a_deploy_waits_for_the_end_of_a_namespace_and_then_makes_it_anew() {
         sandbox.run(&["deploy", "dev", "--origin=release"])
     });
     assert_eq!(run.code, Some(3), "{run}");
-    let told = [
+    let steps = [
         "wait until namespace todo is deleted (somebody is deleting it; waiting up to 180 s)",
         "create namespace todo",
     ];
-    assert!(told.iter().all(|text| run.stderr.contains(text)), "{run}");
+    assert!(steps.iter().all(|text| run.stderr.contains(text)), "{run}");
     let namespaces = sandbox.api().writes().into_iter().filter(|write| *write == format!("PATCH {NAMESPACE}")).count();
     assert_eq!(namespaces, 1, "{run}");
 

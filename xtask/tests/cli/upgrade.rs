@@ -1,4 +1,4 @@
-//! Clusters of another Kubernetes than the pinned one, and upgrades that are not finished.
+//! Clusters with another Kubernetes version than the pinned one, and unfinished upgrades.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::common::{DOTENV, Run, Sandbox, free_port};
 
 const OLD: &str = "v1.31.2";
 
-/// A sandbox whose profile `todo` runs `kubernetes`.
+/// Returns a sandbox whose profile `todo` runs `kubernetes`.
 fn sandbox(kubernetes: &str, status: &str) -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
@@ -20,7 +20,7 @@ fn sandbox(kubernetes: &str, status: &str) -> Sandbox {
     sandbox
 }
 
-/// Runs xtask; nothing but questions may be asked.
+/// Runs xtask. Fails if it calls anything but read-only commands.
 fn ask(sandbox: &Sandbox, args: &[&str]) -> Run {
     let run = sandbox.run(&[args, &["--origin=release"]].concat());
     let questions = [
@@ -36,7 +36,7 @@ fn ask(sandbox: &Sandbox, args: &[&str]) -> Run {
     run
 }
 
-/// Where the profile's dumps are.
+/// Returns the folder of the profile's dumps.
 fn folder(sandbox: &Sandbox) -> Utf8PathBuf {
     let folder = format!("home/.local/share/todo-xtask/todo-{}", EnginePaths::new(&sandbox.cache).id());
     let folder = sandbox.dir.join(folder);
@@ -44,18 +44,18 @@ fn folder(sandbox: &Sandbox) -> Utf8PathBuf {
     folder
 }
 
-/// The run without what differs from sandbox to sandbox.
+/// Returns the run's output without parts that differ between sandboxes.
 fn tame(sandbox: &Sandbox, run: &Run) -> String {
     let text = run.to_string().replace(folder(sandbox).file_name().unwrap(), "todo-<id>");
     regex::Regex::new("at port [0-9]+").unwrap().replace_all(&text, "at port <port>").into_owned()
 }
 
-/// An upgrade stopped after the old cluster was deleted.
+/// Adds an upgrade that stopped after the deletion of the old cluster.
 fn unfinished(sandbox: &Sandbox, format: u64) {
     stopped_in(sandbox, format, "create");
 }
 
-/// An upgrade stopped in `phase`. The right content of its dump is `x`.
+/// Adds an upgrade that stopped in `phase`. The correct content of its dump is `x`.
 fn stopped_in(sandbox: &Sandbox, format: u64, phase: &str) {
     let table = json!({"rows": 3, "hash": "1"});
     let sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
@@ -79,7 +79,7 @@ fn a_cluster_at_the_pinned_kubernetes_is_not_upgraded() {
 }
 
 #[test]
-fn a_profile_that_is_not_there_is_not_upgraded() {
+fn a_missing_profile_is_not_upgraded() {
     let sandbox = Sandbox::with_tools();
     insta::assert_snapshot!(ask(&sandbox, &["cluster", "upgrade", "--yes"]), @"
     exit code 5
@@ -138,21 +138,21 @@ fn a_stopped_profile_is_started_at_its_own_kubernetes() {
         )),
         "{run}"
     );
-    let told = format!(
+    let expected = format!(
         "the cluster runs Kubernetes {OLD}, this checkout pins {}: cargo xtask cluster upgrade keeps the todos",
         sandbox.pinned()
     );
-    assert!(run.stderr.contains(&told), "{run}");
+    assert!(run.stderr.contains(&expected), "{run}");
 }
 
 #[test]
-fn a_kubernetes_that_the_chart_does_not_support_is_told() {
+fn a_kubernetes_that_the_chart_does_not_support_is_reported() {
     let run = ask(&sandbox("v1.29.0", "exited"), &["deploy", "dev", "--dry-run"]);
     assert!(run.stderr.contains(", and the chart supports >=1.30.0-0: cargo xtask cluster upgrade"), "{run}");
 }
 
 #[test]
-fn a_profile_whose_kubernetes_cannot_be_read_is_refused() {
+fn a_profile_with_an_unreadable_kubernetes_version_is_refused() {
     let sandbox = sandbox("stable", "exited");
     for args in [["deploy", "dev"].as_slice(), &["status"], &["cluster", "upgrade", "--yes"]] {
         let run = ask(&sandbox, args);
@@ -162,7 +162,7 @@ fn a_profile_whose_kubernetes_cannot_be_read_is_refused() {
 }
 
 #[test]
-fn a_deploy_over_an_unfinished_upgrade_is_refused_with_the_one_command() {
+fn a_deploy_during_an_unfinished_upgrade_is_refused_with_the_command() {
     let sandbox = sandbox(OLD, "running");
     unfinished(&sandbox, 1);
     let text = tame(&sandbox, &ask(&sandbox, &["deploy", "dev", "--yes"]));
@@ -177,7 +177,7 @@ fn a_deploy_over_an_unfinished_upgrade_is_refused_with_the_one_command() {
 }
 
 #[test]
-fn an_upgrade_whose_dump_was_changed_does_not_go_on() {
+fn an_upgrade_with_a_changed_dump_does_not_resume() {
     let sandbox = sandbox(OLD, "running");
     unfinished(&sandbox, 1);
     let run = ask(&sandbox, &["cluster", "upgrade", "--yes"]);
@@ -188,7 +188,7 @@ fn an_upgrade_whose_dump_was_changed_does_not_go_on() {
 }
 
 #[test]
-fn an_old_cluster_that_does_not_answer_is_not_deleted() {
+fn an_unresponsive_old_cluster_is_not_deleted() {
     let sandbox = sandbox(OLD, "running");
     stopped_in(&sandbox, 1, "delete");
     fs::write(folder(&sandbox).join("a.dump"), "x").unwrap();
@@ -199,7 +199,7 @@ fn an_old_cluster_that_does_not_answer_is_not_deleted() {
 }
 
 #[test]
-fn the_state_of_an_upgrade_that_cannot_be_read_is_not_none() {
+fn an_unreadable_state_of_an_upgrade_is_not_treated_as_absent() {
     let sandbox = sandbox(OLD, "running");
     unfinished(&sandbox, 2);
     for args in [["deploy", "dev"].as_slice(), &["cluster", "upgrade", "--yes"], &["deploy", "dev", "--dry-run"]] {

@@ -1,10 +1,8 @@
-//! Stands between xtask and the real cluster: each call of a tool and each request to the API server is counted, and one
-//! goes wrong.
+//! Intercepts the calls of xtask on the real cluster: counts each tool call and each API request, and lets one fail.
 //!
-//! xtask is unchanged. It finds a cache of its own, whose tools are links to the suite's tool, and the same on PATH: so
-//! the engine looks like the user's own, the origin is `release`, and the profile is found in MINIKUBE_HOME. What the
-//! engine says of the node is changed in one place: the port that it publishes for its API server is that of a proxy, which
-//! has the API server's own certificate.
+//! xtask itself is unchanged. In its cache and on its PATH, all tools are links to the suite's tool. So the engine looks
+//! like the user's own, the origin is `release`, and MINIKUBE_HOME has the profile. `docker inspect` of the node shows one
+//! changed value: the API server's port is the port of a proxy, which has the API server's certificate.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -38,24 +36,23 @@ use xtask_faults::truth::Truth;
 
 use crate::test_cluster::TestCluster;
 
-/// For a hanging call: a tenth of the limits, so that a hang is short, and at most that of a rollout, the longest wait of a
-/// run in which nothing hangs.
+/// Scale and cap (s) of the time limits for a run with a hanging call. The cap covers a rollout, the longest normal wait.
 const SHORT: &str = "0.1 30";
-/// A run that lasts longer hangs.
+/// Time limit of one run.
 const LONGEST: Duration = Duration::from_secs(200);
-/// What names of the backend's Secrets begin with; a revision has one.
+/// Prefix of the backend's Secrets, of which each revision has one.
 const PER_REVISION: &str = "todo-backend-";
-/// What is read of the cluster.
+/// Kinds of objects that the state contains.
 const KINDS: &str = "namespaces,secrets,configmaps,serviceaccounts,services,deployments,statefulsets,pods,\
                      poddisruptionbudgets,persistentvolumeclaims,ingresses,ingressclasses";
 
-/// What stands between.
-pub struct Real<'a> {
+/// The real cluster with all calls of xtask intercepted.
+pub struct RealCluster<'a> {
     test_cluster: &'a TestCluster,
     tools: Toolbox,
     _temp: tempfile::TempDir,
     envs: Vec<(&'static str, String)>,
-    /// The same program with limits that can be scaled.
+    /// The xtask under test, built with scalable time limits.
     scaled: Utf8PathBuf,
     ledger: Ledger,
     control: Arc<Control>,
@@ -65,29 +62,29 @@ struct Control {
     ledger: Ledger,
     folder: String,
     engine: Engine,
-    /// The real tools by name.
+    /// The paths of the real tools by name.
     programs: Vec<(&'static str, String)>,
     profile: String,
-    /// The port that the node publishes for its API server, and that of the proxy.
+    /// The API server's published port, and the proxy's port.
     ports: [u16; 2],
-    /// What was built since the run began.
+    /// The builds since the run started.
     built: Mutex<Vec<String>>,
 }
 
-impl<'a> Real<'a> {
-    /// Takes its place before the cluster of `test_cluster`, which runs.
+impl<'a> RealCluster<'a> {
+    /// Starts to intercept calls to the running cluster of `test_cluster`.
     pub fn new(test_cluster: &'a TestCluster) -> Result<Self> {
         let programs = members::build_with(&test_cluster.project, "xtask-faults", &["--features", "under-test"])?;
         let (temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
         for name in ["bin", "cache", "home"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
-        // Cargo may replace both while they are used.
+        // Copies, because Cargo may replace the originals during the runs.
         let keep = |name: &str| suite::keep(&programs.with_file_name(name), &folder);
         let (scaled, tool) = (keep("xtask-under-test")?, keep("xtask-tool")?);
         xtask_faults::sandbox::tools(&folder, &test_cluster.root, &tool)?;
         std::fs::write(folder.join("cache/origin"), "release")?;
-        // One run at a time for a profile, and builds that others need stay.
+        // Shares the locks of the profile and the list of builds that other checkouts need.
         for shared in ["locks", "needed"] {
             let shared_folder = test_cluster.project.cache.join(shared);
             std::fs::create_dir_all(&shared_folder)?;
@@ -142,7 +139,7 @@ impl<'a> Real<'a> {
         Ok(Self { test_cluster, tools, _temp: temp, envs, scaled, ledger, control })
     }
 
-    /// Runs xtask while `planned` goes wrong.
+    /// Runs xtask with the fault `planned`.
     pub fn run(&self, args: &[&str], planned: Option<(Call, Fault)>) -> Result<(RunOutcome, Duration)> {
         let hangs = planned.as_ref().is_some_and(|(_, fault)| *fault == Fault::Hang);
         self.ledger.begin(planned);
@@ -153,9 +150,9 @@ impl<'a> Real<'a> {
             envs.push((SCALE, SHORT));
         }
         let begun = std::time::Instant::now();
-        // It differs from run to run.
+        // The revision differs from run to run.
         let revision = format!("to revision {}", if args[0] == "rollback" { args[1] } else { "<none>" });
-        // A run that is ended at its limit has no exit code.
+        // A run that exceeds its time limit has no exit code.
         let ran = self.test_cluster.run(program, args, &envs, LONGEST).unwrap_or_else(|error| Ran {
             code: -1,
             text: format!("{error:#}"),
@@ -176,7 +173,7 @@ impl<'a> Real<'a> {
         Ok((outcome, ran.took))
     }
 
-    /// What there is now, read without xtask and past the proxy.
+    /// Returns the state of cluster, node and engine, read without xtask and without the proxy.
     pub fn state(&self) -> Result<State> {
         let tools = &self.tools;
         let kubectl = tools.kubectl().args(["get", KINDS, "-A", "-o", "json"]);
@@ -185,7 +182,8 @@ impl<'a> Real<'a> {
         let (list, on_node, images) = std::thread::scope(|scope| {
             let (list, images) = (scope.spawn(|| kubectl.read()), scope.spawn(|| images.read()));
             let on_node = node.list_images(&[]);
-            let joined = |text: std::thread::Result<Result<String>>| text.unwrap_or_else(|_| bail!("a look panicked"));
+            let joined =
+                |text: std::thread::Result<Result<String>>| text.unwrap_or_else(|_| bail!("a reader panicked"));
             (joined(list.join()), on_node, joined(images.join()))
         });
         let (list, NodeImages { images: node_images, names, .. }) = (serde_json::from_str::<Value>(&list?)?, on_node?);
@@ -196,14 +194,14 @@ impl<'a> Real<'a> {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             let is_per_revision = object["kind"] == "Secret" && name.starts_with(PER_REVISION);
             if is_per_revision && users.contains(PER_REVISION) && !users.contains(name) {
-                // Of an earlier revision: any deploy may find that no kept revision names it any more.
+                // Belongs to an earlier revision; any deploy may prune it.
                 continue;
             }
             if object["kind"] == "Pod" && is_over(object) {
                 continue;
             }
             let mut object = object.clone();
-            plain(&mut object, |name| names.get(name).cloned());
+            normalize(&mut object, |name| names.get(name).cloned());
             let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
             let namespace = object["metadata"]["namespace"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
             let key =
@@ -234,7 +232,7 @@ impl Tools for Control {
     }
 
     fn reads_input(&self, _: &[String]) -> bool {
-        // The real program reads it.
+        // The real program reads its own input.
         false
     }
 
@@ -264,7 +262,7 @@ impl Tools for Control {
     }
 }
 
-/// The certificates of the proxy: the API server's own before xtask, and the profile's before the API server.
+/// Returns the proxy's certificates: the API server's own towards xtask, the profile's towards the API server.
 fn certificates(tools: &Toolbox) -> Result<Pki> {
     let node = tools.nodes()?.remove(0);
     let inside = |name: &str| node.exec(["cat", &format!("/var/lib/minikube/certs/{name}")]).read();
@@ -280,19 +278,19 @@ fn certificates(tools: &Toolbox) -> Result<Pki> {
     })
 }
 
-/// Whether a pod serves no more: it ends and its successor is there, or it has done its work.
+/// Returns whether a pod is terminating or completed.
 fn is_over(pod: &Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_string()
         || ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase)
 }
 
-/// Whether the Secrets that an object names must stay.
+/// Returns whether the Secrets that an object names must stay.
 fn uses_secrets(object: &Value) -> bool {
     object["kind"] == "Deployment" || object["kind"] == "Pod" && !is_over(object)
 }
 
-/// Makes an object comparable: images of pods by config digest, and the record without digests of what went into it.
-fn plain(object: &mut Value, id: impl Fn(&str) -> Option<String>) {
+/// Makes an object comparable: replaces image IDs by config digests, and removes the record's input digests.
+fn normalize(object: &mut Value, id: impl Fn(&str) -> Option<String>) {
     for list in ["containerStatuses", "initContainerStatuses"] {
         for status in object["status"][list].as_array_mut().into_iter().flatten() {
             if let Some(id) = status["imageID"].as_str().and_then(&id) {
@@ -307,17 +305,17 @@ fn plain(object: &mut Value, id: impl Fn(&str) -> Option<String>) {
     }
 }
 
-/// The image of the backend that was verified: content tag, which is also the label `version`, and ID.
-fn backend(state: &State) -> Option<(String, String)> {
+/// Returns content tag and ID of the verified backend image. The tag is also the label `version`.
+fn verified_backend(state: &State) -> Option<(String, String)> {
     let record = Truth::of(state).record()?;
     let images = record["images"].as_object()?;
     let mut tags = images.iter().filter_map(|(name, id)| Some((name.strip_prefix("todo-backend:")?, id.as_str()?)));
     tags.next().map(|(tag, id)| (tag.to_owned(), id.to_owned()))
 }
 
-/// `wanted` as if its backend were that of `now`: each run makes an image of its own.
+/// Returns `wanted` with the backend of `now`, because each run builds a different image.
 pub fn with_backend_of(wanted: &State, now: &State) -> Result<State> {
-    let (Some(from), Some(to)) = (backend(wanted), backend(now)) else { return Ok(wanted.clone()) };
+    let (Some(from), Some(to)) = (verified_backend(wanted), verified_backend(now)) else { return Ok(wanted.clone()) };
     let renamed = |text: &str| text.replace(&from.0, &to.0).replace(&from.1, &to.1);
     let mut state = wanted.clone();
     let objects = wanted.objects.iter().map(|(key, object)| Ok((key.clone(), stored(renamed(&object.text))?)));
@@ -327,16 +325,16 @@ pub fn with_backend_of(wanted: &State, now: &State) -> Result<State> {
     Ok(state)
 }
 
-/// An object as the checker's states hold it.
+/// Converts an object to the form of the checker's states.
 fn stored(text: String) -> Result<Arc<Stored>> {
     Ok(Arc::new(Stored { value: serde_json::from_str(&text)?, text, revision: String::new() }))
 }
 
-/// Whether `after` still has what others had made before, untouched.
+/// Fails unless `after` has the foreign objects `names` exactly as `before`.
 pub fn foreign_is_kept(before: &State, after: &State, names: &[&str]) -> Result<()> {
     for name in names {
         let at = |state: &State| state.objects.get(*name).map(|object| object.text.clone());
-        ensure!(at(before).is_some() && at(before) == at(after), "{name}, which is not ours, was touched");
+        ensure!(at(before).is_some() && at(before) == at(after), "the foreign object {name} was changed");
     }
     Ok(())
 }
@@ -349,7 +347,7 @@ mod tests {
         let record = json!({"fingerprint": {"chart": "aa"}, "images": {format!("todo-backend:{tag}"): id}});
         let mut map = json!({"kind": "ConfigMap", "metadata": {"name": "todo-xtask", "namespace": "todo"},
                              "data": {"record.json": record.to_string()}});
-        plain(&mut map, |_| None);
+        normalize(&mut map, |_| None);
         let deployment = json!(format!("todo-backend:{tag}, version {tag}"));
         let objects = [("/registry/configmaps/todo/todo-xtask", map), ("deployment", deployment)];
         let objects = objects.map(|(key, object)| (key.to_owned(), stored(object.to_string()).unwrap()));
@@ -359,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn states_with_another_build_of_the_backend_compare() {
+    fn states_that_differ_only_in_the_backend_build_are_equal() {
         let (wanted, now) = (verified("0123456789abcdef", "sha256:aa"), verified("fedcba9876543210", "sha256:bb"));
         let wanted = with_backend_of(&wanted, &now).unwrap();
         let texts = |state: &State| state.objects.values().map(|object| object.text.clone()).collect::<Vec<_>>();
@@ -367,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_used_by_what_serves() {
+    fn only_deployments_and_live_pods_use_secrets() {
         let pod =
             |metadata: Value, phase: &str| json!({"kind": "Pod", "metadata": metadata, "status": {"phase": phase}});
         assert!(uses_secrets(&json!({"kind": "Deployment"})) && uses_secrets(&pod(json!({}), "Running")));
@@ -377,10 +375,10 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_image_is_known_by_its_config_digest() {
+    fn pod_images_are_compared_by_config_digest() {
         let by_manifest = "docker.io/library/import@sha256:cc";
         let mut pod = json!({"status": {"containerStatuses": [{"imageID": by_manifest}, {"imageID": "sha256:aa"}]}});
-        plain(&mut pod, |name| (name == by_manifest).then(|| "sha256:bb".to_owned()));
+        normalize(&mut pod, |name| (name == by_manifest).then(|| "sha256:bb".to_owned()));
         let ids: Vec<&Value> =
             pod["status"]["containerStatuses"].as_array().unwrap().iter().map(|s| &s["imageID"]).collect();
         assert_eq!(ids, ["sha256:bb", "sha256:aa"]);

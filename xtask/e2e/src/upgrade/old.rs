@@ -1,4 +1,4 @@
-//! The xtask of an earlier version, built from this repository's history, with a cache of its own.
+//! The xtask of an earlier version, built from the repository's history, with its own cache.
 
 use std::time::Duration;
 
@@ -14,40 +14,40 @@ use xtask::project::Project;
 use crate::test_cluster::TestCluster;
 
 const RECIPES: &str = include_str!("../../upgrades.toml");
-/// For cargo on two busy cores.
+/// Time limit for cargo on two busy cores.
 const BUILD: Duration = Duration::from_secs(1800);
-/// For a first deploy, which may compile Kubernetes.
+/// Time limit for a first deploy, which may compile Kubernetes.
 const DEPLOY: Duration = Duration::from_secs(2700);
 
-/// The states that are kept.
+/// The content of upgrades.toml.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Recipes {
     state: Vec<Recipe>,
 }
 
-/// How to make the state of an earlier version.
+/// The recipe for the state of an earlier version.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// What CHANGELOG.md calls it.
+    /// The version's name in CHANGELOG.md.
     pub version: String,
-    /// Its commit.
+    /// The version's commit.
     pub commit: String,
-    /// The Kubernetes that it gave a new cluster.
+    /// The Kubernetes version that it installs in a new cluster.
     pub kubernetes: String,
-    /// The environment that is deployed.
+    /// The environment to deploy.
     pub environment: String,
 }
 
 impl Recipe {
-    /// All of them, the oldest first.
+    /// Returns all recipes, the oldest first.
     pub fn all() -> Result<Vec<Self>> {
         let recipes: Recipes = toml::from_str(RECIPES).context("reading xtask/e2e/upgrades.toml")?;
         Ok(recipes.state)
     }
 
-    /// The folder of its files: beside the cache, and kept from run to run.
+    /// Returns the folder of its files, beside the cache. It is kept from run to run.
     pub fn folder(&self, project: &Project) -> Utf8PathBuf {
         let short = self.commit.get(..12).unwrap_or(&self.commit);
         Utf8PathBuf::from(format!("{}-upgrade", project.cache)).join(short)
@@ -55,14 +55,14 @@ impl Recipe {
 }
 
 /// The xtask of an earlier version.
-pub struct Old {
+pub struct EarlierXtask {
     recipe: Recipe,
     program: Utf8PathBuf,
     checkout: Utf8PathBuf,
 }
 
-impl Old {
-    /// Checks the commit out, where that was not done, and builds its xtask.
+impl EarlierXtask {
+    /// Checks out the commit if needed, and builds its xtask.
     pub fn build(project: &Project, recipe: &Recipe) -> Result<Self> {
         let folder = recipe.folder(project);
         let checkout = folder.join("checkout");
@@ -75,12 +75,12 @@ impl Old {
         Ok(Self { recipe: recipe.clone(), program: target.join("debug/xtask"), checkout })
     }
 
-    /// Writes its `.env`, readable by its owner only.
+    /// Writes `.env` of its checkout, readable by its owner only.
     pub fn write_dotenv(&self, text: &str) -> Result<()> {
         crate::test_cluster::write_private(&self.checkout.join(".env"), text)
     }
 
-    /// Runs it on the cluster of `test_cluster`.
+    /// Runs the earlier xtask on the cluster of `test_cluster`.
     pub fn run(&self, test_cluster: &TestCluster, args: &[&str]) -> Result<String> {
         let port = test_cluster.port.to_string();
         let mut process = Process::new(self.program.as_str())
@@ -100,25 +100,25 @@ impl Old {
     }
 }
 
-/// Has the cache `to` begin with the origin that was asked for, or that the main cache was begun with.
+/// Sets the origin of the cache `to`: the requested one, or the main cache's.
 pub fn lend_origin(project: &Project, to: &Utf8Path) -> Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("creating {to}"))?;
     let name = match project.options.origin {
         Some(origin) => origin.name().to_owned(),
         None => match std::fs::read_to_string(project.cache.join("origin")) {
             Ok(name) => name,
-            // The first run probes.
+            // Without a recorded origin, the first run probes.
             Err(_) => return Ok(()),
         },
     };
     std::fs::write(to.join("origin"), name).with_context(|| format!("writing {to}/origin"))
 }
 
-/// Makes `checkout` a clone of `repository` at `commit`, which borrows its objects.
+/// Makes `checkout` a clone of `repository` at `commit` that shares its objects.
 fn check_out(repository: &Utf8Path, commit: &str, checkout: &Utf8Path) -> Result<()> {
     let git = |folder: &Utf8Path| Process::new("git").cwd(folder);
     if !git(repository).args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).succeeds() {
-        let what = format!("the history of {repository} does not have commit {commit}, whose state is upgraded");
+        let what = format!("the history of {repository} does not have commit {commit}, which the suite upgrades from");
         return Err(Failure::new(Class::Check, what)
             .help("git fetch --unshallow    (in a shallow clone, such as that of a CI job)")
             .help("or: git fetch origin")
@@ -137,8 +137,8 @@ fn check_out(repository: &Utf8Path, commit: &str, checkout: &Utf8Path) -> Result
     git(checkout).args(["checkout", "--quiet", "--detach", wanted.trim()]).run()
 }
 
-/// Lends finished programs of `from` to the cache `to`, by their keys: a program is a function of its key, so it is the
-/// same one in both. Saves minutes of compiling what did not change between two versions.
+/// Links the compiled programs of the cache `from` into the cache `to`. A key determines its program, so both caches may
+/// share it; that saves minutes of compiling. Returns the number of programs.
 pub fn lend_programs(from: &Utf8Path, to: &Utf8Path) -> Result<usize> {
     let (from, to) = (from.join("packages/go"), to.join("packages/go"));
     let Ok(entries) = from.read_dir_utf8() else { return Ok(0) };
@@ -147,7 +147,7 @@ pub fn lend_programs(from: &Utf8Path, to: &Utf8Path) -> Result<usize> {
     for entry in entries {
         let entry = entry?;
         let key = entry.file_name();
-        // Anything else is not finished.
+        // Other entries are incomplete.
         let finished = key.len() == 16 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !finished || to.join(key).exists() {
             continue;

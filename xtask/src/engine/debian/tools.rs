@@ -1,5 +1,5 @@
-//! mmdebstrap and Debian's keys, unpacked into the cache by the machine's own apt with state of its own: the machine's
-//! lists, caches and packages stay as they are, its sources, proxies and keys are respected.
+//! mmdebstrap and Debian's keys, which the machine's apt unpacks into the cache. apt uses a separate state: the machine's
+//! lists, caches and packages stay unchanged. Its sources, proxies and keys apply.
 
 use std::fs::File;
 
@@ -18,13 +18,13 @@ use crate::units::hex;
 const STATUS: &str = "/var/lib/dpkg/status";
 const WANTED: [&str; 2] = ["mmdebstrap", "debian-archive-keyring"];
 
-/// What is unpacked, ready to run.
+/// The unpacked tools, ready to run.
 pub struct Tools {
     dir: Utf8PathBuf,
     mirrors: Mirrors,
 }
 
-/// Where this machine gets Debian's packages from.
+/// The mirrors from which this machine gets Debian packages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirrors {
     main: String,
@@ -32,7 +32,7 @@ pub struct Mirrors {
 }
 
 impl Mirrors {
-    /// The mirrors among apt's index targets (`URI|origin|label` lines); Debian's own where there is none, as on Ubuntu.
+    /// Finds the mirrors among apt's index targets (`URI|origin|label` lines). Defaults to Debian's own, as on Ubuntu.
     fn parse(targets: &str) -> Self {
         let find = |label: &str| {
             let mut fields = targets.lines().map(|line| line.split('|').collect::<Vec<_>>());
@@ -44,7 +44,7 @@ impl Mirrors {
         }
     }
 
-    /// Lines for sources.list.
+    /// Returns lines for sources.list.
     pub fn sources(&self, suite: &str) -> [String; 3] {
         [
             format!("deb {} {suite} main", self.main),
@@ -55,29 +55,29 @@ impl Mirrors {
 }
 
 impl Tools {
-    /// Debian's archive keys; the machine's own where the installed package cannot be fetched again.
+    /// Returns Debian's archive keys: the machine's own if the installed package cannot be fetched again.
     pub fn keyring(&self) -> Utf8PathBuf {
         let path = "usr/share/keyrings/debian-archive-keyring.gpg";
         let own = self.dir.join(path);
         if own.exists() { own } else { Utf8Path::new("/").join(path) }
     }
 
-    /// What the machine's apt configuration says about reaching mirrors.
+    /// Returns the file with the machine's apt settings for reaching mirrors.
     pub fn acquire(&self) -> Utf8PathBuf {
         self.dir.join("acquire.conf")
     }
 
-    /// Where packages come from.
+    /// Returns the mirrors of the packages.
     pub fn mirrors(&self) -> &Mirrors {
         &self.mirrors
     }
 
-    /// mmdebstrap; what it needs and the machine lacks (perl's modules) lies beside it.
+    /// Returns the process of mmdebstrap. Missing dependencies (perl modules) are unpacked beside it.
     pub fn mmdebstrap(&self) -> Process {
         let bin = self.dir.join("usr/bin");
         let path = std::env::var("PATH").unwrap_or_default();
         let sbin = "/usr/local/sbin:/usr/sbin:/sbin";
-        // A perl that had to come along (newer than the machine's) fits its modules.
+        // An unpacked perl (newer than the machine's) matches the unpacked modules.
         let perl = if bin.join("perl").is_file() { bin.join("perl").into_string() } else { "perl".to_owned() };
         let script = bin.join("mmdebstrap").into_string();
         let mut process =
@@ -96,7 +96,7 @@ impl Tools {
     }
 }
 
-/// Folders of perl modules below `dir`.
+/// Returns the folders of perl modules below `dir`.
 fn perl_folders(dir: &Utf8Path) -> Vec<String> {
     let library = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     let parents = ["usr/share/perl".to_owned(), format!("{library}/perl"), format!("{library}/perl5")];
@@ -105,11 +105,11 @@ fn perl_folders(dir: &Utf8Path) -> Vec<String> {
     folders.filter(|folder| folder.is_dir()).map(Utf8PathBuf::into_string).collect()
 }
 
-/// Fetches and unpacks the tools unless they are there for this very system.
+/// Fetches and unpacks the tools, unless the cache has them for this system.
 pub fn ready(project: &Project, running: &Running) -> Result<Tools> {
     let base = project.cache.join("apt");
     std::fs::create_dir_all(&base).with_context(|| format!("making {base}"))?;
-    // Images made side by side need the same tools.
+    // Concurrent builds need the same tools.
     let lock = File::create(base.join("lock")).context("opening the lock of apt's folder")?;
     lock.lock().context("locking apt's folder")?;
     let status = std::fs::read_to_string(STATUS).map_err(|_| no_apt())?;
@@ -124,7 +124,7 @@ pub fn ready(project: &Project, running: &Running) -> Result<Tools> {
     Ok(Tools { dir, mirrors })
 }
 
-/// Unpacked perl modules fit one perl only, and a changed mirror or proxy must be noticed: all of it is in the key.
+/// Returns the key of the unpacked tools. It covers perl, since modules fit one version only, and mirrors and proxies.
 fn key(status: &str) -> String {
     let mut sha = Sha256::new();
     sha.update(stanza(status, "perl-base").unwrap_or_default());
@@ -153,7 +153,7 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
         std::fs::create_dir_all(work.join(dir)).with_context(|| format!("making {work}/{dir}"))?;
     }
     std::fs::create_dir_all(new).with_context(|| format!("making {new}"))?;
-    // A copy: apt locks the folder that it is in, and another apt may be at work on the machine.
+    // A copy, because apt locks the folder of its status, and another apt may be running.
     std::fs::write(work.join("state/status"), status).context("writing apt's private status")?;
     std::fs::write(work.join("apt.conf"), configuration(&work)).context("writing apt's private configuration")?;
     let apt = |program: &str| {
@@ -167,10 +167,10 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
             .deadline(deadlines::DEBIAN_TOOL)
     };
     running.progress("apt: reading the package lists");
-    // A third party's source that fails is no reason to: what is needed may be there all the same.
+    // Ignores errors: a third-party source may fail although all needed packages are available.
     let update = apt("apt-get").args(["--quiet", "update"]).run();
     running.progress("apt: fetching mmdebstrap");
-    // What is installed is fetched all the same, of what it needs only what is missing.
+    // Fetches installed packages again, but only missing dependencies.
     let install = ["--quiet", "--yes", "--download-only", "--no-install-recommends", "--reinstall", "install"];
     if let Err(error) = apt("apt-get").args(install).args(WANTED).run() {
         return Err(cannot_fetch(&update.err().unwrap_or(error)).into());
@@ -186,8 +186,8 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
     mounts::remove_tree(&work)
 }
 
-/// apt with its state in `work`. Read after the machine's configuration: hooks that would touch the machine's own caches
-/// (Docker images have one) are cleared.
+/// Returns apt's configuration with its state in `work`. It overrides the machine's, and clears hooks that would change the
+/// machine's caches (Docker images have one).
 fn configuration(work: &Utf8Path) -> String {
     let hooks = ["APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success"];
     let clear: String = hooks.iter().map(|hook| format!("#clear {hook};\n")).collect();
@@ -197,7 +197,7 @@ fn configuration(work: &Utf8Path) -> String {
     )
 }
 
-/// The lines of `apt-config dump` about reaching mirrors, for the apt that mmdebstrap runs with a root of its own.
+/// Returns the lines of `apt-config dump` about reaching mirrors, for the apt that mmdebstrap runs in the new root.
 fn acquire(dump: &str) -> String {
     let wanted = ["http", "https", "ftp", "Check-Valid-Until", "Check-Date", "Max-", "Min-", "ForceIPv", "Proxy"];
     let about = |line: &&str| {
@@ -206,7 +206,7 @@ fn acquire(dump: &str) -> String {
         })
     };
     let lines: String = dump.lines().filter(about).map(|line| format!("{line}\n")).collect();
-    // Names and passwords for mirrors stay where they are.
+    // User names and passwords for mirrors stay in their files.
     let fixed = "Acquire::Retries \"3\";\nDir::Etc::netrc \"/etc/apt/auth.conf\";\nDir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n";
     lines + fixed
 }

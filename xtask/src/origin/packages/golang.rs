@@ -1,4 +1,4 @@
-//! Go programs: modules are fetched first (the network works), compiled then (the processors work).
+//! Go programs. First fetches their modules (network), then compiles them (processors).
 
 use std::collections::HashSet;
 
@@ -12,18 +12,18 @@ use crate::files;
 use crate::lock::{self, Lock};
 use crate::process::{GO, PROXY, Process};
 
-/// How `go list` shows a package: what is wrong with it, or its path and version.
+/// Format of `go list`: a package's error, or its path and version.
 const LISTED: &str = "{{with .Error}}{{.}}{{else}}{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}}{{end}}";
 
-/// The same with the file that Go's cache has of the compiled package, and its module's path, version and folder.
+/// The same format, with the compiled package's file in Go's cache, and path, version and folder of its module.
 const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}} {{with .Module}}{{.Path}} {{.Version}} {{.Dir}}{{end}}";
-/// How packages are compiled. Neither profiles nor debugging information: both cost time and serve nobody here.
+/// Flags of the compiler. Omits profiles and debugging information, which cost time and are not used here.
 const FLAGS: [&str; 3] = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"];
 
-/// Where Go keeps what it fetches and compiles for us; removed when everything is made.
+/// Go's caches of modules and compiled packages. They are removed when all programs are built.
 #[derive(Clone, Debug)]
 pub struct Caches {
-    /// The folder of both.
+    /// The folder of both caches.
     pub dir: Utf8PathBuf,
 }
 
@@ -35,22 +35,22 @@ impl Caches {
             .env("GOMODCACHE", self.dir.join("mod").as_str())
             .env("GOCACHE", self.dir.join("build").as_str())
             .env("GOTMPDIR", self.temporary().as_str())
-            // What runs is what the recipe pins: no other toolchain, workspace or flags of the user's.
+            // The recipe decides: no other toolchain, workspace or flags of the user.
             .env("GOTOOLCHAIN", "local")
             .env("GOWORK", "off")
             .env("GOFLAGS", "-mod=readonly")
-            // Compilers live for seconds: collecting their garbage less often costs memory for as long, and saves time.
+            // Compilers run for seconds: less garbage collection saves time and costs memory only briefly.
             .env("GOGC", "400")
             .env("CGO_ENABLED", "0")
     }
 
-    /// Where a run of Go keeps what it compiles until it ends. One that is killed leaves up to a gigabyte behind.
+    /// Returns the folder of Go's temporary files. A killed run leaves up to 1 GB in it.
     fn temporary(&self) -> Utf8PathBuf {
         self.dir.join("tmp")
     }
 
-    /// Takes the caches for this xtask alone: its end removes them. Then removes what killed runs of Go have left; they go on
-    /// from what is complete.
+    /// Locks the caches, because the end of this run removes them. Then removes temporary files of killed runs of Go. Complete
+    /// files are reused.
     pub fn begin(&self) -> Result<Lock> {
         let (folder, name) = (self.dir.parent(), self.dir.file_name());
         let lock = lock::take(folder.context("the caches lie in a folder")?, name.unwrap_or_default())?;
@@ -60,8 +60,8 @@ impl Caches {
         Ok(lock)
     }
 
-    /// Removes the archives of the modules, which are unpacked and of which Go has noted the checksums. Those of `patches`
-    /// stay: `go mod download` wants them each time.
+    /// Removes the archives of unpacked modules, whose checksums Go has recorded. Keeps those of `patches`: `go mod download`
+    /// needs them each time.
     pub fn drop_archives<'a>(&self, patches: impl Iterator<Item = &'a Patch>) -> Result<()> {
         let downloads = self.dir.join("mod/cache/download");
         let kept: HashSet<_> = patches.map(|patch| archive(&downloads, patch)).collect();
@@ -74,7 +74,7 @@ impl Caches {
         Ok(())
     }
 
-    /// Removes both. `go clean` knows how: the module cache is read-only.
+    /// Removes both caches with `go clean`, because the module cache is read-only.
     pub fn drop_all(&self) -> Result<()> {
         if self.dir.exists() {
             self.aim(Process::new("go").args(["clean", "-cache", "-modcache"])).deadline(deadlines::GO_MODULE).run()?;
@@ -83,12 +83,12 @@ impl Caches {
         Ok(())
     }
 
-    /// The folder in which a recipe is compiled: a copy of it, with its patched modules.
+    /// Returns the folder in which a recipe is compiled: a copy of it, with its patched modules.
     fn work(&self, name: &str) -> Utf8PathBuf {
         self.dir.join("work").join(name)
     }
 
-    /// Copies the recipe and lays its patches over copies of the modules they belong to.
+    /// Copies the recipe, and applies its patches to copies of the modules.
     pub fn prepare(&self, name: &str, recipe: &Utf8Path, go: &Go) -> Result<()> {
         let work = self.work(name);
         if work.exists() {
@@ -101,7 +101,7 @@ impl Caches {
             let to = work.join("patched").join(&patch.module);
             let module = self.module(patch)?;
             copy_tree(&module, &to, &|path| path.strip_prefix(&module).is_ok_and(is_no_test))?;
-            // Its archive stays: a run that goes on unpacks it again.
+            // Keeps the archive: a resumed run unpacks it again.
             remove_module(&module)?;
             for package in &patch.packages {
                 std::fs::remove_dir_all(to.join(package)).with_context(|| format!("clearing {package}"))?;
@@ -111,10 +111,10 @@ impl Caches {
         Ok(())
     }
 
-    /// Where the module cache has a module, which is fetched if need be and must have the recipe's checksum.
+    /// Returns a module's folder in the module cache. Fetches it if needed; fails unless it has the recipe's checksum.
     fn module(&self, patch: &Patch) -> Result<Utf8PathBuf> {
         let module = format!("{}@{}", patch.module, patch.version);
-        // The recipe's checksum is the authority here, as go.sum is for the modules that are not patched.
+        // The recipe's checksum replaces the checksum database, as go.sum does for unpatched modules.
         let download = Process::new("go").args(["mod", "download", "-json", &module]).env("GONOSUMDB", &patch.module);
         let answer = self.aim(download).cwd(self.dir.as_path()).deadline(deadlines::GO_MODULE).read()?;
         let answer: serde_json::Value = serde_json::from_str(&answer).context("go mod download did not print JSON")?;
@@ -128,13 +128,13 @@ impl Caches {
         Ok(answer["Dir"].as_str().with_context(|| format!("go has no folder for {module}"))?.into())
     }
 
-    /// Fetches the modules that the package's files need, and no others; prints what the program consists of.
+    /// Returns the process that fetches only the modules the package needs, and prints the program's packages.
     pub fn fetch(&self, name: &str, go: &Go, log: &Utf8Path) -> Process {
         let list = Process::new("go").args(["list", "-deps", "-f", LISTED, &go.package]);
         self.aim(list).cwd(self.work(name)).log(log).deadline(deadlines::GO_MODULES)
     }
 
-    /// The runs that compile the package to `out`, in order; each prints the packages that it compiles as they begin.
+    /// Returns the processes that compile the package to `out`, in order. Each prints its packages as they start.
     pub fn builds(&self, name: &str, go: &Go, out: &Utf8Path, log: &Utf8Path) -> Vec<Process> {
         let ldflags = ["-s -w"].into_iter().chain(go.ldflags.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
         let program = ["-ldflags", &ldflags, "-o", out.as_str(), &go.package].map(str::to_owned).to_vec();
@@ -144,8 +144,8 @@ impl Caches {
         runs.map(|arguments| build.clone().args(arguments)).collect()
     }
 
-    /// Removes what only a finished program needed: compiled packages that `others`, each a path and a version, do not
-    /// include, modules of which `others` have no package, and the copy of the recipe.
+    /// Removes files that only a finished program needed: compiled packages that are not in `others` (paths with versions),
+    /// modules without a package in `others`, and the copy of the recipe.
     pub fn trim(&self, name: &str, go: &Go, others: &HashSet<String>) -> Result<()> {
         let list = Process::new("go").args(["list", "-deps", "-export", "-f", COMPILED]).args(FLAGS).arg(&go.package);
         let list = self.aim(list).cwd(self.work(name)).deadline(deadlines::GO_MODULES).read()?;
@@ -155,7 +155,7 @@ impl Caches {
     }
 }
 
-/// Where Go has the archive of a module: `!a` stands for `A`.
+/// Returns the path of a module's archive. Go escapes `A` as `!a`.
 fn archive(downloads: &Utf8Path, patch: &Patch) -> Utf8PathBuf {
     let escape = |letter: char| {
         if letter.is_ascii_uppercase() { format!("!{}", letter.to_ascii_lowercase()) } else { letter.into() }
@@ -164,7 +164,7 @@ fn archive(downloads: &Utf8Path, patch: &Patch) -> Utf8PathBuf {
     downloads.join(module).join("@v").join(format!("{}.zip", patch.version))
 }
 
-/// The files below `built` in a `list` by [`COMPILED`] whose packages `others` do not include.
+/// Returns the files below `built` in a `list` of the format [`COMPILED`] whose packages are not in `others`.
 fn unshared<'a>(list: &'a str, others: &'a HashSet<String>, built: &'a Utf8Path) -> impl Iterator<Item = &'a Utf8Path> {
     let lines = list.lines().filter_map(|line| {
         let mut words = line.split(' ');
@@ -174,7 +174,7 @@ fn unshared<'a>(list: &'a str, others: &'a HashSet<String>, built: &'a Utf8Path)
     files.filter(move |file| file.starts_with(built))
 }
 
-/// The modules below `fetched` in a `list` by [`COMPILED`] that have none of the packages in `others`.
+/// Returns the modules below `fetched` in a `list` of the format [`COMPILED`] that have no package in `others`.
 fn unused_modules<'a>(list: &'a str, others: &HashSet<String>, fetched: &Utf8Path) -> HashSet<&'a Utf8Path> {
     let others: Vec<(&str, &str)> = others.iter().filter_map(|package| package.split_once('@')).collect();
     let modules: HashSet<[&str; 3]> = list
@@ -190,8 +190,8 @@ fn unused_modules<'a>(list: &'a str, others: &HashSet<String>, fetched: &Utf8Pat
     modules.iter().filter(|module| !is_used(module)).map(|[.., dir]| Utf8Path::new(*dir)).collect()
 }
 
-/// Removes a module's folder, which Go has made read-only. Go takes any folder of that name for the whole module, so it gets
-/// another name first: a killed run leaves all of the module or none.
+/// Removes a module's read-only folder. Renames it first, because Go treats any folder of that name as complete: a killed run
+/// must leave all of the module or nothing.
 fn remove_module(dir: &Utf8Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let removed = Utf8PathBuf::from(format!("{dir}.removed"));
@@ -206,12 +206,12 @@ fn remove_module(dir: &Utf8Path) -> Result<()> {
     remove()
 }
 
-/// Whether a file can be part of a program: neither a test nor what only tests read.
+/// Returns whether a file can be part of a program: neither a test nor test data.
 fn is_no_test(path: &Utf8Path) -> bool {
     !path.as_str().ends_with("_test.go") && !path.components().any(|part| matches!(part.as_str(), "test" | "testdata"))
 }
 
-/// Copies the files below `from` that `keep` selects; what is there is overwritten, and everything is writable.
+/// Copies the files below `from` that `keep` selects. Overwrites existing files and makes all writable.
 fn copy_tree(from: &Utf8Path, to: &Utf8Path, keep: &dyn Fn(&Utf8Path) -> bool) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     for entry in walkdir::WalkDir::new(from) {
@@ -230,7 +230,7 @@ fn copy_tree(from: &Utf8Path, to: &Utf8Path, keep: &dyn Fn(&Utf8Path) -> bool) -
     Ok(())
 }
 
-/// Go is needed to make tools from modules, in the version that `modules` ask for: it may not fetch another by itself.
+/// Fails unless Go is installed in the version that `modules` need. Go may not download another version by itself.
 pub fn present<'a>(modules: impl Iterator<Item = &'a Utf8Path>) -> Result<()> {
     let needed = modules.filter_map(|dir| directive(&std::fs::read_to_string(dir.join("go.mod")).ok()?)).max();
     let (major, minor, patch) = needed.unwrap_or_default();
@@ -246,7 +246,7 @@ pub fn present<'a>(modules: impl Iterator<Item = &'a Utf8Path>) -> Result<()> {
     Err(failure.help("or, where the official downloads can be reached: --origin release").into())
 }
 
-/// The version of a go.mod's `go` line.
+/// Returns the version in the `go` line of a go.mod.
 fn directive(go_mod: &str) -> Option<(u32, u32, u32)> {
     parse_version(go_mod.lines().find_map(|line| line.strip_prefix("go "))?.trim())
 }
@@ -278,7 +278,7 @@ mod tests {
         let flags = format!("go build -v {}", FLAGS.join(" "));
         assert!(runs.iter().all(|run| run.contains(&flags)), "{runs:?}");
         assert!(runs[0].ends_with(" example.org/part") && runs[1].ends_with("-o /out example.org/main"), "{runs:?}");
-        // Parts leave the key as it is.
+        // `parts` must not affect the key.
         assert!(!serde_json::to_string(&go()).unwrap().contains("part"));
     }
 

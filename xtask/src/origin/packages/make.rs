@@ -1,4 +1,4 @@
-//! Makes artifacts: Go programs, npm folders, the Debian root, images.
+//! Builds artifacts: Go programs, npm folders, the Debian root, images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
@@ -26,29 +26,29 @@ use crate::project::Project;
 use crate::report::{Running, bytes};
 use crate::units::quote;
 
-/// The program that is all of Kubernetes.
+/// The program that contains all of Kubernetes.
 pub const KUBE: &str = "kube";
-/// Where the image has it.
+/// Path of that program in an image.
 pub const KUBE_IN_IMAGE: &str = "/usr/local/bin/kube";
-/// The names that minikube and the node call it by.
+/// Names by which minikube and the node call that program.
 pub const KUBE_ON_NODE: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
-/// Seconds of compiling from which on a program's packages are worth the look for those that no later one shares.
+/// Compile time in seconds from which trimming a program's packages is worth the effort.
 const LARGE: u64 = 60;
 /// The stage's name in reports.
 const STAGE: &str = "tools";
-/// The job that makes the engine.
+/// The job that creates the engine.
 const ENGINE_JOB: &str = "engine";
 
-/// Steps that are jobs among those of the artifacts.
+/// Steps that run as jobs beside those of the artifacts.
 #[derive(Default)]
 pub struct Among<'a> {
-    /// Those that make the engine. What needs it waits for them; Go does not.
+    /// The steps that create the engine. Only jobs that need the engine wait for them.
     pub machine: Vec<Step<'a>>,
-    /// The one that places Kubernetes, once it is compiled.
+    /// The step that places Kubernetes after it is compiled.
     pub place: Option<Step<'a>>,
 }
 
-/// Makes artifacts of one manifest in one engine.
+/// Builder of one manifest's artifacts in one engine.
 pub struct Maker<'a> {
     project: &'a Project,
     manifest: &'a Manifest,
@@ -58,14 +58,14 @@ pub struct Maker<'a> {
     caches: Caches,
     anew: BTreeSet<Artifact>,
     progress: Progress,
-    /// Set when a job has failed: ends what the others run.
+    /// Set when a job has failed, to stop the processes of the others.
     has_failed: Arc<AtomicBool>,
-    /// The packages of each program that is not compiled yet; `None` while Go has not listed them.
+    /// The packages of each uncompiled program, or `None` before Go has listed them.
     packages: Mutex<BTreeMap<String, Option<Vec<String>>>>,
 }
 
 impl<'a> Maker<'a> {
-    /// With programs below `dir`; what it makes of Debian packages is recorded in `bases`.
+    /// Returns a builder with programs below `dir`. It records images with Debian packages in `bases`.
     pub fn new(
         project: &'a Project,
         manifest: &'a Manifest,
@@ -79,12 +79,12 @@ impl<'a> Maker<'a> {
         Self { project, manifest, dir, bases, engine, caches, anew, progress, has_failed, packages }
     }
 
-    /// Builds the images in `anew` without BuildKit's cache: the packages in it are those of another day.
+    /// Builds the images in `anew` without BuildKit's cache, which has older packages.
     pub fn anew(self, anew: &BTreeSet<Artifact>) -> Self {
         Self { anew: anew.clone(), ..self }
     }
 
-    /// Ends `process` when a newer save makes this run stale, or another job fails.
+    /// Stops `process` when a newer save outdates this run, or another job fails.
     fn until_over(&self, process: Process) -> Process {
         process.until(&self.project.stale).until(&self.has_failed)
     }
@@ -93,7 +93,7 @@ impl<'a> Maker<'a> {
         self.project.log(&format!("make-{}", artifact.to_string().replace(' ', "-")))
     }
 
-    /// The commands, for a dry run and `--verbose`.
+    /// Returns the commands for a dry run and `--verbose`.
     pub fn commands(&self, artifacts: &[Artifact]) -> Result<Vec<String>> {
         artifacts
             .iter()
@@ -117,18 +117,18 @@ impl<'a> Maker<'a> {
             .collect()
     }
 
-    /// Makes all of them, downloads beside compilers, the first ones first, and the steps `among` them as soon as they can run.
-    /// Go's caches are dropped at the end: an interrupted run goes on from them.
+    /// Builds all artifacts in order, with downloads beside compilers. Runs the steps `among` them as soon as possible. Drops
+    /// Go's caches at the end; after an interruption, the next run resumes with them.
     pub fn make(&self, artifacts: &[Artifact], among: Among<'_>, running: &Running) -> Result<String> {
         let start = std::time::Instant::now();
         let Among { machine, place } = among;
         let (mut jobs, mut fetches) = (Vec::new(), Vec::new());
         let before = match machine.is_empty() {
             true => Before::note(self, artifacts)?,
-            // An engine that is yet to be made has no images.
+            // An engine that does not exist yet has no images.
             false => Before(Vec::new()),
         };
-        // Each step is a job, so none begins after another job has failed. The last one has the name that others wait for.
+        // Each step is a job, so that none starts after a failure. Other jobs wait for the last step, by its name.
         let last = machine.len().saturating_sub(1);
         for (number, step) in machine.into_iter().enumerate() {
             let name = |number| if number == last { ENGINE_JOB.to_owned() } else { format!("{ENGINE_JOB} {number}") };
@@ -158,7 +158,7 @@ impl<'a> Maker<'a> {
                     continue;
                 }
                 Artifact::Npm(_) | Artifact::Debian => Lane::Download,
-                // Installing packages waits for the network; copying programs into an image takes a second.
+                // Installing Debian packages waits for the network. Other builds only copy programs, which takes a second.
                 Artifact::Image(name) if self.manifest.image[name].debian => Lane::Download,
                 Artifact::Image(_) => Lane::Compile,
             };
@@ -170,7 +170,7 @@ impl<'a> Maker<'a> {
             jobs.insert(0, Job { name: "place".to_owned(), lane: Lane::Compile, after: vec![KUBE.to_owned()], run });
         }
         if !fetches.is_empty() {
-            // Not one by one: another fetch may be about to unpack what it has just downloaded.
+            // Runs after all fetches, because another fetch may still have to unpack its archives.
             let run = Box::new(|| self.caches.drop_archives(self.manifest.go.values().flat_map(|go| &go.patch)));
             jobs.push(Job { name: "drop archives".to_owned(), lane: Lane::Download, after: fetches, run });
         }
@@ -199,7 +199,7 @@ impl<'a> Maker<'a> {
         running
     }
 
-    /// Shows what an artifact's program is doing, and its log.
+    /// Shows the progress of an artifact, and its log.
     fn at_work(&self, running: &Running, artifact: &Artifact, doing: &str) {
         let log = self.log(artifact);
         let log = log.strip_prefix(&self.project.root).unwrap_or(&log);
@@ -243,7 +243,7 @@ impl<'a> Maker<'a> {
         self.progress.is_compiled(name);
         self.packages().remove(name);
         if name == KUBE {
-            // The program is whatever it is called.
+            // The program acts according to its name.
             let link = new.join("kubectl");
             let _ = std::fs::remove_file(&link);
             std::os::unix::fs::symlink(name, &link)?;
@@ -260,7 +260,7 @@ impl<'a> Maker<'a> {
         self.packages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives back the disk that modules and compiled packages of `name` take which no later program shares.
+    /// Removes modules and compiled packages of `name` that no later program shares.
     fn trim(&self, name: &str) -> Result<()> {
         let others: Option<Vec<Vec<String>>> = self.packages().values().cloned().collect();
         match others {
@@ -273,7 +273,7 @@ impl<'a> Maker<'a> {
                 }
                 Ok(())
             }
-            // What a later program needs is not known, or all caches are dropped in a moment.
+            // The needs of a later program are unknown, or the run removes all caches soon.
             _ => Ok(()),
         }
     }
@@ -287,7 +287,7 @@ impl<'a> Maker<'a> {
         }
         if *artifact == Artifact::Debian || self.manifest.made_from(artifact).contains(&Artifact::Debian) {
             self.manifest.names(artifact).iter().try_for_each(|name| {
-                // Under the official name, which stand-ins have in the engine too.
+                // Records the official name, which the image also has in the engine.
                 self.bases.record(&self.engine, name, Brought::Made)
             })?;
         }
@@ -305,7 +305,7 @@ impl<'a> Maker<'a> {
         for file in ["package.json", "package-lock.json"] {
             std::fs::copy(from.join(file), to.join(file)).with_context(|| format!("copying {from}/{file}"))?;
         }
-        // No scripts: what is fetched is data, nothing of it runs on this machine.
+        // Without scripts, no fetched code runs on this machine.
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
         let ci = ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(deadlines::NPM);
         self.until_over(ci).run()
@@ -326,7 +326,7 @@ impl<'a> Maker<'a> {
     fn image(&self, artifact: &Artifact, running: &Running) -> Result<()> {
         let key = self.manifest.key(artifact)?;
         let Artifact::Image(name) = artifact else { return Ok(()) };
-        // The build context holds exactly the programs that the image is made of.
+        // The build context contains exactly the programs of the image.
         let bin = self.dir.join("context").join(name);
         if bin.exists() {
             std::fs::remove_dir_all(&bin)?;
@@ -375,7 +375,7 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// The images that a run replaces, as they were before it: all checkouts use them, so a run that fails replaces none.
+/// The previous images and records of a run. All checkouts use these images, so a failing run restores them.
 struct Before(Vec<(String, String, Option<BaseRecord>)>);
 
 impl Before {
@@ -404,7 +404,7 @@ impl Before {
     }
 }
 
-/// The keys of those of `names` that the engine has, by name.
+/// Returns the keys of the images in `names` that the engine has, by name.
 pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<String, String>> {
     let mut keys = BTreeMap::new();
     for image in engine.inspect("image", names)?.found {
@@ -416,7 +416,7 @@ pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<Stri
     Ok(keys)
 }
 
-/// The step that puts kubeadm, kubelet and kubectl where minikube looks before it downloads, if they are not there.
+/// Returns the step that puts kubeadm, kubelet and kubectl into minikube's cache, or `None` if they are there.
 pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &Utf8Path) -> Result<Option<Step<'a>>> {
     let key = manifest.key(&Artifact::Go(KUBE.to_owned()))?;
     let home = minikube::folder(&minikube::own_home(&project.cache));
@@ -433,15 +433,15 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
         for name in KUBE_ON_NODE {
             hard_link_or_copy(&program, &place.join(name))?;
         }
-        // Copies of images that minikube made for versions of xtask that did not fill the node's volume.
+        // Older versions of xtask let minikube cache images here.
         let _ = std::fs::remove_dir_all(home.join("cache/images"));
         std::fs::write(&marker, &key)?;
         Ok(String::new())
     })))
 }
 
-/// Puts the file `from` at `to`, without its bytes a second time where the file system can do that. What is at `to`, which
-/// may be the same file under another name, is never written to.
+/// Links the file `from` to `to`, or copies it if the file system cannot link. Replaces `to` instead of writing to it, since
+/// both may be the same file.
 fn hard_link_or_copy(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
     let new = Utf8PathBuf::from(format!("{to}.{}", std::process::id()));
     let put = || -> std::io::Result<()> {
@@ -450,7 +450,7 @@ fn hard_link_or_copy(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
         }
         std::fs::hard_link(from, &new).or_else(|_| std::fs::copy(from, &new).map(drop))?;
         std::fs::rename(&new, to)?;
-        // Of two names of one file, a rename leaves both.
+        // A rename keeps both names if they belong to the same file.
         if new.try_exists()? { std::fs::remove_file(&new) } else { Ok(()) }
     };
     put().with_context(|| format!("copying {from} to {to}"))
@@ -460,7 +460,7 @@ fn docker_arch() -> &'static str {
     if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
 }
 
-/// The bytes that the files below `dir` take.
+/// Returns the size of the files below `dir` in bytes.
 pub fn folder_size(dir: &Utf8Path) -> u64 {
     let walk = walkdir::WalkDir::new(dir).into_iter().flatten();
     walk.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|meta| meta.len()).sum()
@@ -473,7 +473,7 @@ mod tests {
     use crate::project::Options;
     use crate::report::Report;
 
-    /// An engine that keeps the ID of each name in a file, and fails to build what has `python` in its name.
+    /// A fake engine that stores the ID of each image in a file, and fails to build images with `python` in their names.
     const ENGINE: &str = r#"
 case "$*" in
 *python*) [ "$1" = buildx ] && echo "exec format error" >&2 && exit 1 ;;
@@ -485,7 +485,7 @@ image) shift 4; for name; do echo "{\"Id\": \"$(cat "$FOLDER/$name")\", \"RepoTa
 esac
 "#;
 
-    /// Makes the engine of [`ENGINE`], with its files in `folder`.
+    /// Returns an engine that runs [`ENGINE`], with its files in `folder`.
     fn make_engine(folder: &Utf8Path) -> Engine {
         Engine::scripted(folder, &ENGINE.replace("$FOLDER", folder.as_str()))
     }
@@ -540,7 +540,7 @@ esac
             assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), "sha256:old\n", "{name}");
             assert_eq!(bases.read(name).unwrap().unwrap().id, "sha256:old", "{name}");
         }
-        // The same run without the fault replaces what it makes.
+        // The same run without the fault replaces the images.
         Maker::new(&project, &manifest, &dir, &bases, &maker.engine)
             .make(&artifacts[..1], Among::default(), &running)
             .unwrap();

@@ -12,12 +12,12 @@ use crate::failure::{Class, Failure};
 use crate::pins;
 use crate::units;
 
-/// The recipes' folder in the repository.
+/// Folder of the recipes in the repository.
 pub const FOLDER: &str = "infra/packages";
-/// What is made of them.
+/// The manifest of the artifacts.
 pub const FILE: &str = "infra/packages/packages.toml";
 
-/// Everything that the origin can make.
+/// All artifacts that the origin can build.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -39,21 +39,21 @@ pub struct Manifest {
 pub struct Go {
     /// The package to build.
     pub package: String,
-    /// Linker flags, besides those that strip.
+    /// Linker flags, besides the ones that strip symbols.
     #[serde(default)]
     pub ldflags: Vec<String>,
-    /// Modules of which files are replaced.
+    /// Modules with replaced files.
     #[serde(default)]
     pub patch: Vec<Patch>,
-    /// Packages that runs of Go of their own compile before the program. No part of the key: they change nothing of it.
+    /// Packages that separate runs of Go compile before the program. They do not change it, so the key excludes them.
     #[serde(default, skip_serializing)]
     pub parts: Vec<String>,
-    /// Estimate on two cores.
+    /// Estimated compile time on two cores, in seconds.
     #[serde(skip_serializing)]
     pub seconds: u64,
 }
 
-/// A module with files of ours in the place of its own.
+/// A module whose files are partly replaced by ours.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Patch {
@@ -63,7 +63,7 @@ pub struct Patch {
     pub version: String,
     /// Checksum as in go.sum.
     pub sum: String,
-    /// Packages that consist of our files alone.
+    /// Packages that consist only of our files.
     #[serde(default)]
     pub packages: Vec<Utf8PathBuf>,
 }
@@ -85,7 +85,7 @@ pub struct Debian {
 }
 
 impl Debian {
-    /// As a recipe for mmdebstrap.
+    /// Returns the recipe for mmdebstrap.
     pub fn recipe(&self) -> Recipe {
         Recipe { suite: self.suite.clone(), packages: self.packages.clone(), exclude: self.exclude.clone() }
     }
@@ -103,10 +103,10 @@ pub struct ImageRecipe {
     /// npm folder in it.
     #[serde(default)]
     pub npm: Option<String>,
-    /// Whether it is made on the Debian root, which its Dockerfile then has as `DEBIAN_IMAGE`.
+    /// Whether it builds on the Debian root, which its Dockerfile gets as `DEBIAN_IMAGE`.
     #[serde(default)]
     pub debian: bool,
-    /// Build arguments. Absent from the key where there are none: keys from before they existed stay valid.
+    /// Build arguments. The key omits an empty map, so that older keys stay valid.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, String>,
     /// Whether minikube needs it to start.
@@ -139,7 +139,7 @@ impl std::fmt::Display for Artifact {
 }
 
 impl Manifest {
-    /// Reads the manifest below `root`, with the pins in the place of their names, and checks that what it names exists.
+    /// Reads the manifest below `root` and inserts the pins. Fails if it names a missing artifact.
     pub fn read(root: &Utf8Path) -> Result<Self> {
         let dir = root.join(FOLDER);
         let wrong = |what: String| Failure::new(Class::Config, what).help(format!("git diff {FOLDER}"));
@@ -159,7 +159,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The folder with the artifact's recipe, if it has one.
+    /// Returns the folder with the artifact's recipe, if it has one.
     pub fn folder(&self, artifact: &Artifact) -> Option<Utf8PathBuf> {
         match artifact {
             Artifact::Go(name) => Some(self.dir.join("go").join(name)),
@@ -169,7 +169,7 @@ impl Manifest {
         }
     }
 
-    /// What the artifact is made from, directly.
+    /// Returns the direct parts of the artifact.
     pub fn made_from(&self, artifact: &Artifact) -> Vec<Artifact> {
         let Artifact::Image(name) = artifact else { return Vec::new() };
         let image = &self.image[name];
@@ -178,14 +178,14 @@ impl Manifest {
         debian.into_iter().chain(npm).chain(image.bin.iter().cloned().map(Artifact::Go)).collect()
     }
 
-    /// Returns each of `wanted` after what it is made from, once, in the order of `wanted`.
+    /// Returns `wanted` with all parts, each once and after its own parts, in the order of `wanted`.
     pub fn closure(&self, wanted: &[Artifact]) -> Vec<Artifact> {
         let with_parts = |artifact: &Artifact| self.made_from(artifact).into_iter().chain([artifact.clone()]);
         let mut seen = BTreeSet::new();
         wanted.iter().flat_map(with_parts).filter(|artifact| seen.insert(artifact.clone())).collect()
     }
 
-    /// The image whose tags include `official`.
+    /// Returns the image whose tags include `official`.
     pub fn image_named(&self, official: &str) -> Option<Artifact> {
         if self.debian.name == official {
             return Some(Artifact::Debian);
@@ -194,7 +194,7 @@ impl Manifest {
         found.map(|(name, _)| Artifact::Image(name.clone()))
     }
 
-    /// The tags of an image artifact.
+    /// Returns the tags of an image artifact.
     pub fn names(&self, artifact: &Artifact) -> Vec<String> {
         match artifact {
             Artifact::Image(name) => self.image[name].names.clone(),
@@ -203,7 +203,7 @@ impl Manifest {
         }
     }
 
-    /// A digest of everything that decides what the artifact is: 16 hexadecimal digits.
+    /// Returns a digest of all inputs of the artifact: 16 hexadecimal digits.
     pub fn key(&self, artifact: &Artifact) -> Result<String> {
         let mut hash = Sha256::new();
         hash.update(std::env::consts::ARCH);
@@ -237,7 +237,7 @@ mod tests {
         Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
     }
 
-    /// A copy of the real recipes that a test may change.
+    /// Returns a copy of the real recipes that a test may change.
     fn copy() -> (tempfile::TempDir, Utf8PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let to = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
@@ -262,12 +262,12 @@ mod tests {
         all.map(|artifact| (artifact.to_string(), manifest.key(&artifact).unwrap())).collect()
     }
 
-    /// The artifacts that a change of `file` remakes.
+    /// Returns the artifacts whose keys a change of the recipe file `file` changes.
     fn remade(file: &str, change: impl Fn(&str) -> String) -> Vec<String> {
         remade_by(&format!("{FOLDER}/{file}"), change)
     }
 
-    /// The same, of any file of the checkout.
+    /// The same for any file of the checkout.
     fn remade_by(file: &str, change: impl Fn(&str) -> String) -> Vec<String> {
         let (_guard, root) = copy();
         let before = keys(&root);
@@ -288,11 +288,11 @@ mod tests {
         let on_debian =
             ["image debian", "image kube", "image minikube-node", "image node", "image postgres", "image python"];
         assert_eq!(remade("packages.toml", debian), on_debian);
-        // An estimate is no part of what is made.
+        // An estimate does not affect the artifact.
         assert!(remade("packages.toml", |text| text.replace("seconds = 215", "seconds = 216")).is_empty());
     }
 
-    /// A pin that nothing here names changes nothing; one that is named changes what names it, and what is made of that.
+    /// An unused pin changes nothing. A used one changes its users, and the artifacts built from them.
     #[test]
     fn a_raised_pin_changes_the_keys_of_those_that_name_it_alone() {
         let raise = |name: &'static str, to: &'static str| {

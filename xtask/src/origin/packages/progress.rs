@@ -1,7 +1,7 @@
-//! How far a run of the compilers is, by the seconds that each program is known to take.
+//! Progress of the compilers, based on the known compile time of each program.
 //!
-//! `go build -v` prints each package as it begins. The share of a program's packages was measured to be the share of its
-//! time within a tenth. What was compiled is kept in a file, so that a run knows what an interrupted one has left it.
+//! `go build -v` prints each package as it starts. Measurements show that the share of a program's packages is the share of
+//! its time within a tenth. A file lists compiled packages, so that a resumed run knows them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::OpenOptions;
@@ -15,16 +15,16 @@ use camino::Utf8PathBuf;
 use crate::files;
 use crate::report::seconds;
 
-/// The share of a program's time after which only the linker is left.
+/// Share of a program's time after which only linking remains.
 const COMPILED: f64 = 0.97;
-/// What is left when the last program is compiled: to remove Go's caches; and its seconds.
+/// The work after the last program: the removal of Go's caches, and its duration in seconds.
 pub const REMOVAL: (&str, u64) = ("removal", 13);
-/// The share of the whole from which on this machine's own pace counts, and not the known seconds.
+/// Share of the whole from which the estimate uses this machine's speed instead of the known seconds.
 const ENOUGH: f64 = 0.05;
 
 /// The programs of one run.
 pub struct Progress {
-    /// A line for each package that was compiled: the program it was compiled for, its path and its version.
+    /// File with a line for each compiled package: its program, path and version.
     file: Utf8PathBuf,
     state: Mutex<State>,
 }
@@ -33,23 +33,23 @@ pub struct Progress {
 struct State {
     begun: Option<Instant>,
     programs: BTreeMap<String, Program>,
-    /// What was compiled, for whichever program.
+    /// The compiled packages of all programs.
     compiled: HashSet<String>,
 }
 
 #[derive(Default)]
 struct Program {
     seconds: f64,
-    /// What is to be compiled: path with version, by path.
+    /// Packages to compile: path with version, by path.
     packages: HashMap<String, String>,
-    /// How many were to be compiled, and how many an interrupted run has compiled besides.
+    /// Number of packages to compile; `before` counts those that an earlier run has compiled.
     count: usize,
     before: usize,
     done: f64,
 }
 
 impl Progress {
-    /// With a `file` that lasts as long as Go's caches.
+    /// Returns the progress of a run. `file` must exist as long as Go's caches.
     pub fn new(file: Utf8PathBuf) -> Self {
         Self { file, state: Mutex::default() }
     }
@@ -64,7 +64,7 @@ impl Progress {
         self.state().programs.insert(name.to_owned(), program);
     }
 
-    /// Begins to compile a program that consists of `packages`, each a path and a version.
+    /// Records the start of a program that consists of `packages` (paths with versions).
     pub fn begins(&self, name: &str, packages: &[String]) -> Result<()> {
         let earlier = files::read(&self.file)?.unwrap_or_default();
         let mut state = self.state();
@@ -81,7 +81,7 @@ impl Progress {
         Ok(())
     }
 
-    /// Notes what `go build -v` prints; returns how far the program is, if `line` is the name of a package.
+    /// Records a `line` of `go build -v`. Returns the program's progress if the line names a package.
     pub fn compiles(&self, name: &str, line: &str) -> Option<String> {
         let mut state = self.state();
         let program = state.programs.get_mut(name)?;
@@ -89,21 +89,21 @@ impl Progress {
         let done = program.count - program.packages.len();
         program.done = done as f64 / program.count as f64 * COMPILED;
         let text = format!("package {done} of {}", program.count);
-        // Without the note only an estimate is worse.
+        // An error only makes a later estimate worse.
         let file = OpenOptions::new().create(true).append(true).open(&self.file);
         let _ = file.and_then(|mut file| writeln!(file, "{name} {package}"));
         state.compiled.insert(package);
         Some(text)
     }
 
-    /// Notes that a program is compiled.
+    /// Records that a program is compiled.
     pub fn is_compiled(&self, name: &str) {
         if let Some(program) = self.state().programs.get_mut(name) {
             program.done = 1.0;
         }
     }
 
-    /// How far the whole is and what is left, e.g. `34 % compiled, about 6 min left`; empty if nothing is compiled.
+    /// Returns progress and remaining time, e.g. `34 % compiled, about 6 min left`, or an empty text before the first package.
     pub fn describe(&self) -> String {
         let state = self.state();
         state.begun.map_or_else(String::new, |begun| describe(state.programs.values(), begun.elapsed()))
@@ -115,12 +115,12 @@ fn describe<'a>(programs: impl Iterator<Item = &'a Program>, elapsed: Duration) 
     if whole <= 0.0 {
         return String::new();
     }
-    // To ten seconds: it is an estimate.
+    // Rounds the estimate up to ten seconds.
     let left = Duration::from_secs((left(done, whole, elapsed) / 10.0).ceil() as u64 * 10);
     format!("{:.0} % compiled, about {} left", done / whole * 100.0, seconds(left))
 }
 
-/// How many of the known seconds of all programs are done, and how many there are.
+/// Returns the completed and the total known seconds of all programs.
 fn share<'a>(programs: impl Iterator<Item = &'a Program>) -> (f64, f64) {
     let (mut whole, mut done) = (0.0, 0.0);
     for program in programs {
@@ -132,7 +132,7 @@ fn share<'a>(programs: impl Iterator<Item = &'a Program>) -> (f64, f64) {
     (done, whole)
 }
 
-/// The seconds that are left at the pace until now.
+/// Returns the remaining seconds at the current speed.
 fn left(done: f64, whole: f64, elapsed: Duration) -> f64 {
     let pace = if done > whole * ENOUGH { elapsed.as_secs_f64() / done } else { 1.0 };
     (whole - done) * pace
@@ -169,14 +169,14 @@ mod tests {
         progress.begins("kube", &packages(100)).unwrap();
         assert_eq!(progress.compiles("kube", "go: downloading example.org v1"), None);
         assert_eq!(compile(&progress, "kube", 0..1).as_deref(), Some("package 1 of 100"));
-        // Nothing is known of this machine yet.
+        // The speed of this machine is still unknown.
         assert_eq!(described(&progress, 1), "1 % compiled, about 6 min 40 s left");
-        // A machine of half the speed.
+        // A machine with half the speed.
         assert_eq!(compile(&progress, "kube", 1..50).as_deref(), Some("package 50 of 100"));
         assert_eq!(described(&progress, 291), "36 % compiled, about 8 min 30 s left");
         progress.is_compiled("kube");
         assert_eq!(described(&progress, 600), "75 % compiled, about 3 min 20 s left");
-        // What two programs share is compiled once.
+        // Shared packages are compiled once.
         progress.begins("helm", &packages(60)).unwrap();
         assert_eq!(compile(&progress, "helm", 50..51).as_deref(), Some("package 1 of 10"));
     }
@@ -194,8 +194,8 @@ mod tests {
         assert_eq!(described(&progress, 30), "18 % compiled, about 2 min 20 s left");
     }
 
-    /// Programs of a first run, in order: when its packages were counted or it was done, in seconds after the first began, and
-    /// how many of how many had begun. The run ended after [`RECORDED`] seconds.
+    /// Counts of a recorded first run, in order: seconds since its start, program, started packages and total packages. The
+    /// run ended after [`RECORDED`] seconds.
     const COUNTS: [(u64, &str, usize, usize); 24] = [
         (26, "coredns", 230, 793),
         (56, "coredns", 487, 793),
@@ -223,7 +223,7 @@ mod tests {
         (553, "helm", 1, 1),
     ];
     const RECORDED: u64 = 566;
-    /// What the recipes said of each program when that run was recorded.
+    /// The recipes' estimates in seconds at the time of that run.
     const SECONDS: [(&str, u64); 8] = [
         ("coredns", 137),
         ("kube", 215),
@@ -259,7 +259,7 @@ mod tests {
             let (done, whole) = share(state.programs.values());
             let left = left(done, whole, Duration::from_secs(at));
             let truth = (RECORDED - at) as f64;
-            // At both ends a few seconds are a large share.
+            // Near both ends, a few seconds are a large share.
             let is_due = at > RECORDED / 4 && truth > 60.0;
             assert!(!is_due || (left / truth - 1.0).abs() < 0.25, "after {at} s: {left} instead of {truth} s left");
         }

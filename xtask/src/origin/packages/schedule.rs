@@ -1,5 +1,5 @@
-//! Jobs with dependencies on lanes: downloads on one, compilers on another, so that the network works while the
-//! processors do. A worker takes the first job of its lane whose predecessors are done.
+//! Jobs with dependencies, in lanes: downloads in one, compilers in another, so that network and processors work at the same
+//! time. A worker takes the first job of its lane whose predecessors are done.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,14 +8,14 @@ use std::sync::{Condvar, Mutex};
 
 use anyhow::{Result, anyhow};
 
-/// What a job mostly waits for.
+/// The resource that a job mostly uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// The engine that is yet to be made: it takes half a minute, in which both downloads go on.
+    /// The creation of the engine: half a minute beside two downloads.
     Engine,
-    /// The network: two at a time, beside the compiler.
+    /// The network: two jobs at a time.
     Download,
-    /// The processors: Go uses all of them by itself, so one at a time.
+    /// The processors: one job at a time, because Go uses all of them.
     Compile,
 }
 
@@ -25,7 +25,7 @@ pub struct Job<'a> {
     pub name: String,
     /// Its lane.
     pub lane: Lane,
-    /// Jobs that must be done before; names that are no jobs count as done.
+    /// Names of jobs that must be done before. Unknown names count as done.
     pub after: Vec<String>,
     /// The work.
     pub run: Box<dyn FnOnce() -> Result<()> + Send + 'a>,
@@ -37,7 +37,7 @@ struct State<'a> {
     error: Option<anyhow::Error>,
 }
 
-/// Runs all jobs; after the first failure `has_failed` is set, nothing new starts, and that failure is returned.
+/// Runs all jobs. The first failure sets `has_failed`, prevents new jobs and is returned.
 pub fn run(jobs: Vec<Job<'_>>, has_failed: &AtomicBool) -> Result<()> {
     let unfinished = jobs.iter().map(|job| job.name.clone()).collect();
     let state = Mutex::new(State { waiting: jobs, unfinished, error: None });
@@ -67,7 +67,7 @@ fn work<'a>(lane: Lane, state: &Mutex<State<'a>>, changed: &Condvar, has_failed:
             Some(index) => {
                 let job = guard.waiting.remove(index);
                 drop(guard);
-                // Who waits for a job that panicked would wait for ever.
+                // Catches panics, because dependent jobs would wait for ever.
                 let result = catch_unwind(AssertUnwindSafe(job.run))
                     .unwrap_or_else(|_| Err(anyhow!("the job `{}` panicked", job.name)));
                 let Ok(relocked) = state.lock() else { return };
