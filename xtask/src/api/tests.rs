@@ -178,7 +178,7 @@ fn however_a_read_fails_its_caller_gets_an_error_of_the_same_class() {
         for reply in wrong() {
             let server = ApiServer::start();
             server.on(request, std::slice::from_ref(&reply));
-            let error = read(&client(&server)).expect_err(&format!("{reply:?} was taken for an answer"));
+            let error = read(&client_for(&server, &reply)).expect_err(&format!("{reply:?} was taken for an answer"));
             assert_eq!(class_of(&error), Class::Cluster, "{error:#}");
         }
     }

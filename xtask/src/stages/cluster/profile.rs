@@ -376,7 +376,7 @@ fn start<'a>(
             command = command.args([format!("--cpus={}", size.cpus), format!("--memory={}m", size.memory_mib)]);
             command = command
                 .args(reserved(all, size).map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")))
-                .args([WITHOUT_WATCH_CACHE, CONTROLLERS_QPS, CONTROLLERS_BURST, NODE_STATUS]);
+                .args(SETTINGS_OF_NEW.map(|setting| format!("--extra-config={setting}")));
             (origin.minikube_flags(), WAIT_FOR_NEW, Some(format!("--ports=127.0.0.1:{port}:80")))
         }
     };
@@ -462,18 +462,23 @@ fn lacks_inotify(tools: &Toolbox, words: &str) -> bool {
 /// second probes. A deploy loads images meanwhile and waits for the DNS itself.
 const WAIT_FOR_NEW: &str = "--wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods";
 
-/// The API server's watch cache copies each kind of object and wakes for each copy every second: a fifth of an idle cluster's
-/// processor time. It protects etcd from many clients with many objects, which this cluster does not have.
-const WITHOUT_WATCH_CACHE: &str = "--extra-config=apiserver.watch-cache=false";
-
-/// All controllers request accounts and tokens before the first one starts. The default of 20 requests a second takes 4 s of a
-/// new cluster's start. With one node, no other client is slowed down.
-const CONTROLLERS_QPS: &str = "--extra-config=controller-manager.kube-api-qps=200";
-const CONTROLLERS_BURST: &str = "--extra-config=controller-manager.kube-api-burst=400";
-
-/// kubelet's node status seldom changes, and each report reads all images and volumes. The lease, every 10 s, shows that the
-/// node lives.
-const NODE_STATUS: &str = "--extra-config=kubelet.node-status-update-frequency=1m";
+/// Settings of a new cluster's Kubernetes. Most save processor time of an idle cluster.
+const SETTINGS_OF_NEW: [&str; 6] = [
+    // The watch cache copies each kind of object and wakes for each copy every second. It protects etcd from many clients
+    // with many objects, which this cluster does not have.
+    "apiserver.watch-cache=false",
+    // kubeadm's 5 s are for the watch cache. Without it, etcd would wake each of 150 watchers as often.
+    "etcd.watch-progress-notify-interval=10m",
+    // All controllers request accounts and tokens before the first one starts. The default of 20 requests a second takes 4 s
+    // of a new cluster's start. With one node, no other client is slowed down.
+    "controller-manager.kube-api-qps=200",
+    "controller-manager.kube-api-burst=400",
+    // kubelet's node status seldom changes, and each report reads all images and volumes. The lease, every 10 s, shows that
+    // the node lives.
+    "kubelet.node-status-update-frequency=1m",
+    // kubelet reads all cgroups for metrics of containers, by default every 10 s. For evictions it reads the node's anew.
+    "kubelet.housekeeping-interval=1m",
+];
 
 /// Returns what a new node of this `size` must not offer to pods: memory in bytes and processors of the machine beyond the
 /// profile's. A container sees all of the machine's, so kubelet would report those to the scheduler.
