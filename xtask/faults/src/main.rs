@@ -57,7 +57,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
         kinds.entry((&violation.claim, &violation.truth)).or_default().push(pair.to_string());
     }
     for ((claim, truth), pairs) in &kinds {
-        report.line(format!("\n{claim}\n  the truth: {truth}"));
+        report.line(format!("\nclaim: {claim}\n  truth: {truth}"));
         pairs.iter().for_each(|pair| report.line(format!("  cargo xtask test faults --only '{pair}'")));
     }
     let missed = found.missed.iter().map(|pair| format!("{pair}: the call did not come again"));

@@ -754,7 +754,7 @@ fn run(
             }
             total.runs += 1;
             for violation in checked.violations {
-                tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
+                tell(&format!("{pair}\n  claim: {}\n  truth: {}", violation.claim, violation.truth));
                 total.violations.push((pair.clone(), violation));
             }
         }
