@@ -47,7 +47,7 @@ fn without_a_cluster_it_shows_every_step_and_leaves_nothing() {
           $ chmod 755 <tmp>/cache/release/<sha>/helm
       create cluster todo
           why: there is no profile of that name
-          $ minikube --profile todo start --driver=docker --container-runtime=containerd --keep-context --interactive=false --kubernetes-version=<version> --cpus=2 --memory=3m --extra-config=kubelet.system-reserved=cpu=6,memory=25162752Ki --extra-config=apiserver.watch-cache=false --extra-config=etcd.watch-progress-notify-interval=10m --extra-config=controller-manager.kube-api-qps=200 --extra-config=controller-manager.kube-api-burst=400 --extra-config=kubelet.node-status-update-frequency=1m --extra-config=kubelet.housekeeping-interval=1m --wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods --wait-timeout=5m --ports=127.0.0.1:<port>:80
+          $ minikube --profile todo start --driver=docker --container-runtime=containerd --keep-context --interactive=false --kubernetes-version=<version> --cpus=2 --memory=3m --extra-config=kubelet.system-reserved=cpu=6,memory=25162752Ki --extra-config=apiserver.watch-cache=false --extra-config=controller-manager.kube-api-qps=200 --extra-config=controller-manager.kube-api-burst=400 --extra-config=kubelet.node-status-update-frequency=1m --extra-config=kubelet.housekeeping-interval=1m --wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods --wait-timeout=5m --ports=127.0.0.1:<port>:80
       install ingress controller
           why: the cluster has no ingress controller
           $ docker save traefik:<version> | ctr images import

@@ -463,12 +463,10 @@ fn lacks_inotify(tools: &Toolbox, words: &str) -> bool {
 const WAIT_FOR_NEW: &str = "--wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods";
 
 /// Settings of a new cluster's Kubernetes. Most save processor time of an idle cluster.
-const SETTINGS_OF_NEW: [&str; 6] = [
+const SETTINGS_OF_NEW: [&str; 5] = [
     // The watch cache copies each kind of object and wakes for each copy every second. It protects etcd from many clients
     // with many objects, which this cluster does not have.
     "apiserver.watch-cache=false",
-    // kubeadm's 5 s are for the watch cache. Without it, etcd would wake each of 150 watchers as often.
-    "etcd.watch-progress-notify-interval=10m",
     // All controllers request accounts and tokens before the first one starts. The default of 20 requests a second takes 4 s
     // of a new cluster's start. With one node, no other client is slowed down.
     "controller-manager.kube-api-qps=200",
