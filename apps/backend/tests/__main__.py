@@ -33,7 +33,7 @@ def main() -> int:
     count = Count()
     for name, command in CHECKS:
         good = subprocess.run(command, check=False).returncode == 0
-        print(f"{name}: {'ok' if good else 'FAILED'}", flush=True)
+        print(f"{name}: ok" if good else f"FAILED {name}", flush=True)
         count.passed += good
         count.failed += not good
     code = pytest.main(["--cov", "--cov-report=term", *WORKERS], plugins=[count])

@@ -4,6 +4,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http.cookiejar import DefaultCookiePolicy
@@ -44,14 +45,16 @@ def anyio_backend() -> str:
 
 
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
-    """A test's limit counts seconds of the machine."""
+    """A test's limit counts seconds of the machine, and at most half an hour."""
     bound = Bound(settings.timeout)
+    started = time.monotonic()
 
     def look(*_: object) -> None:
-        if bound.left <= 0:
-            faulthandler.dump_traceback()
-        bound.check(item.nodeid)
+        # Set again first: the application may swallow the failure.
         signal.setitimer(signal.ITIMER_REAL, max(bound.left, 1))
+        if bound.left <= 0 or time.monotonic() > started + 1800:
+            faulthandler.dump_traceback()
+            pytest.fail(f"not within {settings.timeout} s: {item.nodeid}")
 
     signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, settings.timeout)

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -9,11 +10,11 @@ from httpx import AsyncClient, Response
 
 from app import __version__, migrate
 from app.core import db
-from app.core.connections import STORE, connect_options
+from app.core.connections import STORE, Connection, connect_options
 from app.core.db import Database, DatabaseUnavailableError, State
 from tests.conftest import NewServer, Serve
 from tests.postgres import Postgres
-from tests.waiting import known, served, takes_at_most, within
+from tests.waiting import eventually, known, served, takes_at_most, within
 
 pytestmark = pytest.mark.anyio
 
@@ -163,6 +164,29 @@ async def test_a_server_that_hangs_is_given_up(own_server: Postgres, serve: Serv
             own_server.thaw()
 
         await served(client, 5)
+
+
+async def test_a_database_that_closes_leaves_no_connection_open(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Connection] = []
+    connect = Connection.connect
+
+    async def remember(url: str, **options: Any) -> Connection:
+        opened.append(await connect(url, **options))
+        return opened[-1]
+
+    async def never(_: Connection) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Connection, "connect", staticmethod(remember))
+    monkeypatch.setattr(Connection, "commit", never)
+    database = Database(server.url())
+    await database.open()
+    await eventually(lambda: database.state is State.OK)
+    await database.close()
+    assert opened
+    assert all(connection.closed for connection in opened)
 
 
 async def test_a_statement_that_hangs_is_cut(

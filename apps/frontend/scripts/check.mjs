@@ -15,7 +15,7 @@ function run(name, args) {
   console.log(`\n== ${name}`);
   const { status, error } = spawnSync(process.execPath, args, { stdio: "inherit" });
   if (error) console.error(`${name}: ${error.message}`);
-  console.log(status === 0 ? `${name}: passed` : `${name}: failed`);
+  console.log(status === 0 ? `${name}: passed` : `FAILED ${name}`);
   return status === 0;
 }
 

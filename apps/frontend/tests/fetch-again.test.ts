@@ -116,6 +116,12 @@ describe("a GET without an answer", () => {
     expect(asked.length).toBeLessThanOrEqual(9);
   });
 
+  it("fails when the status is none", async () => {
+    const odd: Answer = (_, response) => response.writeHead(700).end("x");
+    const [address] = await serve(Array<Answer>(20).fill(odd));
+    await expect(get(address)).rejects.toMatchObject({ cause: { name: "RangeError" } });
+  });
+
   it("fails with its own reason, within the time limit, when there is never an answer", async () => {
     const refused = `http://127.0.0.1:${await freePort()}`;
     await expect(get(refused)).rejects.toMatchObject({ cause: { code: "ECONNREFUSED" } });

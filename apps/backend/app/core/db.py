@@ -183,10 +183,11 @@ class Database:
             await self._listen()
             pause = WATCH_SECONDS
             try:
-                async with await Connection.connect(self._url, **self._options):
-                    self._reached()
-                    self._doubt.clear()
-                    reported = ""
+                # `async with` would await a commit first. Cancelled there, it closes nothing.
+                await (await Connection.connect(self._url, **self._options)).close()
+                self._reached()
+                self._doubt.clear()
+                reported = ""
             except (OperationalError, InterfaceError) as error:
                 cause = classify(error)
                 if cause.kind != reported:

@@ -66,7 +66,9 @@ function get(url: string, headers: Sent, signal: AbortSignal): Promise<Response>
     const parts: Buffer[] = [];
     answer.on("data", (part: Buffer) => parts.push(part)).on("error", fail).on("end", () => {
       const read = Object.entries(answer.headersDistinct).flatMap(([name, values = []]) => values.map((value) => [name, value] as [string, string]));
-      resolve(new Response(parts.length > 0 ? Buffer.concat(parts) : null, { status: answer.statusCode ?? 0, headers: read }));
+      try {
+        resolve(new Response(parts.length > 0 ? Buffer.concat(parts) : null, { status: answer.statusCode ?? 0, headers: read }));
+      } catch (error) { fail(error as Error); }  // a status that no answer may have
     });
   }).on("error", fail);
   return promise;
