@@ -154,7 +154,7 @@ impl Engine {
             .question()
             .deadline(deadlines::ENGINE_QUESTION)
             .output()
-            .map_err(|error| unknown(noun, names, &error.to_string()))?;
+            .map_err(|error| unknown(noun, names, &format!("{error:#}")))?;
         let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let is_absent = |name: &&String| {
             // Newer engines have another message for networks.

@@ -60,8 +60,11 @@ impl Failure {
         Self { reason: Some(reason), ..self }
     }
 
-    /// Appends `text` to the message: what was done about the failure.
+    /// Appends `text` to the message and its reason: what was done about the failure.
     pub fn append(mut self, text: impl AsRef<str>) -> Self {
+        if let Some(reason) = self.reason.take() {
+            self.what.push_str(&format!(": {reason:#}"));
+        }
         self.what.push_str(text.as_ref());
         self
     }

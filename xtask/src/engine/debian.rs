@@ -124,7 +124,7 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
     });
     if let Err(error) = result {
         clear()?;
-        let what = format!("Debian {} cannot be made from packages: {error}", recipe.suite);
+        let what = format!("Debian {} cannot be made from packages: {error:#}", recipe.suite);
         return Err(Failure::new(Class::Machine, what).help(format!("less {}", quote(&log))).into());
     }
     mounts::remove_tree(&work)?;

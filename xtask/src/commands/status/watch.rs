@@ -66,10 +66,10 @@ fn observe(project: &Project, toolchain: &Toolchain, json: bool) -> (String, Str
         }
         Ok((.., view)) => (screen(&view, Some(clock::now())), screen(&view, None)),
         Err(error) if json => {
-            let error = format!("{error:#}");
-            (serde_json::json!({"at": clock::rfc3339(clock::now()), "error": error}).to_string(), error)
+            let at = clock::rfc3339(clock::now());
+            (serde_json::json!({"at": at, "error": format!("{error:#}")}).to_string(), error.to_string())
         }
-        Err(error) => (format!("cannot read the status: {error:#}"), format!("{error:#}")),
+        Err(error) => (format!("cannot read the status: {error:#}"), error.to_string()),
     }
 }
 

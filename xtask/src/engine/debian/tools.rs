@@ -225,7 +225,7 @@ fn no_apt() -> Failure {
 }
 
 fn cannot_fetch(error: &anyhow::Error) -> Failure {
-    Failure::new(Class::Machine, format!("apt cannot fetch mmdebstrap: {error}"))
+    Failure::new(Class::Machine, format!("apt cannot fetch mmdebstrap: {error:#}"))
         .help("apt-get update   # shows whether the machine's package sources can be reached")
         .help("apt-cache policy mmdebstrap   # Ubuntu has it in `universe`")
 }

@@ -43,7 +43,7 @@ pub fn observe(tools: &Toolbox, profile: &Profile) -> Result<ApiServer> {
         Ok(Health::Refused(words)) => return Ok(ApiServer::Away(words)),
         Ok(Health::Silent(words)) => words,
         Err(error) if process::ending() => return Err(error),
-        Err(error) => return Ok(ApiServer::Away(error.to_string())),
+        Err(error) => return Ok(ApiServer::Away(format!("{error:#}"))),
     };
     Ok(match kubelet(tools)?.as_str() {
         "active" | "activating" | "reloading" => ApiServer::Starting(words),

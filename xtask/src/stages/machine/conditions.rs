@@ -39,7 +39,7 @@ pub fn conditions(engine: &Engine, machine: &EngineMachine) -> Result<Vec<Condit
 /// Returns the context that the user's `docker` uses (DOCKER_CONTEXT, else `docker context use`) and its host.
 fn context(engine: &Engine) -> Result<(String, String)> {
     let ask = engine.docker().args(["context", "inspect", "--format", "{{.Name}} {{.Endpoints.docker.Host}}"]);
-    let text = ask.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| unreadable(&error.to_string()))?;
+    let text = ask.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| unreadable(&format!("{error:#}")))?;
     let (name, host) =
         text.trim().split_once(' ').ok_or_else(|| unreadable(&format!("it printed `{}`", text.trim())))?;
     Ok((name.to_owned(), host.to_owned()))

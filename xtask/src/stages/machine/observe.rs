@@ -143,7 +143,7 @@ fn ask_system_engine(cache: &Utf8Path) -> Answer {
             let kind = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
             return match kind == Some(std::io::ErrorKind::NotFound) {
                 true => Answer::Absent("there is no `docker` on PATH".to_owned()),
-                false => Answer::Unknown(error.to_string()),
+                false => Answer::Unknown(format!("{error:#}")),
             };
         }
     };

@@ -178,7 +178,7 @@ pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<S
 /// Reads the manifests of a revision that Helm keeps.
 pub fn manifest(project: &Project, tools: &Toolbox, revision: u64) -> Result<String> {
     let release = &project.settings.chart.release;
-    tools.helm().args(["get", "manifest", release, "--revision", &revision.to_string()]).read()
+    tools.helm().class(Class::Cluster).args(["get", "manifest", release, "--revision", &revision.to_string()]).read()
 }
 
 /// Words of a Helm that got no answer from the API server, or was ended before it did.

@@ -113,7 +113,7 @@ impl Postgres {
             }
             Endpoint::Remote(remote) => remote.exec(args),
         };
-        process.deadline(deadlines::DATABASE_QUERY)
+        process.class(Class::Database).deadline(deadlines::DATABASE_QUERY)
     }
 
     /// Returns the arguments that connect a client program to the database.
