@@ -92,7 +92,7 @@ pub fn run(project: &Project, args: &Bench) -> Result<()> {
 /// Returns the tools and the profile of the cluster to measure, which must be running.
 pub fn running_cluster(project: &Project) -> Result<(Toolchain, Profile)> {
     let toolchain = Toolchain::present(project)?;
-    let profile = cluster::observe(&toolchain.tools)?.profile;
+    let profile = cluster::observe(&toolchain.tools)?;
     if profile.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }

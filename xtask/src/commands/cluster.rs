@@ -107,7 +107,7 @@ impl UpgradeRun<'_> {
     fn begin(&self) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let pinned = cluster::pinned(project)?;
-        let profile = cluster::observe(tools)?.profile;
+        let profile = cluster::observe(tools)?;
         cluster::refuse_users(tools, &profile, "delete")?;
         let Some(running) = profile.kubernetes(tools)? else {
             return Err(match &profile.state {

@@ -91,7 +91,7 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
         return Ok(OpenDatabase { postgres: Postgres::remote(remote), toolchain, credentials, name });
     }
     let toolchain = Toolchain::present(project)?;
-    if cluster::observe(&toolchain.tools)?.profile.state != ProfileState::Running {
+    if cluster::observe(&toolchain.tools)?.state != ProfileState::Running {
         let what = "the cluster does not run, so its embedded database does not run either";
         return Err(Failure::new(Class::Cluster, what).help(project.command(&format!("deploy {environment}"))).into());
     }
@@ -323,7 +323,7 @@ impl Migrations {
 
 /// Returns the backend, if the cluster and at least one replica run.
 fn running_backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
-    if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.profile.state != ProfileState::Running {
+    if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.state != ProfileState::Running {
         return Ok(None);
     }
     Ok(upgrade::backend(project, tools)?.filter(|backend| backend.replicas > 0))

@@ -17,7 +17,7 @@ use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Changes, Mode};
 use crate::project::Project;
-use crate::stages::cluster::{self, ControllerManifests, ObservedCluster, Profile, ProfileState, StartFacts};
+use crate::stages::cluster::{self, ControllerManifests, Profile, ProfileState, StartFacts};
 use crate::stages::database;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
@@ -192,23 +192,23 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
     let DeployContext { project, mode, credentials, toolchain, .. } = run;
     let report = &project.report;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
-    if facts.cluster.profile.state == ProfileState::Running {
+    if facts.profile.state == ProfileState::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
-    if let Some(difference) = cluster::difference(project, tools, &facts.cluster.profile)? {
+    if let Some(difference) = cluster::difference(project, tools, &facts.profile)? {
         report.warn(difference);
     }
     let silence = facts.live.as_ref().err().map(String::as_str);
     // `cluster::decide` refuses a half deleted profile or creates it again.
-    let is_new = matches!(facts.cluster.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
+    let is_new = matches!(facts.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
     let images = facts.images_for_a_new_node(project);
-    let start = StartFacts::observe(project, tools, origin, &facts.cluster.profile, silence)?;
-    let steps = cluster::decide(project, tools, origin, &facts.cluster.profile, start, &images)?;
+    let start = StartFacts::observe(project, tools, origin, &facts.profile, silence)?;
+    let steps = cluster::decide(project, tools, origin, &facts.profile, start, &images)?;
     let mut changes = plan::apply(project, "cluster", mode, steps)?;
     if changes.any() && mode == Mode::Apply {
         facts.observe_again(project, toolchain, credentials)?;
     }
-    let Facts { cluster: ObservedCluster { profile }, live, images, database } = facts;
+    let Facts { profile, live, images, database } = facts;
     let live = match live {
         Ok(live) => live,
         // A dry run does not create the cluster, so nothing is in it.
@@ -322,8 +322,8 @@ fn apply_release(
     }
     let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
     let run = release::Run::default();
-    let is_new = database::has_new_migrations(project, &desired, &live.release);
-    let preflight = database::decide(project, tools, &desired, &secrets, &live.release, is_new);
+    let has_new = database::has_new_migrations(project, &desired, &live.release);
+    let preflight = database::decide(project, tools, &desired, &secrets, &live.release, has_new);
     let preflight = preflight.map(|preflight| preflight.steps());
     let steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run, preflight);
     if steps.is_empty() {

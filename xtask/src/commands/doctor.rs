@@ -184,16 +184,16 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
             None => row(name, "installed, for `cargo xtask tool kubectl`", Verdict::Good),
         });
     }
-    let cluster = cluster::observe(&tools);
-    rows.push(match &cluster {
-        Ok(observed) => match observed.profile.state {
+    let profile = cluster::observe(&tools);
+    rows.push(match &profile {
+        Ok(profile) => match profile.state {
             cluster::ProfileState::Running => {
                 row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good)
             }
             cluster::ProfileState::HalfDeleted(how) => {
                 row("cluster", how, Verdict::bad("cargo xtask teardown --cluster"))
             }
-            ref other => match cluster::refusal(&tools, &observed.profile) {
+            ref other => match cluster::refusal(&tools, profile) {
                 Some(failure) => bad_row("cluster", &failure.into()),
                 None => {
                     row("cluster", format!("profile `{}`: {other:?}", tools.profile).to_lowercase(), Verdict::Later)
@@ -202,7 +202,7 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
         },
         Err(error) => bad_row("cluster", error),
     });
-    rows.push(port(project, cluster.as_ref().ok().map(|observed| &observed.profile)));
+    rows.push(port(project, profile.as_ref().ok()));
     Ok(rows)
 }
 

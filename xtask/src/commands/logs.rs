@@ -102,7 +102,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
 pub fn run(project: &Project, args: &Logs) -> Result<()> {
     let toolchain = Toolchain::present(project)?;
     let tools = &toolchain.tools;
-    if cluster::observe(tools)?.profile.state != ProfileState::Running {
+    if cluster::observe(tools)?.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
     let sources = source::list(tools, args.app)?;

@@ -67,7 +67,7 @@ pub fn run(project: &Project) -> Result<()> {
         row("next", "cargo xtask deploy dev");
         return Ok(());
     };
-    let profile = cluster::observe(&toolchain.tools)?.profile;
+    let profile = cluster::observe(&toolchain.tools)?;
     row("cluster", &format!("`{}` {}", toolchain.tools.profile, describe_state(&profile.state)));
     if let Some(difference) = cluster::difference(project, &toolchain.tools, &profile)? {
         row("", &difference);

@@ -43,7 +43,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     };
     let toolchain = Toolchain::present(project)?;
     let tools = &toolchain.tools;
-    let profile = cluster::observe(tools)?.profile;
+    let profile = cluster::observe(tools)?;
     if profile.state != cluster::ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }

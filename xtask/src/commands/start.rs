@@ -31,18 +31,18 @@ pub fn run(project: &Project) -> Result<()> {
     }
     let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Minikube)])?;
     let (tools, report) = (&toolchain.tools, &project.report);
-    let observed = cluster::observe(tools)?;
-    let silent = match observed.profile.state {
+    let profile = cluster::observe(tools)?;
+    let silent = match profile.state {
         ProfileState::Absent => return Err(no_cluster(project).into()),
-        ProfileState::Running => wait_for_answer(tools, &observed.profile)?,
+        ProfileState::Running => wait_for_answer(tools, &profile)?,
         _ => None,
     };
-    let (origin, profile) = (toolchain.origin.as_ref(), &observed.profile);
-    let facts = StartFacts::observe(project, tools, origin, profile, silent.as_deref())?;
-    let steps = cluster::decide(project, tools, origin, profile, facts, &[])?;
+    let origin = toolchain.origin.as_ref();
+    let facts = StartFacts::observe(project, tools, origin, &profile, silent.as_deref())?;
+    let steps = cluster::decide(project, tools, origin, &profile, facts, &[])?;
     let started = plan::apply(project, "cluster", Mode::Apply, steps)?.any();
     // Port and certificates change when the node starts.
-    let profile = cluster::observe(tools)?.profile;
+    let profile = cluster::observe(tools)?;
     if let Some(words) = wait_for_answer(tools, &profile)? {
         let what = format!("cannot query the cluster: {words}");
         return Err(Failure::new(Class::Cluster, what).help(format!("see why: {}", project.command("status"))).into());

@@ -72,7 +72,7 @@ pub fn plain(project: &Project, toolchain: &Toolchain) -> Result<(String, String
 /// reading the sources.
 fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Result<(Profile, ObservedRelease, View)> {
     let tools = &toolchain.tools;
-    let profile = cluster::observe(tools)?.profile;
+    let profile = cluster::observe(tools)?;
     let running = profile.state == ProfileState::Running;
     let cluster = ClusterView {
         profile: tools.profile.clone(),

@@ -22,7 +22,7 @@ pub fn run(project: &Project) -> Result<()> {
     };
     let origin = origin::present(project, &engine)?;
     let tools = Toolbox::new(project, engine, origin.as_ref())?;
-    let profile = cluster::observe(&tools)?.profile;
+    let profile = cluster::observe(&tools)?;
     let steps = cluster::stop_steps(project, &tools, &profile)?;
     match profile.state {
         ProfileState::Absent => {

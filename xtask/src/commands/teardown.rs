@@ -250,7 +250,7 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
 }
 
 fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Remainder> {
-    let profile = cluster::observe(tools)?.profile;
+    let profile = cluster::observe(tools)?;
     let report = &project.report;
     let chart = &project.settings.chart;
     let api = tools.api()?;

@@ -45,7 +45,7 @@ pub fn run(project: &Project, args: &Tool) -> Result<i32> {
     }
     if matches!(args.name, Name::Kubectl | Name::Helm) {
         // They follow the kubeconfig, so first check that it leads to this project's cluster.
-        let profile = cluster::observe(&toolchain.tools)?.profile;
+        let profile = cluster::observe(&toolchain.tools)?;
         cluster::refuse_stale(&toolchain.tools, &profile)?;
     }
     let process: Process = match args.name {

@@ -48,14 +48,8 @@ pub fn exists_anywhere(project: &Project) -> Result<bool> {
 /// The label of the Deployment in which kubeadm runs CoreDNS.
 const DNS: &str = "k8s-app=kube-dns";
 
-/// The state of the cluster, as observed before any step.
-pub struct ObservedCluster {
-    /// The minikube profile.
-    pub profile: Profile,
-}
-
 /// Reads profile and kubeconfig. Changes nothing, and refuses an entry of the profile's name for another cluster.
-pub fn observe(tools: &Toolbox) -> Result<ObservedCluster> {
+pub fn observe(tools: &Toolbox) -> Result<Profile> {
     let profile = profile::observe(tools)?;
     identity::check(tools, &profile)?;
     if let Some(runtime) = profile.unsupported_runtime() {
@@ -67,7 +61,7 @@ pub fn observe(tools: &Toolbox) -> Result<ObservedCluster> {
         .into());
     }
     profile.kubernetes(tools)?;
-    Ok(ObservedCluster { profile })
+    Ok(profile)
 }
 
 /// Returns the step that waits for the DNS of a new cluster: pods that start earlier could not resolve existing Services.

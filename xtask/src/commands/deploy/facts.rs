@@ -10,7 +10,7 @@ use crate::credentials::Credentials;
 use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
 use crate::project::Project;
-use crate::stages::cluster::{self, ApiServer, ObservedIngress, ProfileState};
+use crate::stages::cluster::{self, ApiServer, ObservedIngress, Profile, ProfileState};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::{ImageState, build, ids};
 use crate::stages::proof::LiveState;
@@ -26,7 +26,7 @@ const REQUESTS: usize = 20;
 /// The state before the first step.
 pub struct Facts {
     /// The minikube profile.
-    pub cluster: cluster::ObservedCluster,
+    pub profile: Profile,
     /// The state in the cluster, or why it is unknown: the cluster does not run, or its API server does not respond. A
     /// failed request to an API server that responds is an error of the observation itself.
     pub live: Result<LiveCluster, String>,
@@ -68,14 +68,14 @@ impl Facts {
         credentials: &Credentials,
         images: impl FnOnce() -> Result<Vec<ImageState>>,
     ) -> Result<Self> {
-        let cluster = cluster::observe(tools)?;
-        let on_nodes = |images: &[ImageState], database: Option<&Wanted>| match cluster.profile.state {
+        let profile = cluster::observe(tools)?;
+        let on_nodes = |images: &[ImageState], database: Option<&Wanted>| match profile.state {
             ProfileState::Running => load::observe(&tools.nodes()?, &references(images, database)),
             _ => Ok(Vec::new()),
         };
         let start = Instant::now();
         let (live, images, first) = std::thread::scope(|scope| {
-            let live = scope.spawn(|| observe_live(tools, &cluster, credentials));
+            let live = scope.spawn(|| observe_live(tools, &profile, credentials));
             let images = images().and_then(|images| Ok((images, database(project, tools, origin, credentials)?)));
             let first = images.as_ref().ok().map(|(images, database)| on_nodes(images, database.as_ref()));
             (live.join().unwrap_or_else(|_| panicked()), images, first)
@@ -90,7 +90,7 @@ impl Facts {
             },
             Err(silence) => Err(silence),
         };
-        Ok(Self { cluster, live, images, database })
+        Ok(Self { profile, live, images, database })
     }
 
     /// Returns the references of all known images that a new node needs besides those of Kubernetes.
@@ -154,15 +154,11 @@ fn references(images: &[ImageState], database: Option<&Wanted>) -> Vec<String> {
 }
 
 /// Observes through the API server, without the images on the nodes. The inner `Err` says why the cluster is unknown.
-fn observe_live(
-    tools: &Toolbox,
-    cluster: &cluster::ObservedCluster,
-    credentials: &Credentials,
-) -> Result<Result<LiveCluster, String>> {
-    if cluster.profile.state != ProfileState::Running {
+fn observe_live(tools: &Toolbox, profile: &Profile, credentials: &Credentials) -> Result<Result<LiveCluster, String>> {
+    if profile.state != ProfileState::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
-    match cluster::wait_for_api_server(tools, &cluster.profile)? {
+    match cluster::wait_for_api_server(tools, profile)? {
         ApiServer::Ready => {}
         ApiServer::Starting(words) => return Ok(Err(format!("its API server did not become ready: {words}"))),
         ApiServer::Away(words) => return Ok(Err(words)),

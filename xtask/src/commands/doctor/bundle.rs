@@ -39,7 +39,7 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     // Queries the cluster only after `cluster::observe` has checked that it is this project's: the redactor needs its Secrets.
     let tools = toolchain.as_ref().ok().map(|toolchain| &toolchain.tools);
     let observed = tools.map(cluster::observe);
-    let runs = matches!(&observed, Some(Ok(observed)) if observed.profile.state == cluster::ProfileState::Running);
+    let runs = matches!(&observed, Some(Ok(observed)) if observed.state == cluster::ProfileState::Running);
     let our_tools = tools.filter(|_| runs);
     let name = format!("bundle-{}", clock::rfc3339(clock::now()).replace(':', ""));
     let mut archive = Archive::create(&project.target(), &name, redactor(project, our_tools)?)?;

@@ -147,6 +147,8 @@ pub enum StartFacts {
     New(&'static str, NewNode),
     /// The profile is half deleted, and something was deployed to it.
     HalfDeleted {
+        /// What is missing.
+        how: &'static str,
         /// Whether its node is in the private engine, and xtask uses the user's own one.
         is_elsewhere: bool,
         /// Whether node or volume may hold data.
@@ -189,7 +191,7 @@ impl StartFacts {
                 let has_data =
                     is_elsewhere || *how != NODE_GONE || volume::has_data(&tools.engine, name, content().as_ref())?;
                 if has_data || prune::was_deployed(&project.cache, name)? {
-                    Self::HalfDeleted { is_elsewhere, has_data }
+                    Self::HalfDeleted { how, is_elsewhere, has_data }
                 } else {
                     Self::New("minikube has a record of it, but it has no node and no data", new()?)
                 }
@@ -230,8 +232,7 @@ pub fn decide<'a>(
         }
         StartFacts::Other => Err(refusal(tools, profile).unwrap_or_else(|| foreign(name)).into()),
         StartFacts::HalfDeleted { is_elsewhere: true, .. } => Err(elsewhere(project, name).into()),
-        StartFacts::HalfDeleted { has_data, .. } => {
-            let how = if let ProfileState::HalfDeleted(how) = profile.state { how } else { NODE_GONE };
+        StartFacts::HalfDeleted { how, has_data, .. } => {
             let mut message = format!("minikube profile `{name}` is half deleted: {how}");
             if !has_data {
                 message.push_str(", and so is the data of what was deployed to it");
@@ -621,7 +622,8 @@ mod tests {
     #[test]
     fn refuses_a_half_deleted_profile_with_data() {
         let gone = Profile { state: ProfileState::HalfDeleted(NODE_GONE), ..recorded() };
-        let refused = |has_data| decided(&gone, StartFacts::HalfDeleted { is_elsewhere: false, has_data });
+        let refused =
+            |has_data| decided(&gone, StartFacts::HalfDeleted { how: NODE_GONE, is_elsewhere: false, has_data });
         assert!(
             refused(true).starts_with("minikube profile `todo` is half deleted: minikube has a record of it but its")
         );
@@ -630,7 +632,7 @@ mod tests {
             "{}",
             refused(false)
         );
-        let elsewhere = decided(&gone, StartFacts::HalfDeleted { is_elsewhere: true, has_data: true });
+        let elsewhere = decided(&gone, StartFacts::HalfDeleted { how: NODE_GONE, is_elsewhere: true, has_data: true });
         assert!(elsewhere.contains("is in the private Docker Engine, but xtask uses your own engine"), "{elsewhere}");
     }
 

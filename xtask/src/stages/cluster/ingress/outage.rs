@@ -114,7 +114,9 @@ mod tests {
         });
         let answer_twice = || {
             let end = answered.load(Ordering::Relaxed) + 2;
+            let start = Instant::now();
             while answered.load(Ordering::Relaxed) < end {
+                assert!(start.elapsed() < deadlines::HANG, "no request comes");
                 std::thread::sleep(Duration::from_millis(10));
             }
         };
