@@ -65,8 +65,8 @@ pub fn play(name: &str) -> Result<i32> {
         let mut command = Command::new(program);
         command.args(std::env::args().skip(1));
         if name == "helm" {
-            // It ends before a collection of its garbage pays. It loads kubectl's translations at each start, and the
-            // Korean ones are the smallest; its own messages are English in any language.
+            // It ends before a collection of its garbage pays. At each start it loads kubectl's translations. With the Korean
+            // ones, `helm version` took 29 instead of 45 ms. Its own messages are English in any language.
             command.env("GOGC", "off").env("LC_ALL", "ko_KR.UTF-8");
             if std::env::args().any(|arg| arg == "upgrade") {
                 // Half of its time. The API server refuses unknown fields all the same.
