@@ -55,7 +55,7 @@ impl Failure {
         self
     }
 
-    /// Adds the error that it came from. [`messages`] shows it after the failure's own words; its hints do not count.
+    /// Adds the error that it came from. [`messages`] shows it after the failure's own words, without its hints.
     pub fn because(self, reason: anyhow::Error) -> Self {
         Self { reason: Some(reason), ..self }
     }

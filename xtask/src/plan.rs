@@ -64,7 +64,7 @@ pub enum Mode {
 pub struct Changes(usize);
 
 impl Changes {
-    /// Makes it of a number of steps.
+    /// Makes it from a number of steps.
     pub fn of(steps: usize) -> Self {
         Self(steps)
     }

@@ -68,7 +68,7 @@ def pytest_timeout_cancel_timer() -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def without_limits() -> Iterator[None]:
-    """The limit of the test counts for its requests too, and for the end of a pool."""
+    """The test's limit also bounds its requests and the closing of a pool."""
     for part in ("connect", "read", "write", "pool"):
         setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, part, None)
     with pytest.MonkeyPatch.context() as patch:

@@ -463,7 +463,7 @@ fn lacks_inotify(tools: &Toolbox, words: &str) -> bool {
 /// second probes. A deploy loads images meanwhile and waits for the DNS itself.
 const WAIT_FOR_NEW: &str = "--wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods";
 
-/// Settings of a new cluster's Kubernetes. Most save processor time of an idle cluster.
+/// Settings of a new cluster's Kubernetes. Most of them reduce the processor time of an idle cluster.
 const SETTINGS_OF_NEW: [&str; 5] = [
     // The watch cache copies each kind of object and wakes for each copy every second. It protects etcd from many clients
     // with many objects, which this cluster does not have.
