@@ -1,4 +1,4 @@
-//! Removes old builds of the project's images, by name: engine and nodes may hold other people's images, too.
+//! Removes old builds of the project's images, by name: engine and nodes may also hold other people's images.
 
 use std::collections::BTreeSet;
 
