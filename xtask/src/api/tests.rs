@@ -61,6 +61,11 @@ fn client_for(server: &ApiServer, reply: &Reply) -> Api {
     Api::with_deadlines(server.address, &credentials(server), "todo", deadlines).unwrap()
 }
 
+/// A toolbox that reaches `server` only.
+pub fn toolbox(server: &ApiServer) -> Toolbox {
+    Toolbox::of_api(credentials(server), client(server))
+}
+
 fn credentials(server: &ApiServer) -> Credentials {
     Credentials {
         authority: server.authority.clone().into_bytes(),

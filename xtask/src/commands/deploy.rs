@@ -362,7 +362,7 @@ fn prove(
         Mode::DryRun => None,
     };
     let look = |access: &Access| {
-        let observe = || AppliedState::observe(project, tools, &images.wanted, &access.address);
+        let observe = || AppliedState::observe(project, tools, &images.wanted, run.take_ready(), &access.address);
         report.look("proof", "images and routes", observe)
     };
     let mut applied = match &access {
@@ -394,7 +394,7 @@ fn prove(
 
     let AppliedState { ids, evidence } = applied;
     let prove = || {
-        let evidence = evidence.map_or_else(|| LiveState::take(tools, &access.address, 1), Ok)?;
+        let evidence = evidence.map_or_else(|| LiveState::take(tools, None, &access.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
@@ -406,8 +406,10 @@ fn prove(
     report.fact("database", credentials.database.as_str());
     if changes.any() {
         let names: Vec<String> = secrets.names.values().cloned().collect();
-        release::record_desired(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
-        if let Err(error) = release::remove_unused(tools) {
+        let unused = release::record_desired(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
+        if !unused.is_empty()
+            && let Err(error) = release::remove_unused(tools)
+        {
             report.warn(format!("old Secrets could not be removed: {error:#}"));
         }
     }

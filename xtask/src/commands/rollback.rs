@@ -72,7 +72,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
 
     let ids = ids::of_loaded(project, &wanted)?;
     let access = Access::open(tools, &profile)?;
-    let take = || LiveState::take(tools, &access.address, REQUESTS);
+    let take = || LiveState::take(tools, run.take_ready(), &access.address, REQUESTS);
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
@@ -125,7 +125,7 @@ fn record(
     environment: String,
 ) -> Result<()> {
     let old = target.verified.clone();
-    release::record(tools, run, snapshot, |revision, verified_at| match old {
+    let verified = |revision, verified_at| match old {
         Some(old) => Verified { revision, verified_at, images, ..old },
         None => Verified {
             fingerprint: BTreeMap::new(),
@@ -135,5 +135,7 @@ fn record(
             environment,
             verified_at,
         },
-    })
+    };
+    // The next deploy removes unused Secrets.
+    release::record(tools, run, snapshot, verified).map(drop)
 }

@@ -194,7 +194,7 @@ fn verify(
     }
     let proof = || {
         let access = Access::open(tools, profile)?;
-        let evidence = proof::LiveState::take(tools, &access.address, PROOF_REQUESTS)?;
+        let evidence = proof::LiveState::take(tools, None, &access.address, PROOF_REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = project.report.look("proof", "images and routes", proof);

@@ -16,21 +16,34 @@ pub const MASK: &str = "***";
 /// Shorter values are too likely to be part of innocent words.
 const SHORTEST: usize = 6;
 
-/// Patterns of secrets that are not in `.env` or the cluster: session tokens, passwords in URLs, model API keys. Each
-/// has a substring that a text must contain to be searched at all (most do not), and a replacement.
-static PATTERNS: LazyLock<[(&str, Regex, &str); 4]> = LazyLock::new(|| {
-    let rule = |text: &str| Regex::new(text).expect("valid");
-    [
-        ("eyJ", rule(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"), MASK),
-        ("://", rule(r"([a-z][a-z0-9+.-]*://[^ \t\r\n:/@]+:)[^ \t\r\n/@]+@"), "$1***@"),
-        (
-            "=",
-            rule(r#"([?&](?i-u:[a-z_-]*password|passwd|pwd|[a-z_-]*token|api[_-]?key|secret)=)[^&# \t\r\n"'<>]+"#),
-            "$1***",
-        ),
-        ("sk-", rule(r"(sk-[A-Za-z0-9_-]{2})[A-Za-z0-9_-]{14,}"), "$1***"),
-    ]
-});
+/// A quick test that most texts fail, so that no expression is compiled for them; the expression; its replacement.
+type Pattern = (fn(&str) -> bool, LazyLock<Regex>, &'static str);
+
+/// Patterns of secrets that are not in `.env` or the cluster: session tokens, passwords in URLs, model API keys.
+static PATTERNS: [Pattern; 4] = [
+    (
+        |text| text.contains("eyJ"),
+        LazyLock::new(|| rule(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")),
+        MASK,
+    ),
+    (
+        |text| text.contains("://") && text.contains('@'),
+        LazyLock::new(|| rule(r"([a-z][a-z0-9+.-]*://[^ \t\r\n:/@]+:)[^ \t\r\n/@]+@")),
+        "$1***@",
+    ),
+    (
+        |text| text.contains('=') && text.contains(['?', '&']),
+        LazyLock::new(|| {
+            rule(r#"([?&](?i-u:[a-z_-]*password|passwd|pwd|[a-z_-]*token|api[_-]?key|secret)=)[^&# \t\r\n"'<>]+"#)
+        }),
+        "$1***",
+    ),
+    (|text| text.contains("sk-"), LazyLock::new(|| rule(r"(sk-[A-Za-z0-9_-]{2})[A-Za-z0-9_-]{14,}")), "$1***"),
+];
+
+fn rule(text: &str) -> Regex {
+    Regex::new(text).expect("valid")
+}
 
 /// Characters that a URL need not encode.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -69,7 +82,7 @@ impl Redactor {
         let text = self.needles.iter().fold(text.to_owned(), |text, needle| {
             if text.contains(needle.as_str()) { text.replace(needle.as_str(), MASK) } else { text }
         });
-        PATTERNS.iter().fold(text, |text, (hint, pattern, to)| match text.contains(hint) {
+        PATTERNS.iter().fold(text, |text, (may_match, pattern, to)| match may_match(&text) {
             true => pattern.replace_all(&text, *to).into_owned(),
             false => text,
         })

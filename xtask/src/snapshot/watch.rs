@@ -60,6 +60,11 @@ impl<'a> Watch<'a> {
         &self.snapshot
     }
 
+    /// Ends the watch and returns its snapshot.
+    pub fn into_snapshot(mut self) -> Snapshot {
+        std::mem::take(&mut self.snapshot)
+    }
+
     /// Takes a whole snapshot.
     pub fn refresh(&mut self) -> Result<&Snapshot> {
         let snapshot = take_whole(self.tools)?;

@@ -48,14 +48,15 @@ pub struct LiveState {
 }
 
 impl LiveState {
-    /// Reads it now. Requests each route `requests` times at `address`, while the nodes list their images.
-    pub fn take(tools: &Toolbox, address: &str, requests: usize) -> Result<Self> {
+    /// Reads it now, except for `ready`: the objects with which a rollout has just ended. Requests each route `requests` times
+    /// at `address`, while the nodes list their images.
+    pub fn take(tools: &Toolbox, ready: Option<Snapshot>, address: &str, requests: usize) -> Result<Self> {
         std::thread::scope(|scope| {
             let nodes = scope.spawn(|| -> Result<_> {
                 let names = tools.nodes()?.into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
                 names.collect()
             });
-            let snapshot = Snapshot::take(tools)?;
+            let snapshot = ready.map_or_else(|| Snapshot::take(tools), Ok)?;
             let answers = routes::measure(&routes::routes(&snapshot), address, requests);
             let nodes = nodes.join().unwrap_or_else(|_| bail!("reading the nodes' images panicked"))?;
             Ok(Self { snapshot, nodes, answers: Some(answers) })

@@ -209,7 +209,8 @@ pub fn remove_unused(tools: &Toolbox) -> Result<()> {
     secrets::remove_unused(tools, &existing, &keep).map(|_| ())
 }
 
-/// Records the revision of `run`, which was proven with `snapshot`, as verified.
+/// Records the revision of `run`, which was proven with `snapshot`, as verified. Returns the Secrets that no kept revision
+/// seems to need any more.
 pub fn record_desired(
     tools: &Toolbox,
     run: &Run,
@@ -217,26 +218,30 @@ pub fn record_desired(
     desired: &Desired,
     images: BTreeMap<String, String>,
     secrets: Vec<String>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let (fingerprint, environment) = (desired.fingerprint.clone(), desired.environment.clone());
     let verified =
         |revision, verified_at| Verified { fingerprint, revision, images, secrets, environment, verified_at };
     record(tools, run, snapshot, verified)
 }
 
-/// Records what `verified` returns for the deployed revision and the present time in seconds since 1970.
+/// Records what `verified` returns for the deployed revision and the present time in seconds since 1970. Returns the Secrets
+/// that no kept revision seems to need any more.
 pub fn record(
     tools: &Toolbox,
     run: &Run,
     snapshot: &Snapshot,
     verified: impl FnOnce(u64, u64) -> Verified,
-) -> Result<()> {
-    let helm = run.confirm(tools).context("the proof is not about the released revision, so it is not recorded")?;
+) -> Result<Vec<String>> {
+    let existing = run.confirm(tools).context("the proof is not about the released revision, so it is not recorded")?;
+    let helm = helm::observe(&existing);
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
     let deployed = helm.newest().filter(|newest| newest.status == "deployed").map(|newest| newest.number);
     let deployed = deployed.context("Helm's newest revision is not deployed, so there is nothing to record")?;
     let verified = verified(deployed, crate::clock::now());
-    Record::new(verified, snapshot, &kept)?.store(tools)
+    let record = Record::new(verified, snapshot, &kept)?;
+    record.store(tools)?;
+    Ok(secrets::unused(&existing, &secrets::named_by_revisions(Some(&record), snapshot)))
 }
 
 /// Returns the objects that somebody has changed by hand since they were verified, with the fields if Helm answers.
@@ -253,5 +258,42 @@ pub fn drift(project: &Project, tools: &Toolbox, observed: &ObservedRelease) -> 
             let words = error.to_string().lines().next().unwrap_or_default().to_owned();
             drift.into_iter().map(|line| format!("{line} (cannot tell which fields: {words})")).collect()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::tests::{api_server::ApiServer, toolbox};
+
+    #[test]
+    fn a_record_returns_the_secrets_that_no_kept_revision_names() {
+        let server = ApiServer::start();
+        let secret = |name: &str, labels: serde_json::Value| {
+            let object = json!({"kind": "Secret", "metadata": {"name": name, "labels": labels}});
+            server.put(&format!("/api/v1/namespaces/todo/secrets/{name}"), object);
+        };
+        let helm = json!({"owner": "helm", "name": "todo", "version": "3", "status": "deployed"});
+        secret("sh.helm.release.v1.todo.v3", helm);
+        let ours = json!({"app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
+            "app.kubernetes.io/component": "backend"});
+        ["recorded", "running", "stale"].into_iter().for_each(|name| secret(name, ours.clone()));
+        let volumes = json!([{"secret": {"secretName": "running"}}]);
+        let set = json!({"kind": "ReplicaSet", "spec": {"template": {"spec": {"volumes": volumes}}}});
+        let verified = |revision, verified_at| Verified {
+            fingerprint: BTreeMap::new(),
+            revision,
+            images: BTreeMap::new(),
+            secrets: vec!["recorded".to_owned()],
+            environment: "dev".to_owned(),
+            verified_at,
+        };
+        let unused = record(&toolbox(&server), &Run::default(), &Snapshot::of(vec![set]), verified).unwrap();
+        assert_eq!(unused, ["stale"]);
+        let requests: Vec<String> = server.received().into_iter().map(|request| request.line).collect();
+        let (secrets, record) = ("/api/v1/namespaces/todo/secrets", "/api/v1/namespaces/todo/configmaps/todo-xtask");
+        assert_eq!(requests, [format!("GET {secrets}"), format!("PATCH {record}")]);
     }
 }

@@ -124,19 +124,22 @@ fn a_transient_fault_of_the_api_server_does_not_turn_an_update_into_a_first_inst
     for path in ["", "/secrets", "/configmaps", "/pods"] {
         sandbox.api().on(&format!("GET {NAMESPACE}{path}"), &[unavailable(), Reply::Pass]);
     }
-    let run = std::thread::scope(|scope| {
-        scope.spawn(|| {
+    let (run, before) = std::thread::scope(|scope| {
+        let rolling = scope.spawn(|| {
             sandbox.wait_for_line("rolling");
+            let before = sandbox.api().received().len();
             revision(&sandbox, "todo", 2, "superseded", NOW);
             revision(&sandbox, "todo", 3, "deployed", NOW);
             deployment(&sandbox, 3, true);
             sandbox.signal("rolling-done");
+            before
         });
-        deploy(&sandbox, 2, || {
+        let run = deploy(&sandbox, 2, || {
             for path in ["", "/secrets", "/configmaps", "/pods"] {
                 sandbox.api().on(&format!("GET {NAMESPACE}{path}"), &[unavailable(), unavailable(), Reply::Pass]);
             }
-        })
+        });
+        (run, rolling.join().unwrap())
     });
     assert_eq!(run.code, Some(7), "{run}");
     assert!(
@@ -144,6 +147,10 @@ fn a_transient_fault_of_the_api_server_does_not_turn_an_update_into_a_first_inst
         "{run}"
     );
     assert!(run.stderr.contains("runs now: todo-backend     1/1 ready"), "{run}");
+    let lists = sandbox.api().received().split_off(before).into_iter().filter(|request| {
+        request.line == "GET /apis/apps/v1/namespaces/todo/deployments" && !request.query.contains("watch")
+    });
+    assert_eq!(lists.count(), 3, "the rollout's start and end, and what runs now");
     let undone = undone(&sandbox);
     assert!(undone.len() == 1 && undone[0].contains("rollback todo 1 "), "{undone:?}");
     let old = sandbox.api().object(&format!("{NAMESPACE}/pods/todo-backend-old"));

@@ -10,6 +10,7 @@ use crate::credentials::Credentials;
 use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
 use crate::project::Project;
+use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, ApiServer, ObservedIngress, Profile, ProfileState};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::{ImageState, build, ids};
@@ -130,9 +131,16 @@ impl AppliedState {
         Self { ids, evidence: live.evidence() }
     }
 
-    /// Observes everything; routes are requested at `address`, as a user would.
-    pub fn observe(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
-        let evidence = LiveState::take(tools, address, REQUESTS)?;
+    /// Observes everything, except for `ready`: the objects with which a rollout has just ended. Requests the routes at
+    /// `address`, as a user would.
+    pub fn observe(
+        project: &Project,
+        tools: &Toolbox,
+        wanted: &[Wanted],
+        ready: Option<Snapshot>,
+        address: &str,
+    ) -> Result<Self> {
+        let evidence = LiveState::take(tools, ready, address, REQUESTS)?;
         Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence) })
     }
 }

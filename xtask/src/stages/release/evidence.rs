@@ -48,7 +48,7 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, failed: 
     }
     let message = full_redactor.as_ref().unwrap_or(redactor).redact(&message);
     let running = project.report.step("release", "save the evidence", "before anything is undone");
-    let saved = full_redactor.and_then(|redactor| save(project, tools, &redactor, failed.cause, &message));
+    let saved = full_redactor.and_then(|redactor| save(project, tools, &redactor, failed, &message));
     let failure = help.into_iter().fold(Failure::new(Class::Rollout, message), Failure::help);
     match saved {
         Ok(dir) => {
@@ -105,7 +105,13 @@ fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: u32) 
 }
 
 /// Saves the bundle `target/xtask/evidence/<time>-<cause>` with `message`, all through `redactor`. Returns its folder.
-fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, cause: &str, message: &str) -> Result<Utf8PathBuf> {
+fn save(
+    project: &Project,
+    tools: &Toolbox,
+    redactor: &Redactor,
+    FailedRollout { cause, snapshot, .. }: &FailedRollout,
+    message: &str,
+) -> Result<Utf8PathBuf> {
     let all = project.target().join("evidence");
     let time = clock::rfc3339(clock::now()).replace(['-', ':'], "");
     let dir = all.join(format!("{time}-{cause}"));
@@ -124,7 +130,6 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, cause: &str, me
     let all_of = |resource| Ok(inventory::yaml(&api.list(resource, Scope::Cluster)?.items));
     write("nodes.txt", &or_error(all_of(&kinds::NODE)))?;
     let quotas = or_error(api.list(&kinds::RESOURCE_QUOTA, Scope::Namespace).map(|list| inventory::yaml(&list.items)));
-    let snapshot = Snapshot::take(tools)?;
     let objects = snapshot.objects();
     write("pods.txt", &inventory::pods(objects))?;
     write("events.txt", &inventory::events(objects))?;
@@ -134,7 +139,7 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, cause: &str, me
     write("objects.yaml", &format!("{ours}{quotas}"))?;
     let options = LogOptions { tail: Some(SAVED_LINES), ..LogOptions::default() };
     write("logs.txt", &snapshot.kind("Pod").map(|pod| inventory::logs(&api, pod, &options)).collect::<String>())?;
-    for (pod, container) in restarted_containers(&snapshot) {
+    for (pod, container) in restarted_containers(snapshot) {
         let name = format!("{pod}.{container}.previous.txt");
         match log(tools, &pod, &container, true, SAVED_LINES) {
             Ok(Some(text)) => write(&name, &text)?,

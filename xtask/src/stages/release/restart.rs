@@ -65,7 +65,7 @@ fn restart_step<'a>(
         for patch in &patches {
             api.apply(patch, MANAGER)?;
         }
-        let Some(failed) = rollout::follow(tools, running, deadlines::ROLLOUT)? else {
+        let Err(failed) = rollout::follow(tools, running, deadlines::ROLLOUT)? else {
             return Ok("all replicas ready".to_owned());
         };
         let failure = evidence::explain(project, tools, &redactor, &failed);

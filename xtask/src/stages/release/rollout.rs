@@ -26,16 +26,26 @@ pub struct FailedRollout {
     pub cause: &'static str,
     /// What keeps workloads from being ready, fatal findings first.
     pub findings: Vec<Finding>,
+    /// The objects in which they were found.
+    pub snapshot: Snapshot,
 }
 
-/// Returns the step that follows the rollout. On failure it saves the evidence and undoes the changes of `run`.
+/// Returns the step that follows the rollout. The proof of `run` judges the objects that it ends with. On failure it saves
+/// the evidence and undoes the changes of `run`.
 pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Redactor, why: String) -> Step<'a> {
     Step::new("roll out", why, shown_watch(tools), move |running| {
-        let failed = follow(tools, running, deadlines::ROLLOUT)
+        let rollout = follow(tools, running, deadlines::ROLLOUT)
             .context("the rollout continues, but xtask cannot follow it; nothing was undone")?;
-        let Some(failed) = failed else { return Ok("all replicas ready".to_owned()) };
-        let failure = evidence::explain(project, tools, &redactor, &failed);
-        Err(undo::fall_back(project, tools, &run, failure))
+        match rollout {
+            Ok(ready) => {
+                run.set_ready(ready);
+                Ok("all replicas ready".to_owned())
+            }
+            Err(failed) => {
+                let failure = evidence::explain(project, tools, &redactor, &failed);
+                Err(undo::fall_back(project, tools, &run, failure))
+            }
+        }
     })
 }
 
@@ -46,8 +56,8 @@ pub fn wait_step<'a>(project: &'a Project, tools: &'a Toolbox, redactor: Redacto
         "the proof needs ready pods",
         shown_watch(tools),
         move |running| match follow(tools, running, deadlines::ROLLOUT)? {
-            None => Ok("all replicas ready".to_owned()),
-            Some(failed) => Err(evidence::explain(project, tools, &redactor, &failed).into()),
+            Ok(_) => Ok("all replicas ready".to_owned()),
+            Err(failed) => Err(evidence::explain(project, tools, &redactor, &failed).into()),
         },
     )
 }
@@ -57,8 +67,8 @@ fn shown_watch(tools: &Toolbox) -> String {
     format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace))
 }
 
-/// Follows the rollout until every workload is complete. Returns `None` then, or why the rollout failed.
-pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option<FailedRollout>> {
+/// Follows the rollout until every workload is complete. Returns the objects then, or why the rollout failed.
+pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Result<Snapshot, FailedRollout>> {
     let start = Instant::now();
     let mut watch = Watch::start(tools)?;
     let mut timers = CauseTimers::default();
@@ -78,7 +88,7 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
         replace_stuck(tools, snapshot, &mut stuck)?;
         // A watch may have missed an event, so success is confirmed with a whole snapshot.
         if is_complete(&progress) && is_complete(&judge::progress(watch.refresh()?)) {
-            return Ok(None);
+            return Ok(Ok(watch.into_snapshot()));
         }
         if progress.is_empty()
             && start.elapsed() > deadlines::ROLLOUT_EMPTY.time()
@@ -86,7 +96,12 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
         {
             let why = namespace::why_unusable(tools)?.map(|why| format!(": {why}")).unwrap_or_default();
             let summary = format!("release {} has no workload in the cluster{why}", tools.release().name);
-            return Ok(Some(FailedRollout { summary, cause: "gone", findings: Vec::new() }));
+            return Ok(Err(FailedRollout {
+                summary,
+                cause: "gone",
+                findings: Vec::new(),
+                snapshot: watch.into_snapshot(),
+            }));
         }
         if let Some(Overdue { cause, .. }) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
             // A watch may have missed an event, so failure is confirmed with a whole snapshot.
@@ -99,14 +114,14 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
                 let cause = overdue.cause;
                 let title = CAUSES.iter().find(|row| row.name == cause).map_or("", |row| row.title);
                 let summary = format!("the rollout cannot complete: {title} ({})", overdue.age());
-                return Ok(Some(FailedRollout { summary, cause, findings }));
+                return Ok(Err(FailedRollout { summary, cause, findings, snapshot: watch.into_snapshot() }));
             }
         }
         if start.elapsed() > limit.time() {
             let summary = format!("the rollout did not complete within {} s", limit.as_secs());
             watch.refresh()?;
             let findings = judge::findings(watch.snapshot());
-            return Ok(Some(FailedRollout { summary, cause: "timeout", findings }));
+            return Ok(Err(FailedRollout { summary, cause: "timeout", findings, snapshot: watch.into_snapshot() }));
         }
         if process::ending() {
             anyhow::bail!("interrupted");

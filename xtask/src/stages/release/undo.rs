@@ -1,7 +1,7 @@
 //! Undoes a failed deploy: rolls back to the revision that was verified last, or removes a failed first install. Each undo
 //! reads the live state right before it acts, and again before it reports success.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::helm::{self, HelmHistory, Revision};
 use super::record::Record;
 use super::rollout::{self, FailedRollout};
+use super::secrets::ObservedSecrets;
 use super::uninstall::uninstall;
 use super::{drift, secret_manifest, secrets};
 use crate::api::{Propagation, kinds};
@@ -22,10 +23,17 @@ use crate::report::Running;
 use crate::snapshot::{Snapshot, key, text};
 use crate::toolbox::Toolbox;
 
-/// The release before one run changed it, shared by the steps of the run; `None`: Helm was not started. An undo concerns the
-/// changes of its run alone.
+/// What the steps of one run share.
 #[derive(Clone, Debug, Default)]
-pub struct Run(Arc<Mutex<Option<ReleaseBefore>>>);
+pub struct Run(Arc<Mutex<SharedState>>);
+
+#[derive(Debug, Default)]
+struct SharedState {
+    /// The release before the run changed it; `None`: Helm was not started. An undo concerns the changes of its run alone.
+    before: Option<ReleaseBefore>,
+    /// The objects with which the rollout ended.
+    ready: Option<Snapshot>,
+}
 
 /// The release right before this run started Helm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,8 +97,22 @@ impl ReleaseBefore {
 }
 
 impl Run {
+    fn state(&self) -> MutexGuard<'_, SharedState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn before(&self) -> Option<ReleaseBefore> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().before.clone()
+    }
+
+    /// Keeps the objects with which the rollout has ended.
+    pub fn set_ready(&self, snapshot: Snapshot) {
+        self.state().ready = Some(snapshot);
+    }
+
+    /// Takes the objects with which the rollout has ended. They are there once: the caller's next steps may change them.
+    pub fn take_ready(&self) -> Option<Snapshot> {
+        self.state().ready.take()
     }
 
     /// Runs `helm`, which changes the release. Undoes a failure if `undoes`. That Helm succeeded is not proven before
@@ -98,21 +120,23 @@ impl Run {
     pub fn change(&self, project: &Project, tools: &Toolbox, helm: &Process, undoes: bool) -> Result<()> {
         let record = Record::fetch(tools)?;
         let before = ReleaseBefore::of(&helm::observe(&secrets::observe(tools)?), record.as_ref(), undoes);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        self.state().before = Some(before);
         match helm.run() {
             Ok(()) => Ok(()),
             Err(error) => Err(fall_back(project, tools, self, helm::explain(project, &error))),
         }
     }
 
-    /// Returns Helm's revisions. Fails unless the revision of this run is the newest one, and deployed.
-    pub fn confirm(&self, tools: &Toolbox) -> Result<HelmHistory> {
-        let helm = helm::observe(&secrets::observe(tools)?);
-        let Some(before) = self.before() else { return Ok(helm) };
+    /// Returns the Secrets, those of Helm's revisions included. Fails unless the revision of this run is the newest one, and
+    /// deployed.
+    pub fn confirm(&self, tools: &Toolbox) -> Result<ObservedSecrets> {
+        let existing = secrets::observe(tools)?;
+        let helm = helm::observe(&existing);
+        let Some(before) = self.before() else { return Ok(existing) };
         let failure = |what: String| Failure::new(Class::Rollout, what).help("cargo xtask deploy dev");
         let own = before.own_revision(&helm).map_err(|error| failure(error.to_string()))?;
         match own {
-            Some(revision) if revision.status == "deployed" => Ok(helm),
+            Some(revision) if revision.status == "deployed" => Ok(existing),
             Some(Revision { number, status, .. }) => {
                 Err(failure(format!("Helm succeeded, but its revision {number} is {status}")).into())
             }
@@ -204,26 +228,29 @@ fn rollback_to(project: &Project, tools: &Toolbox, own: &Revision, revision: u64
     let release = &project.settings.chart.release;
     let rollback = tools.helm().args(["rollback", release, &revision.to_string(), "--server-side=true"]);
     rollback.args(["--force-conflicts", "--history-max=10"]).log(project.log("helm")).run()?;
-    if let Some(FailedRollout { summary, findings, .. }) = rollout::follow(tools, running, deadlines::ROLLOUT_UNDO)? {
-        let causes: Vec<String> = findings.iter().take(2).map(|f| format!("{}: {}", f.subject, f.cause)).collect();
-        bail!("revision {revision}: {summary} ({})", causes.join("; "));
-    }
+    let snapshot = match rollout::follow(tools, running, deadlines::ROLLOUT_UNDO)? {
+        Ok(ready) => ready,
+        Err(FailedRollout { summary, findings, .. }) => {
+            let causes: Vec<String> = findings.iter().take(2).map(|f| format!("{}: {}", f.subject, f.cause)).collect();
+            bail!("revision {revision}: {summary} ({})", causes.join("; "));
+        }
+    };
     let helm = helm::observe(&secrets::observe(tools)?);
     let now = helm.newest().filter(|now| now.number == own.number + 1 && now.status == "deployed");
     let now = now.with_context(|| {
         let newest = helm.newest().map_or("none".to_owned(), |now| format!("{} ({})", now.number, now.status));
         format!("after the rollback Helm's newest revision is {newest}, not {} (deployed)", own.number + 1)
     })?;
-    renumber_record(project, tools, revision, now.number)?;
+    renumber_record(project, tools, &snapshot, revision, now.number)?;
     Ok(now.number)
 }
 
 /// Changes the record of `revision`, if it is that one's, to the revision number `now`. The cluster gives objects that the
 /// rollback created again other values, e.g. the address of a Service, so these are compared with Helm's manifest.
-fn renumber_record(project: &Project, tools: &Toolbox, revision: u64, now: u64) -> Result<()> {
-    let snapshot = Snapshot::take(tools)?;
-    let Some(record) = Record::read(&snapshot)?.filter(|record| record.revision == revision) else { return Ok(()) };
-    let drifted: Vec<String> = record.drift(&snapshot).into_iter().map(|drift| drift.object).collect();
+/// `snapshot` has the objects after the rollback.
+fn renumber_record(project: &Project, tools: &Toolbox, snapshot: &Snapshot, revision: u64, now: u64) -> Result<()> {
+    let Some(record) = Record::read(snapshot)?.filter(|record| record.revision == revision) else { return Ok(()) };
+    let drifted: Vec<String> = record.drift(snapshot).into_iter().map(|drift| drift.object).collect();
     if !drifted.is_empty() {
         let wanted = drift::objects(&helm::manifest(project, tools, now)?);
         let is_as_verified = |object: &String| {
@@ -233,7 +260,7 @@ fn renumber_record(project: &Project, tools: &Toolbox, revision: u64, now: u64) 
             };
             let live = snapshot.applied().find(is_recreated);
             let wanted = wanted.iter().find(|wanted| key(wanted) == *object);
-            matches!((wanted, live), (Some(wanted), Some(live)) if drift::fields(wanted, live, &snapshot).is_empty())
+            matches!((wanted, live), (Some(wanted), Some(live)) if drift::fields(wanted, live, snapshot).is_empty())
         };
         if !drifted.iter().all(is_as_verified) {
             return Ok(());
@@ -321,6 +348,14 @@ mod tests {
         let two = [(4, "deployed"), (3, "superseded")];
         assert_eq!(fallback(Some(3), &two), Fallback::Verified(3, 7));
         assert_eq!(fallback(Some(1), &two), Fallback::Deployed(4), "Helm has forgotten revision 1");
+    }
+
+    #[test]
+    fn the_objects_that_a_rollout_ended_with_are_judged_once() {
+        let run = Run::default();
+        assert!(run.take_ready().is_none());
+        run.clone().set_ready(Snapshot::default());
+        assert!(run.take_ready().is_some() && run.take_ready().is_none());
     }
 
     #[test]
