@@ -29,7 +29,7 @@ export class Backend {
       });
       if (limit > 1) response.setHeader("link", `<http://localhost/api/v1/todos?after=${limit}_t${limit}>; rel="next"`);
       const refused = { status: 401, detail: "Sign in first.", code: "not-signed-in" };
-      const body = !signedIn ? refused : request.url === "/api/v1/me" ? me : todos;
+      const body = !signedIn ? refused : request.url === "/api/v1/me" ? me : cookie.includes("good-broken") ? [null] : todos;
       response.writeHead(signedIn ? 200 : 401, { "content-type": "application/json" });
       response.end(JSON.stringify(body));
     });

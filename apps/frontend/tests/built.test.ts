@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { Backend, startBuilt } from "./built-server";
 
 /** Starts one build twice with different settings. */
@@ -186,6 +186,22 @@ describe("the same build", () => {
       socket.write("GET /healthz HTTP/1.1\r\nhost: one\r\nconnection: close\r\n\r\n");
       expect(await text(socket)).toMatch(new RegExp(`^HTTP/1.1 ${status} [^]*HTTP/1.1 200 OK[^]*"status":"ok"`));
     });
+
+  it("lets pages answer without the server of Next, which would gzip this", async () => {
+    const encoding = async () => (await ask(one, "/healthz", { "accept-encoding": "gzip" })).headers.get("content-encoding");
+    await vi.waitFor(async () => { expect(await encoding()).toBeNull(); }, 10_000);
+    const internal = { "x-nextjs-data": "1", "x-matched-path": "/sign-up", "x-prerender-revalidate": "\\u0000" };
+    const answer = await ask(one, "/active", { ...SIGNED_IN, ...internal });
+    expect([answer.status, answer.headers.get("content-type")]).toEqual([200, "text/html; charset=utf-8"]);
+    expect(await answer.text()).toContain("<title data-next-head=\"\">Active · Todos</title>");
+  });
+
+  it("shows the error page for a page that fails", async () => {
+    const answer = await ask(one, "/", { cookie: "todo_session=good-broken" });
+    expect([answer.status, answer.headers.get("x-content-type-options")]).toEqual([500, "nosniff"]);
+    expect(await answer.text()).toContain("Something went wrong");
+    expect((await ask(one, "/", SIGNED_IN)).status).toBe(200);
+  });
 
   it("says that there is no such page", async () => {
     const answer = await ask(one, "/nothing/here");

@@ -1,5 +1,5 @@
 import type { Credentials, PasswordChange, Session, Todo, TodoCreate, TodoUpdate, User } from "./api-types";
-import { ApiError, failure } from "./problem";
+import { type Answer, ApiError, failure } from "./problem";
 
 /** All requests to the backend: relative in the browser, below `baseUrl` on the server. */
 
@@ -15,8 +15,8 @@ export interface ApiOptions {
   headers?: Record<string, string>;
   /** The user of the page: the backend refuses the request if somebody else has signed in since. */
   user?: string | null | undefined;
-  fetch?: typeof fetch;
-  onAnswer?: (response: Response) => void;
+  fetch?: (url: string, init: RequestInit) => Promise<Answer>;
+  onAnswer?: (response: Answer) => void;
 }
 
 export interface Page<Listed = Todo> {
@@ -31,13 +31,9 @@ export function createApi(options: ApiOptions = {}) {
   const { baseUrl = "", timeout = 10_000, headers = {}, user, onAnswer } = options;
 
   async function send(
-    method: string,
-    path: string,
-    body?: object,
-    extra?: Record<string, string>,
-    signal = AbortSignal.timeout(timeout),
-  ): Promise<Response> {
-    let response: Response;
+    method: string, path: string, body?: object, extra?: Record<string, string>, signal = AbortSignal.timeout(timeout),
+  ): Promise<Answer> {
+    let response: Answer;
     try {
       response = await (options.fetch ?? fetch)(`${baseUrl}/api/v1${path}`, {
         method,
@@ -132,7 +128,7 @@ export function createApi(options: ApiOptions = {}) {
   };
 }
 
-async function read(response: Response): Promise<unknown> {
+async function read(response: Answer): Promise<unknown> {
   if (response.status === 204) return undefined;
   try {
     return await response.json();

@@ -1,5 +1,9 @@
 import type { Problem } from "./api-types";
 
+/** What is read of a `Response`. */
+export type Answer =
+  Pick<Response, "ok" | "status" | "json"> & { headers: Pick<Headers, "get" | "getSetCookie">; body?: Response["body"] };
+
 /** Statuses worth a retry; every other error is final. */
 const TRANSIENT = new Set([408, 425, 429, 502, 503, 504]);
 
@@ -27,7 +31,7 @@ export class ApiError extends Error {
   }
 }
 
-export async function failure(response: Response): Promise<ApiError> {
+export async function failure(response: Answer): Promise<ApiError> {
   let problem: Partial<Problem> = {};
   try {
     problem = ((await response.json()) ?? {}) as Partial<Problem>;

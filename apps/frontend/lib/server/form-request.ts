@@ -1,4 +1,4 @@
-import { type Api, createApi } from "@/lib/api/api";
+import { type Api, type ApiOptions, createApi } from "@/lib/api/api";
 import { formText } from "@/lib/page/form-text";
 import { fetchAgain } from "./fetch-again";
 import { sameOrigin } from "./form-actions";
@@ -16,7 +16,7 @@ export function apiFor(
   header: ReadHeader,
   timeout: number,
   keep: (cookie: string) => unknown = () => undefined,
-  { form, send = fetchAgain }: { form?: FormData; send?: typeof fetch } = {},
+  { form, send = fetchAgain }: { form?: FormData; send?: ApiOptions["fetch"] } = {},
 ): Api {
   return createApi({
     user: form && formText(form, "user"),

@@ -102,11 +102,7 @@ export async function orSignIn<T>(context: Context, what: string, asked: Promise
 
 /** Returns the caller if signed in. Does not retry, so these pages are fast while the backend is away. */
 export async function callerIfAny(context: Context): Promise<User | null> {
-  try {
-    return (await callersApi(context, fetch)?.me()) ?? null;
-  } catch {
-    return null;
-  }
+  return (await callersApi(context, fetch)?.me().catch(() => null)) ?? null;
 }
 
 export function queried({ query }: Context, name: string): string | null {
