@@ -19,7 +19,7 @@ from app import __version__
 
 SERVED_BY = f"todo-backend/{socket.gethostname()}"
 HEALTH = "/api/v1/health"
-HOLD_SECONDS = 4.5  # below the probe's period and timeout in the chart
+HOLD_SECONDS = 4.0  # below the probe's period and timeout in the chart
 LOOK_SECONDS = 0.02
 READ_SECONDS = 5.0
 MAX_HEAD_BYTES = 64 * 1024
