@@ -1,11 +1,12 @@
 //! One blocking client for the cluster's API server.
 //!
-//! Every question has three answers: `Ok(Some(object))` is present, `Ok(None)` is absent, and `Err` is unknown. Absent
-//! takes a `Status` of the API server whose reason is `NotFound` and that names the object. Everything else (a refused
-//! connection, a bare 404, garbage, a `Forbidden`) is unknown, and no caller may turn it into a default.
+//! Every request has one of three results: `Ok(Some(object))` is present, `Ok(None)` is absent, and `Err` is unknown.
+//! Absent requires a `Status` of the API server whose reason is `NotFound` and that names the object. Everything else
+//! (a refused connection, a bare 404, an unreadable answer, a `Forbidden`) is unknown, and no caller may turn it into a
+//! default.
 //!
 //! The node is a container of the local engine, which publishes the API server on the loopback address. So the client
-//! reads no kubeconfig and uses no proxy; it trusts minikube's certificate authority and nothing else.
+//! reads no kubeconfig and uses no proxy. It trusts only minikube's certificate authority.
 
 mod answer;
 mod deadlines;

@@ -1,7 +1,7 @@
-//! The cache's folder: where it is, and the mark by which xtask knows that it made the folder.
+//! The cache folder: its path, and the marker file by which xtask recognizes its own folder.
 //!
-//! The folder that `TODO_XTASK_CACHE` names may hold anything: the cache is a folder of its own in it. Versions before the
-//! mark used the named folder itself; such a cache goes on working, and is removed only if it holds nothing else.
+//! The folder that `TODO_XTASK_CACHE` names may have other contents, so the cache is a subfolder. Versions before the
+//! marker used the named folder itself. Such a cache still works, and xtask removes it only if it holds nothing else.
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};

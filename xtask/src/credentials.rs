@@ -1,5 +1,5 @@
-//! From `.env` to the cluster's Secrets: read and checked before anything is built; turned into Secrets once the
-//! cluster can be asked for the embedded database's password.
+//! From `.env` to the cluster's Secrets. xtask reads and checks `.env` before it builds anything. It makes the Secrets
+//! once it can read the embedded database's password from the cluster.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

@@ -1,8 +1,8 @@
-//! Every time limit of a call that leaves this process, and every pause between two looks, in one table.
+//! One table of all time limits of calls that leave this process, and of the pauses between two polls.
 //!
 //! The fault suite (`xtask/faults`) lets calls hang until their limits pass. It builds xtask with the feature
-//! `scaled-deadlines`, which multiplies all limits by the environment variable [`SCALE`]. Without that feature the variable
-//! has no effect.
+//! `scaled-deadlines`, which multiplies all limits by the environment variable [`SCALE`]. Without that feature the
+//! variable has no effect.
 
 use std::time::Duration;
 

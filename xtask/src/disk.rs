@@ -1,4 +1,4 @@
-//! The room on a file system.
+//! The free space of a file system.
 
 use camino::Utf8Path;
 

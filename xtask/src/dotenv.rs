@@ -1,6 +1,8 @@
-//! `.env`: read with a real dotenv parser, checked against what the chart requires, never loaded into the environment.
+//! `.env`: parses it with dotenvy and checks it against the chart's requirements. Its values never become environment
+//! variables of xtask.
 //!
-//! One run reports every problem with its line but without any value: a value may be a secret in the wrong place.
+//! One run reports every problem with its line but without any value, because a value may be a secret in the wrong
+//! place.
 
 mod contract;
 mod create;

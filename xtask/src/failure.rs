@@ -1,4 +1,4 @@
-//! Errors that a user can act on: what is wrong, hints, and the class that sets the exit code.
+//! Errors for users: what failed, hints, and the class that sets the exit code.
 
 mod hint;
 

@@ -1,4 +1,4 @@
-//! git in a folder: what it tracks and what it ignores.
+//! Asks git which files it tracks and ignores.
 
 use std::io::ErrorKind;
 

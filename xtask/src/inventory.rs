@@ -1,5 +1,5 @@
-//! The cluster's objects as text, for the evidence of a failed rollout and for `doctor --bundle`. Secrets appear by
-//! name and keys; their content is never read.
+//! The cluster's objects as text, for the evidence of a failed rollout and for `doctor --bundle`. Of Secrets it shows
+//! names and keys, and never reads the content.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! Values of JSON documents whose absence means nothing.
+//! Reads strings and numbers of JSON documents; a missing one is empty or 0.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
-//! The table of causes that keep a workload from being ready, and which of them waiting cannot resolve.
+//! The table of causes that keep a workload from being ready, and which of them need a change.
 //!
-//! A cause is a row of [`CAUSES`]: its name, how long it must last before it ends a rollout, and the function that finds
-//! it. Everything here is pure: it judges a snapshot, and asks the cluster nothing.
+//! A cause is a row of [`CAUSES`]: its name, how long it must last before it ends a rollout, and the function that
+//! finds it. Everything here is pure: it judges a snapshot, and sends no requests.
 
 mod admission;
 mod config;

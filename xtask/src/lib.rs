@@ -1,7 +1,7 @@
 //! Builds, deploys and proves the Todo application on Minikube. See README.md and ARCHITECTURE.md.
 //!
-//! A library, because the programs of single commands (`members.rs`) share its modules. Cargo compiles such a program
-//! only for those who run its command.
+//! This is a library, because the programs of single commands (`members.rs`) share its modules. Cargo compiles such a
+//! program only when its command runs.
 
 pub mod api;
 pub mod cache;

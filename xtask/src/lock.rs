@@ -1,5 +1,5 @@
-//! One xtask at a time for each profile. The operating system releases the lock with the process, however it ends, and
-//! with the children of a killed one.
+//! Lets only one xtask at a time use a profile. The operating system releases the lock when the process ends. After a
+//! kill, the guardian holds it until the children have ended.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};

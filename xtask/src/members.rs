@@ -1,7 +1,7 @@
 //! Workspace members that only some commands need: cargo builds them when such a command runs.
 //!
-//! The suite `e2e`, the bench, `tidy` and `record` are a fifth of the code. As crates of their own they cost the first deploy nothing, and
-//! neither does a change in them.
+//! The suites, the bench, `tidy` and `record` are a quarter of the code. As separate crates they cost the first deploy
+//! nothing, and it does not compile them again after a change.
 
 use std::os::unix::process::CommandExt;
 

@@ -21,9 +21,12 @@ fn has_not_begun(output: &Output) -> bool {
     output.status.code() == Some(126) && String::from_utf8_lossy(&output.stderr).contains("read init-p")
 }
 
+/// `crictl`. By default it gives up a connection to containerd after 2 s, which a busy machine may take.
+pub const CRICTL: [&str; 2] = ["crictl", "--timeout=20s"];
+
 /// Lists all images of a node, then the names of those images in the filters that are complete. The first list alone also has
 /// images of an interrupted import. The last line shows that the output is complete.
-const LIST: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
+const LIST: &str = r#"crictl --timeout=20s images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
 
 /// The images of a node.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +64,11 @@ impl Node {
     /// Returns a command of containerd's client, in the namespace of Kubernetes.
     pub fn ctr<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
         self.exec(["ctr", "-n", "k8s.io"]).args(args)
+    }
+
+    /// Returns a command of `crictl`.
+    pub fn crictl<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
+        self.exec(CRICTL).args(args)
     }
 
     /// Returns whether the node can run commands.
@@ -126,7 +134,7 @@ impl Node {
 
     /// Runs crictl and parses its output. An error says that `what` is unknown.
     fn query<T>(&self, what: &str, args: &[&str], parse: impl Fn(&str) -> Result<T>) -> Result<T> {
-        let crictl = self.exec(["crictl"]).args(args.iter().copied()).question().deadline(deadlines::NODE);
+        let crictl = self.crictl(args.iter().copied()).question().deadline(deadlines::NODE);
         let read = || parse(&crictl.read()?).with_context(|| format!("reading what `{crictl}` printed"));
         read().map_err(|error| self.query_error(what, error))
     }

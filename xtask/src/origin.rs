@@ -1,4 +1,4 @@
-//! The origins: where artifacts come from. No code outside this module depends on which origin it is.
+//! The origins: where artifacts come from. Code outside this module does not depend on the kind of origin.
 
 pub mod bases;
 pub mod download;

@@ -1,7 +1,7 @@
 //! `infra/pins.toml`: every version that this project pins, once. Other files name a pin in braces: `v{kubernetes}`.
 //!
-//! A file is rendered as text, before it is parsed: line numbers in errors stay true, and an artifact's key, which is
-//! a digest of what was parsed, changes exactly when a pin changes that the artifact names.
+//! xtask renders a file as text before it parses it. So line numbers in errors stay correct, and an artifact's key, a
+//! digest of the parsed recipe, changes only if a pin changes that the artifact names.
 
 pub mod gomod;
 #[cfg(test)]

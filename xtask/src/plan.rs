@@ -1,4 +1,4 @@
-//! Steps as data. A stage observes, decides on steps, and applies them; dry run, progress and log render the same steps.
+//! Steps as data. A stage observes, decides on steps, and applies them. Dry run, progress and log show the same steps.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! Files that only their owner can read: evidence, bundles, logs, events. Whatever the umask, others get no permission.
+//! Files that only their owner can read: evidence, bundles, logs, events. The umask has no effect on them.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;

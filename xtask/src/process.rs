@@ -1,8 +1,7 @@
-//! Child processes: deadline, environment, process group, shell-quoted echo and error context in one place.
+//! Child processes: deadline, environment, process group, quoting and error context in one place.
 //!
-//! Every child is the leader of a process group of its own. One watchdog thread ends groups whose deadline has passed;
-//! Ctrl-C ends all of them (see [`end_all`]), and so does a guardian when xtask is killed, so nothing outlives it by
-//! accident.
+//! Every child leads its own process group. One watchdog thread ends groups whose deadline has passed. Ctrl-C ends all
+//! of them (see [`end_all`]), and a guardian does so if xtask is killed.
 
 mod environment;
 mod guardian;

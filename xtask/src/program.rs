@@ -1,5 +1,5 @@
-//! The frame of every program in this workspace: arguments, Ctrl-C, the final JSON document and the exit code. Also
-//! dispatches the commands of xtask itself.
+//! The entry point of every program in this workspace: arguments, Ctrl-C, the final JSON document and the exit code.
+//! Also calls the commands of xtask itself.
 
 mod closing;
 

@@ -1,4 +1,4 @@
-//! Where things are: the checkout, its settings, the cache, and the options of this run.
+//! The paths of a run: the checkout, its settings and the cache; and the options of the run.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

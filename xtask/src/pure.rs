@@ -1,5 +1,5 @@
-//! Decisions are pure. In unit tests, an effect inside [`decide`] is a panic: a process, a request, a socket, or a file that
-//! `files.rs` reads or writes.
+//! Checks that decisions are pure. In unit tests, code inside [`decide`] panics if it starts a process, sends a
+//! request, opens a socket, or reads or writes a file through `files.rs`.
 
 #[cfg(test)]
 thread_local!(static IS_DECIDING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });

@@ -1,4 +1,4 @@
-//! The one writer for stages, steps, progress, notes and errors, all on standard error.
+//! The only writer of stages, steps, progress, notes and errors, all on standard error.
 //!
 //! Each step prints a line with its reason when it starts and another when it ends. On a terminal that is not dumb,
 //! running steps are also live lines with their elapsed time. `anstream` honours `NO_COLOR`.

@@ -1,4 +1,4 @@
-//! Secret values, and the redactor that takes them out of text.
+//! Secret values, and the redactor that removes them from text.
 
 mod redactor;
 mod secret;

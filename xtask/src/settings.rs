@@ -1,4 +1,4 @@
-//! `infra/xtask.toml`, read strictly: an unknown or missing key is an error with its line.
+//! `infra/xtask.toml`. An unknown or missing key is an error with its line.
 
 use std::collections::BTreeMap;
 

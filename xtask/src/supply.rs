@@ -1,4 +1,5 @@
-//! The tools stage of a first run: later stages begin while it goes on, and wait for what they need.
+//! The tools stage of a first run: it continues in the background, and later stages wait only for the artifacts that
+//! they need.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;

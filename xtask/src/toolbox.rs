@@ -1,5 +1,5 @@
-//! The pinned tools, bound to one profile: every kubectl and helm call names context and kubeconfig, every minikube
-//! call its profile.
+//! The pinned tools, bound to one profile: every kubectl and helm call names context and kubeconfig, and every minikube
+//! call names its profile.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Engine, origin and tools, put together once a run.
+//! Engine, origin and tools of a run.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Windows Subsystem for Linux: its own file system behaves as Linux' does, a Windows drive below /mnt does not.
+//! Windows Subsystem for Linux: detects it, and Windows drives below /mnt, whose file system differs from that of
+//! Linux.
 
 use camino::Utf8Path;
 

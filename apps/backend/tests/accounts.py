@@ -1,4 +1,4 @@
-"""People who use the API."""
+"""Users of the API, for tests."""
 
 from dataclasses import dataclass
 from uuid import UUID, uuid4

@@ -1,9 +1,9 @@
-"""A database at an address like Neon's: TLS and SCRAM alone, direct and behind a pooler.
+"""A database with addresses like Neon's: TLS and SCRAM are required, direct and behind a pooler.
 
-Neon itself cannot be reached by tests. The direct host is PostgreSQL with TLS, which offers channel
-binding as Neon's proxy does. The pooler is PgBouncer in transaction mode with TLS, as at Neon, but
-no proxy before it: PgBouncer offers no channel binding, so `channel_binding=require` through a
-pooler, which Neon's proxy makes possible, is the one combination that is not tested.
+Tests cannot reach Neon itself. The direct host is PostgreSQL with TLS, which offers channel binding
+like Neon's proxy. The pooled host is PgBouncer in transaction mode with TLS. PgBouncer offers no
+channel binding, which Neon's proxy does. So `channel_binding=require` through a pooler is the only
+combination that is not tested.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of the tests' own, which may be stopped, frozen and started again."""
+"""A real PostgreSQL server for tests, which they can stop, freeze and start again."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Programs that PyPI does not have: the Dockerfile's target `test` brings them."""
+"""Programs that PyPI does not have: the Dockerfile's target `test` installs them."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
-"""A server that refuses every connection in given words, for refusals that only Neon makes.
+"""A server that refuses every connection with a given message: for errors that only Neon sends.
 
-It speaks no more than the beginning of PostgreSQL's protocol: no TLS, then one error.
+It speaks only the start of PostgreSQL's protocol: no TLS, then one error.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""How schemathesis asks: read by its own process, see test_schemathesis.py."""
+"""Hooks of schemathesis, which runs in its own process: see test_schemathesis.py."""
 
 import os
 import re

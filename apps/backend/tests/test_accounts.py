@@ -1,4 +1,4 @@
-"""Sign up, in and out; and the account's end."""
+"""Sign-up, sign-in, sign-out and the deletion of accounts."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID

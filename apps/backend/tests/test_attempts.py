@@ -1,4 +1,4 @@
-"""How often a password may be guessed: the same for all replicas, because Postgres counts."""
+"""Limits on password guesses: the same for all replicas, because Postgres counts."""
 
 import asyncio
 from http.cookies import SimpleCookie

@@ -1,4 +1,4 @@
-"""Programs go by a problem's code: all have one spelling."""
+"""The codes of problems, which clients depend on: all have one spelling."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The cookie, and what another site can do with it: nothing."""
+"""The session cookie, and that other sites cannot use it."""
 
 from datetime import UTC, datetime, timedelta
 from http.cookies import Morsel, SimpleCookie

@@ -1,4 +1,4 @@
-"""Refusals as libpq, PgBouncer and Neon's proxy word them."""
+"""Connection errors in the words of libpq, PgBouncer and Neon's proxy."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""A POST that is sent again after a lost answer makes no second todo."""
+"""A POST that a client repeats after a lost answer creates no second todo."""
 
 import asyncio
 

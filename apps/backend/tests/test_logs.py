@@ -1,4 +1,4 @@
-"""No secret and no token in any log, whatever goes wrong."""
+"""No log contains a secret or a token, also after errors."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The URL as Neon prints it: TLS, channel binding, a pooler in transaction mode."""
+"""URLs as Neon prints them: TLS, channel binding, a pooler in transaction mode."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The document from which clients are generated."""
+"""The OpenAPI document, from which clients are generated."""
 
 import subprocess
 import sys

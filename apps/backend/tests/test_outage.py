@@ -1,4 +1,4 @@
-"""Pods that start during an outage: nothing exits, nothing must be restarted."""
+"""Pods that start during an outage: none exits, and none needs a restart."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Argon2 beside the event loop, and nothing to learn from how long it takes."""
+"""Argon2 runs off the event loop, and its duration reveals nothing."""
 
 import asyncio
 import statistics

@@ -1,4 +1,4 @@
-"""What the preflight tells apart, on real servers."""
+"""The causes that the preflight distinguishes, on real servers."""
 
 import io
 import json

@@ -1,13 +1,12 @@
-"""The release before this one works on this one's schema: a rollout and a rollback need that.
+"""The previous release works on this release's schema, as rollouts and rollbacks require.
 
-`previous_release.tar.gz` is that release's own code, as it was built into its image. After a
-release, renew it (in the project's root, with the release's tag or commit):
+`previous_release.tar.gz` is the code in the image of that release. After each release, renew it
+(in the project's root, with the release's tag or commit):
 
     git archive --format=tar RELEASE:apps/backend app | gzip -9n \
         > apps/backend/tests/previous_release.tar.gz
 
-From then on the previous release may use what this one's migrations add, and only from then on may
-a migration take away what the release before it still used (expand, then contract).
+A migration may only remove what the code in that archive no longer uses (expand, then contract).
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Errors of every kind are problems, and every answer says which request and which pod."""
+"""Every error is a problem, and every answer names its request and pod."""
 
 import socket
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Each refusal has a code for callers, a cause in the health answer and a line in the log."""
+"""Each database error has a code for clients, a cause in the health answer and a log line."""
 
 import pytest
 

@@ -1,7 +1,7 @@
-"""Every route against everybody who has no business there.
+"""Every route rejects requests without a valid session.
 
-The routes are read from the application's own OpenAPI document, so a new one is tested from its
-first day; what may be asked without a session is listed here, by name.
+The tests read the routes from the application's OpenAPI document, so they include new routes. A
+list here names the routes that need no session.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,7 @@
-"""Generated requests over the whole OpenAPI document, with all of schemathesis' checks.
+"""Generated requests to all operations of the OpenAPI document, with all checks of schemathesis.
 
-Against the real server over HTTP, once with an account and once without. The seed is fixed and the
-examples are few: what a run finds, it finds again.
+They run against the real server over HTTP, with and without an account. The seed is fixed and the
+examples are few, so a failure is reproducible.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The process as the image starts it."""
+"""The server process as the image starts it."""
 
 import json
 import signal

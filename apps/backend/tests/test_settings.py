@@ -1,4 +1,4 @@
-"""A start that cannot succeed is refused in one line."""
+"""Invalid settings end the start with one line."""
 
 from pathlib import Path
 

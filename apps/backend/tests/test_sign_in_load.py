@@ -1,4 +1,4 @@
-"""What sign-ins cost the database: round trips and connections, counted on the wire."""
+"""The cost of sign-ins for the database: round trips and connections, counted on the network."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What a pod answers from its first moment until it serves, and how it ends meanwhile."""
+"""A pod's answers from its start until it serves, and its end during the start."""
 
 import asyncio
 import os

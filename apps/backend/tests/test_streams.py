@@ -1,4 +1,4 @@
-"""Event streams pass through as they come, and end in order."""
+"""Event streams arrive without delay, and end in order."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a token must have to be ours."""
+"""The conditions for a valid token."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Self

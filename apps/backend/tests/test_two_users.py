@@ -1,7 +1,7 @@
-"""Two users and 200 generated requests: nobody ever sees or changes what is the other's.
+"""200 generated requests of two users: neither sees or changes the other's todos.
 
-Each user's todos are also kept in a plain dictionary; after every request the API must agree with
-it. The seed is fixed, so a failure can be repeated; its message names the request.
+A plain dictionary holds each user's expected todos; after every request the API must agree with it.
+The seed is fixed, so a failure is reproducible; its message names the request.
 """
 
 from dataclasses import dataclass, field

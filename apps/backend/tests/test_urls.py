@@ -1,4 +1,4 @@
-"""Links lead back to where the caller came from."""
+"""Links use the address that the client used."""
 
 import pytest
 from httpx import AsyncClient

@@ -1,4 +1,4 @@
-"""Two users: the layers below HTTP keep them apart already."""
+"""The layers below HTTP separate users."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4

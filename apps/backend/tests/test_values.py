@@ -1,4 +1,4 @@
-"""What is taken and what is refused, with the place of the error."""
+"""Accepted and rejected values, and the place that an error names."""
 
 import pytest
 from httpx import AsyncClient

@@ -1,4 +1,4 @@
-"""The clock of all bounds: it fails a test for its own time only."""
+"""The clock of all time limits: a test fails only for its own time."""
 
 import time
 

@@ -1,7 +1,7 @@
-"""Waiting with a bound, in seconds of the machine.
+"""Waits with a limit, in seconds of the machine.
 
 Everything takes longer on a busy machine. So a second counts less while more threads want a
-processor than there are processors: a bound measures the application, not what else runs. On an
+processor than there are processors. A limit then measures the application and not the load. On an
 idle machine, a second of the machine is a second.
 """
 

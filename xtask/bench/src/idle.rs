@@ -67,7 +67,7 @@ pub fn run(project: &Project, args: &BenchIdle) -> Result<()> {
 
 fn measure(node: &Node, seconds: u32) -> Result<Idle> {
     let deadline = LOOK + Duration::from_secs(seconds.into());
-    let containers = node.exec(["crictl", "ps", "-o", "json"]).deadline(LOOK).read()?;
+    let containers = node.crictl(["ps", "-o", "json"]).deadline(LOOK).read()?;
     let sample = node.exec(["sh", "-c", SAMPLE, "sample", &seconds.to_string()]).deadline(deadline);
     Idle::read(&sample.read()?, &containers, seconds).with_context(|| format!("reading the samples of {}", node.name))
 }

@@ -1,4 +1,4 @@
-//! The throughput at which a request saturates the application. The search raises the rate until answers are late.
+//! Finds the throughput at which the application saturates: raises the rate of a request until answers are late.
 
 use std::time::{Duration, Instant};
 

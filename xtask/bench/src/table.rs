@@ -1,4 +1,4 @@
-//! The table of the figures.
+//! The table of results.
 
 use std::fmt::Write as _;
 

@@ -35,11 +35,11 @@ pub fn hung_backend(test_cluster: &TestCluster) -> Result<()> {
     };
     let before = restarts()?;
     // SIGSTOP comes from the node: PID 1 ignores it within its own PID namespace.
-    let find = ["crictl", "ps", "--name", "^backend$", "--state", "Running", "-q"];
+    let find = ["ps", "--name", "^backend$", "--state", "Running", "-q"];
     let node = tools.nodes()?.remove(0);
-    let containers = node.exec(find).read()?;
+    let containers = node.crictl(find).read()?;
     let id = containers.lines().next().unwrap_or_default().to_owned();
-    let pid = node.exec(["crictl", "inspect", "-o", "go-template", "--template", "{{.info.pid}}", &id]).read()?;
+    let pid = node.crictl(["inspect", "-o", "go-template", "--template", "{{.info.pid}}", &id]).read()?;
     node.exec(["kill", "-STOP", pid.trim()]).run()?;
     test_cluster.until("the kubelet restarts it", Duration::from_secs(150), || Ok(restarts()? > before))?;
     test_cluster.until_ready()

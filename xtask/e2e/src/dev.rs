@@ -1,4 +1,4 @@
-//! `cargo xtask test dev`: a working day with `cargo xtask dev`, on a copy of the checkout.
+//! `cargo xtask test dev`: `cargo xtask dev` on a copy of the checkout, with saves, crashes, kills and teardown.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Drift and changed sources: a deploy corrects or releases them, and nothing else restarts.
+//! Drift and changed sources: a deploy repairs drift and releases changes, and nothing else restarts.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Temporary changes of the copied checkout.
+//! Temporary edits of the copied checkout.
 
 use anyhow::{Result, ensure};
 use camino::Utf8PathBuf;

@@ -1,4 +1,4 @@
-//! xtask changes nothing of others, whatever the state of profile and kubeconfig.
+//! xtask changes nothing that belongs to others, whatever the state of profile and kubeconfig.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A word that all canaries contain, and the search for it in plain, base64 and compressed form.
+//! A word that all planted secrets contain, and the search for it in plain, base64 and compressed form.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! Every external call of a run: its name, how often it came, and what becomes of it.
+//! Every external call of a run: its name, its number, and whether it fails.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -1,5 +1,5 @@
-//! The one checker: holds what a run says and does against what was there before, what is there afterwards, and what the
-//! same run does when nothing goes wrong. It knows no scenario.
+//! The one checker: compares the messages and steps of a run with the states before and after it, and with the same run
+//! without a fault. It knows no scenario.
 
 use std::collections::BTreeMap;
 

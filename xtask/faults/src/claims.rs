@@ -1,4 +1,4 @@
-//! What xtask says, line by line, and what must be so for it.
+//! The claims in xtask's messages, line by line, and the state that each claim requires.
 
 use crate::truth::Truth;
 

@@ -1,6 +1,7 @@
-//! A tool as xtask finds it on PATH or in its cache: a link to this program, which asks the suite what the tool does.
+//! A tool as xtask finds it on PATH or in its cache: a link to this program, which asks the suite for the tool's
+//! result.
 //!
-//! The state of engine, node and minikube is in the suite's memory, so that it can be set back at once.
+//! The states of engine, node and minikube are in the suite's memory, so that the suite can reset them at once.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,4 @@
-//! Answers the tools that xtask calls: engine, node and minikube from memory, helm and git by their real programs.
+//! Answers the calls of tools: for docker, minikube and the node from memory; for helm and git with the real programs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,7 +1,7 @@
-//! What the API server stores, watched and written in etcd itself through its JSON gateway.
+//! The API server's objects, watched and written in etcd through its JSON gateway.
 //!
-//! The API server is started with JSON as its storage format, so each value is an object as `kubectl get -o json` shows
-//! it, without its resource version.
+//! The API server runs with JSON as its storage format, so each value is an object as `kubectl get -o json` shows it,
+//! without its resource version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Write as _};

@@ -1,4 +1,4 @@
-//! Lets only so many runs compute at the same time. While a call hangs, its run waits and needs no processor.
+//! Limits the number of runs that use a processor at the same time. A run whose call hangs does not count.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 

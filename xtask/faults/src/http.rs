@@ -1,4 +1,4 @@
-//! HTTP/1.1 as far as etcd's gateway, the API server and xtask speak it.
+//! The part of HTTP/1.1 that etcd's gateway, the API server and xtask use.
 
 use std::io::BufRead;
 

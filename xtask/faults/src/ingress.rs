@@ -1,5 +1,5 @@
-//! Plays the ingress controller at the port that the profile publishes: the live Ingress says which Service answers, and
-//! one of its ready pods does.
+//! Simulates the ingress controller at the port that the profile publishes: finds the Service in the live Ingress, and
+//! answers as one of its ready pods.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Lets external calls of xtask go wrong, and judges what xtask then says and does: the parts of `test faults` that the
-//! end-to-end suite uses as well, on a real cluster.
+//! Makes external calls of xtask fail, and checks xtask's messages and actions: the parts of `test faults` that the
+//! end-to-end suite also uses, on a real cluster.
 
 pub mod calls;
 pub mod checker;

@@ -1,4 +1,4 @@
-//! The machine that xtask sees: an engine with its images, the node's container, and what the node's containerd has.
+//! The simulated machine: an engine with its images, the node's container, and the node's image store.
 
 mod docker;
 mod images;

@@ -1,4 +1,4 @@
-//! Lets every external call of xtask fail once, and compares what xtask then says and does with the truth.
+//! Makes every external call of xtask fail once, and compares xtask's messages and actions with the real state.
 //!
 //! `cargo xtask test faults` builds and runs this program.
 

@@ -1,9 +1,9 @@
-//! The checker's own test: twenty changes of xtask, each of which takes an unknown for an absence or leaves out a look,
-//! must all be caught.
+//! Tests the checker, which must catch twenty mutants of xtask. Each mutant treats an unknown answer as absent, or
+//! omits a check.
 //!
-//! All of them are compiled into the program under test, in a copy of the sources: each is an `if` around an expression. An
-//! environment variable switches one on. While none is on, every `if` evaluates the original expression, so the pairs run
-//! with the same program: compiling a second one takes 50 s of processor time.
+//! All mutants are compiled into the program under test, in a copy of the sources: each is an `if` around an
+//! expression. An environment variable switches one on. Without it, every `if` evaluates the original expression, so
+//! the pairs run with the same program: compiling a second one takes 50 s of processor time.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

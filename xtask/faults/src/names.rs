@@ -1,4 +1,4 @@
-//! Names of calls: what is asked of whom, without what differs from run to run.
+//! Names of calls: the tool or path with its arguments, without the parts that differ between runs.
 
 use std::ops::RangeInclusive;
 

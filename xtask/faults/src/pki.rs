@@ -1,5 +1,5 @@
-//! The certificates of a sandbox: an authority as minikube's, the API server's certificate, and a client's of the group
-//! that may do everything.
+//! The certificates of a sandbox: a certificate authority like minikube's, the API server's certificate, and one for a
+//! client of the group `system:masters`.
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};

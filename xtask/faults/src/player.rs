@@ -1,5 +1,5 @@
-//! Plays the controllers and the kubelet that the sandbox lacks: Deployments and StatefulSets get pods, pods get a node and
-//! run or crash, Services get endpoints, and what has no owner any more goes.
+//! Simulates the controllers and the kubelet, which the sandbox lacks: Deployments and StatefulSets get pods, pods get
+//! a node and run or crash, Services get endpoints, and objects without an owner are deleted.
 
 mod garbage;
 mod kubelet;

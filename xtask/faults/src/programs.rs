@@ -1,4 +1,4 @@
-//! The programs of a sandbox: etcd and the API server out of the images that both origins bring, and the pinned helm.
+//! The programs of a sandbox: etcd and the API server, from the images of either origin, and the pinned helm.
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;

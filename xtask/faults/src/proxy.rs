@@ -1,4 +1,4 @@
-//! Stands before the API server as the port that the node publishes, counts each request, and lets one go wrong.
+//! A proxy in front of the API server, at the port that the node publishes. It counts each request, and makes one fail.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

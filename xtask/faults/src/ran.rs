@@ -1,4 +1,4 @@
-//! What a run of xtask printed, for suites that run the real program.
+//! The output of a run of xtask, for suites that run the real program.
 
 use std::process::Output;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A sandbox: a checkout, an engine, a node and an API server of its own, and runs of xtask in it.
+//! A sandbox: a separate checkout, engine, node and API server, and runs of xtask in it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! What users do: a command, the state that it starts from, and what was changed before.
+//! The scenarios: a user's command, the state before it, and the edit before it.
 
 /// The state that a scenario starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A real etcd and a real API server, with no node and no other part of a control plane.
+//! A real etcd and a real API server, without a node and without the rest of a control plane.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

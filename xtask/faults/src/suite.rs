@@ -1,4 +1,4 @@
-//! Runs every scenario once, then once for each call and fault, in several sandboxes side by side.
+//! Runs every scenario once, then once for each call and fault, in several sandboxes in parallel.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -1,4 +1,5 @@
-//! A tool as xtask finds it: a link to this program that is called `docker` is docker. It is small, for a run starts dozens.
+//! A tool as xtask finds it: a link to this program that is called `docker` acts as docker. The program is small,
+//! because a run starts dozens of tools.
 
 use xtask_faults::client;
 

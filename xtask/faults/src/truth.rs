@@ -1,4 +1,4 @@
-//! What is so: the state of a sandbox as the checker asks it.
+//! The real state of a sandbox, with the questions of the checker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

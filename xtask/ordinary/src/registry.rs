@@ -1,5 +1,5 @@
-//! The simulated registry: Debian's `docker-registry` with images of an engine. They look as publishers push them: an index
-//! of two platforms with an attestation, and compressed layers.
+//! The simulated registry: Debian's `docker-registry` with images of an engine, in the form in which publishers push
+//! them: an index of two platforms with an attestation, and compressed layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! An answer of the API server, and its meaning.
+//! An answer of the API server: present, absent or unknown.
 
 use anyhow::Result;
 use serde_json::Value;

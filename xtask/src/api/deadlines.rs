@@ -1,4 +1,4 @@
-//! The longest waits for the API server, as a client has them.
+//! The time limits of a client of the API server.
 
 use std::time::Duration;
 

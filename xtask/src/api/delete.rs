@@ -1,4 +1,4 @@
-//! Deletion, and the wait until the object is gone.
+//! Deletes an object and waits until it is gone.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! One request, built once, shown and sent from the same value.
+//! A request to the API server. Messages show the same value that the client sends.
 
 use std::fmt;
 

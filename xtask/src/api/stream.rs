@@ -1,4 +1,4 @@
-//! Watches: a stream of changes for each kind, on connections of their own.
+//! Watches: a stream of changes for each kind, each on its own connection.
 
 use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, Ordering};

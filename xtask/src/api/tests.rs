@@ -1,4 +1,5 @@
-//! The client against a small API server with real TLS that answers well, wrongly, late, in part or not at all.
+//! Tests of the client with a small API server with real TLS. Its answers are correct, wrong, late, incomplete or
+//! missing.
 
 use std::io::BufRead;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `cargo xtask images`: builds both images side by side if they changed, and shows why, and the age of the base images.
+//! `cargo xtask images`: builds changed images in parallel, and shows why, and the age of the base images.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! `--json` and `--timings`: the output of a command besides its messages.
+//! `--json` and `--timings`: the output of a command in addition to its messages.
 
 use std::io::{ErrorKind, Write};
 

@@ -1,4 +1,4 @@
-//! `cargo xtask test [suite…]`: runs the test suites after bringing their requirements.
+//! `cargo xtask test [suite…]`: provides what the test suites need, then runs them.
 
 pub mod faults;
 mod suites;

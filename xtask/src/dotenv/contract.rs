@@ -1,4 +1,4 @@
-//! The keys that the chart requires of `.env`, read from its values files alone.
+//! The keys that the chart requires in `.env`, from its values files.
 
 use anyhow::Result;
 use camino::Utf8Path;

@@ -1,4 +1,4 @@
-//! A first `.env`, so that a newcomer needs to write none.
+//! Creates `.env` on the first run.
 
 use std::io::Write;
 

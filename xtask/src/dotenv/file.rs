@@ -1,4 +1,4 @@
-//! `.env` as a file: reads it, and checks that nobody else can.
+//! Reads the file `.env`, and checks that no other user can.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};

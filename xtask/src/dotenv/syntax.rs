@@ -1,7 +1,7 @@
-//! From text to entries, a line at a time.
+//! Parses `.env` line by line.
 //!
-//! dotenvy parses; but it expands `$`, drops a trailing backslash, lets an unclosed quote swallow the next lines,
-//! reports no line numbers, and prints the line in its errors. So this module refuses such lines first.
+//! dotenvy is the parser. But it expands `$`, drops a trailing backslash, lets an unclosed quote swallow the next
+//! lines, reports no line numbers, and prints the line in its errors. So this module rejects such lines first.
 
 use super::{Entry, Problem};
 use crate::failure::{Change, nearest};

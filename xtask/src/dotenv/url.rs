@@ -1,4 +1,4 @@
-//! A Postgres URL as libpq reads it, and common mistakes in one.
+//! Parses a Postgres URL as libpq does, and finds common mistakes in it.
 //!
 //! libpq ends user and password at the first `@` or `/`; an unencoded one inside a password moves part of it into the
 //! host's name. So no message shows a host before all other checks have passed.

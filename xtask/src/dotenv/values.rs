@@ -1,4 +1,4 @@
-//! Checks the values: present, no placeholders, accepted by the backend. No message shows any part of one.
+//! Checks the values: present, no placeholders, accepted by the backend. No message shows any part of a value.
 
 use super::url::{self, PostgresUrl};
 use super::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, Database, Entry, OPENAI_API_KEY, Problem};

@@ -1,6 +1,6 @@
-//! Debian root file systems from packages alone, for the private engine and for replacements of base images.
+//! Debian root file systems, built only from packages: for the private engine, and instead of official base images.
 //!
-//! mmdebstrap builds them. It runs from the cache, where its package is unpacked, and is not installed.
+//! mmdebstrap builds them. xtask unpacks its package into the cache and does not install it.
 
 mod tools;
 

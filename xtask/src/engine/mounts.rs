@@ -1,4 +1,4 @@
-//! Mounts below a folder, and removing a folder without ever following one.
+//! Lists the mounts below a folder, and removes a folder without removing the contents of mounts in it.
 
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};

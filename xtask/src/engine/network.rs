@@ -1,5 +1,5 @@
-//! The private engine's part of the machine's network: a bridge of its own beside other engines, and the removal of
-//! what it leaves (Docker removes neither bridges nor firewall rules when it ends).
+//! The private engine's network on the machine: its own bridge beside those of other engines. Removes bridges and
+//! firewall rules, which Docker leaves when it ends.
 
 use std::net::Ipv4Addr;
 

@@ -1,5 +1,5 @@
-//! The private engine's files and its names on the machine, all derived from the cache's path: engines of two caches
-//! share nothing.
+//! The private engine's files and its names on the machine. All derive from the cache's path, so the engines of two
+//! caches share nothing.
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};

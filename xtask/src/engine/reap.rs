@@ -1,8 +1,8 @@
-//! Ends what a killed engine leaves behind.
+//! Ends the processes that a killed engine leaves.
 //!
-//! A SIGKILLed engine leaves containerd, proxies and its containers' processes; they hold its data and its control
-//! groups, and the next engine hangs or cannot start the same containers ("devices.allow: invalid argument"). Their
-//! root, the engine's tree, or the engine's parent control group identifies them.
+//! A SIGKILLed engine leaves containerd, proxies and the processes of its containers. They hold its data and its
+//! cgroups, so the next engine hangs or cannot start the same containers ("devices.allow: invalid argument"). This
+//! module finds them by their root, which is the engine's tree, or by the engine's parent cgroup.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

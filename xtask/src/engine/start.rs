@@ -1,5 +1,5 @@
-//! Starts the private engine: detached, in a mount namespace with its tree as root, so that nothing is mounted or
-//! changed where others look.
+//! Starts the private engine: detached, in a mount namespace with its tree as root, so that its mounts are invisible to
+//! other processes.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;

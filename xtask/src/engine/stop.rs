@@ -1,4 +1,4 @@
-//! Ends the private engine, and removes it.
+//! Stops the private engine, and removes it.
 
 use std::fs::File;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Which containers the private engine has, by its files: also while it does not run or does not answer.
+//! Reads the private engine's containers from its files, so it works while the engine is stopped or does not answer.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! The engine's root file system: its recipe, and the wrappers that run its client on the machine.
+//! The engine's root file system: its recipe, and scripts that run its client on the machine.
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};

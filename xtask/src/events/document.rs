@@ -1,4 +1,4 @@
-//! The one JSON document that `--json` prints, also for a run that failed. Its schema: docs/schema/.
+//! The one JSON document that `--json` prints, also after a failure. Its schema is in docs/schema.
 
 use serde_json::{Map, Value, json};
 

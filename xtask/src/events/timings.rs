@@ -1,4 +1,4 @@
-//! `--timings`: the events as a waterfall in one HTML file that needs nothing else, neither scripts nor a network.
+//! `--timings`: the events as a waterfall in one HTML file, without scripts and without external files.
 
 use std::fmt::Write as _;
 

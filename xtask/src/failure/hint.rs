@@ -1,7 +1,7 @@
 //! Hints of a failure: a line for people, and the same as data for scripts (docs/json.md).
 //!
-//! Each hint is written once. A line has the form `purpose: command   # note`; the data is parsed from it, and the
-//! command ends at the first two spaces. An edit is data, and its line is made from that.
+//! Each hint is written once. A line has the form `purpose: command   # note`. This module parses the data from it; the
+//! command ends at the first two spaces. An edit is the other way round: it is data, and this module makes the line.
 
 use serde_json::{Map, Value, json};
 

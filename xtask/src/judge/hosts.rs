@@ -1,4 +1,5 @@
-//! Containers that wait for a host name that does not resolve. Only their logs show it: for Kubernetes they run.
+//! Containers that wait for a host name that does not resolve. Only their logs show it, because Kubernetes reports them
+//! as running.
 
 use std::sync::LazyLock;
 

@@ -1,8 +1,9 @@
-//! Records of the base images: when each one was pulled or made.
+//! Records of the base images: when each one was pulled or built.
 //!
-//! A base image has a mutable tag, or holds Debian packages of the day on which it was made. Nothing renews it by
-//! itself: the content tags of the applications' images would change without a change of ours. So its age is shown, and
-//! `cargo xtask images --refresh` renews it. Each base has a record of its own, so runs side by side lose none.
+//! A base image has a mutable tag, or Debian packages of the day on which it was built. Nothing renews it
+//! automatically, because that would change the content tags of the applications' images without a change of the
+//! checkout. So xtask shows its age, and `cargo xtask images --refresh` renews it. Each base image has its own record
+//! file, so parallel runs lose none.
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};

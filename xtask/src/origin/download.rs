@@ -1,5 +1,5 @@
-//! Downloads that can be trusted: verified by SHA-256 before they get their name, resumed after an interruption,
-//! never hanging, and fetched once when two processes want the same.
+//! Downloads: verified by SHA-256 before they get their name, resumed after an interruption, with time limits, and only
+//! once if two processes want the same file.
 
 mod http;
 mod trouble;

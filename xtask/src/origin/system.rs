@@ -1,4 +1,4 @@
-//! `--system-tools`: kubectl, helm and minikube on PATH if their version is supported; the origin brings the others.
+//! `--system-tools`: kubectl, helm and minikube on PATH if their version is supported; the origin provides the others.
 
 use std::collections::BTreeMap;
 

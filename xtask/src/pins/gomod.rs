@@ -1,4 +1,4 @@
-//! The modules of a go.mod: Go reads the file itself, so pins in it are compared, not rendered.
+//! The modules of a go.mod. Go reads that file itself, so tests compare its pins instead of rendering them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The real pins against everything in the checkout that must agree with them.
+//! Compares the pins with everything in the checkout that must agree with them.
 
 use super::gomod::Version;
 use super::*;

@@ -1,6 +1,6 @@
-//! The environment of children: built from a list, never inherited whole. A variable such as `HELM_DRIVER`,
-//! `KUBECONFIG` or `GIT_DIR` that a user has set for other work would misdirect a tool, and a compiler must not see
-//! secrets that the shell exports.
+//! The environment of children: only the variables of a list. A variable such as `HELM_DRIVER`, `KUBECONFIG` or
+//! `GIT_DIR` that a user has set for other work would misdirect a tool, and a compiler must not see secrets that the
+//! shell exports.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,8 +1,8 @@
 //! Ends the children after xtask gets SIGKILL, which no in-process handler can catch.
 //!
 //! A shell beside xtask reads the running process groups from a pipe. The operating system closes the pipe when xtask
-//! ends, however it ends; the shell then ends the groups on its list: SIGTERM first, SIGKILL after two seconds. It also
-//! holds xtask's lock until that is done, so the next xtask does not start while a helm of this one still writes.
+//! ends. Then the shell ends the groups on its list: SIGTERM first, SIGKILL after two seconds. Until then it holds
+//! xtask's lock, so the next xtask does not start while a helm of this one still writes.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! A running command whose output is read as it comes.
+//! A running command whose output xtask reads line by line.
 
 use anyhow::{Context, Result};
 

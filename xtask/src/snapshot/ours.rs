@@ -1,4 +1,4 @@
-//! Which objects belong to our release: the one rule for code that judges, proves, records, undoes or removes.
+//! Decides which objects belong to our release: the only rule for code that judges, proves, records, undoes or removes.
 
 use serde_json::Value;
 

@@ -112,7 +112,7 @@ fn without_a_cluster_it_shows_every_step_and_leaves_nothing() {
 #[test]
 fn without_an_engine_it_leaves_nothing() {
     let sandbox = Sandbox::new();
-    sandbox.play("go");
+    sandbox.fake_tool("go");
     sandbox.on("go env GOVERSION", "echo go1.99.0");
     let listing = || [&sandbox.root, &sandbox.dir.join("home")].map(|dir| sandbox.listing(dir));
     let before = listing();
@@ -154,7 +154,7 @@ fn no_dry_run_shows_secrets() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-canary@db.lan/x'\n"));
     sandbox.cluster();
-    sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
+    sandbox.on("docker exec -i todo crictl --timeout=20s images *", r#"echo '{"images": []}'"#);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
     insta::assert_snapshot!(run, @r#"
     exit code 0

@@ -1,4 +1,4 @@
-//! The files of a checkout, as git lists them, and what is wrong in one of them.
+//! The files of a checkout, as git lists them, and the mistakes in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

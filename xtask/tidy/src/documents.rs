@@ -1,4 +1,4 @@
-//! Documents: each link leads somewhere, each path and each command exists.
+//! Checks documents: the target of each link, each path and each command must exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Files that are made from other ones are up to date.
+//! Checks that generated files are up to date.
 
 use anyhow::{Context, Result, bail};
 use serde_norway::Value;

@@ -1,4 +1,4 @@
-//! Names that stand in two places: keys of the application, commands and causes.
+//! Checks names that two files must both have: keys of the application, commands and causes.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Layers: a module of xtask uses only modules that ARCHITECTURE.md lists before it, so there is no circle.
+//! Checks the layers: a module of xtask may use only modules that ARCHITECTURE.md lists before it, so there are no
+//! cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Licences of what is compiled or installed, as the packages state them.
+//! Checks the licences of compiled or installed packages, as the packages state them.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

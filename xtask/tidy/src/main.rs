@@ -1,4 +1,5 @@
-//! `cargo xtask tidy`: what no compiler and no single linter sees, because it stands in two places or in prose.
+//! `cargo xtask tidy`: checks for mistakes that no compiler and no linter finds, because two files disagree or because
+//! they are in prose.
 
 mod checkout;
 mod documents;

@@ -1,4 +1,4 @@
-//! `tidy.toml`: what the checks compare with.
+//! `tidy.toml`: the limits, phrases, hosts and licences that the checks use.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! This checkout is tidy, and each check finds a mistake that is planted in it.
+//! This checkout is tidy, and each check finds a planted mistake.
 
 use super::*;
 

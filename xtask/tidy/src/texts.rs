@@ -1,4 +1,4 @@
-//! Texts of all languages: white space, sizes, phrases and hosts.
+//! Checks all texts: white space, sizes, phrases and hosts.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The one sentence that Windows gets. On Windows alone `xtask` depends on this crate, so cargo stops here, before the
-//! compiler lists everything in `xtask` that Windows lacks.
+//! Ends the compilation on Windows with one sentence. `xtask` depends on this crate only on Windows. So cargo stops
+//! here, before the compiler reports every part of `xtask` that does not work there.
 
 #[cfg(windows)]
 compile_error!(

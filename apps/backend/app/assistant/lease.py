@@ -1,7 +1,7 @@
 """Limits each user to one request at a time, across replicas.
 
 Uses a row with an expiry instead of a lock. Session locks do not work behind a pooler in
-transaction mode, and a transaction lock would hold a connection for as long as the model works.
+transaction mode, and a transaction lock would hold a connection while the model works.
 """
 
 import asyncio

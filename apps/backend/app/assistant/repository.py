@@ -1,4 +1,4 @@
-"""The SQL. Every statement names the user: nobody reaches another's conversation.
+"""The SQL. Every statement names the user, so nobody can access another user's conversation.
 
 Writes of an answer also name the holder of the user's lease: without the lease they write nothing.
 """

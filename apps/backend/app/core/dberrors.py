@@ -1,7 +1,7 @@
-"""Classifies why a database does not answer, with advice.
+"""Classifies why a database does not answer, and gives advice.
 
-libpq gives no SQLSTATE for a refused connection, so its message decides. The patterns include
-messages of Neon's proxy and of PgBouncer. None of them contains the password.
+libpq gives no SQLSTATE for a refused connection, so this module reads its message. The patterns
+include messages of Neon's proxy and of PgBouncer. None of them contains the password.
 """
 
 import re

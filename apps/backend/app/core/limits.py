@@ -1,7 +1,7 @@
 """Rate limits, counted in Postgres for all replicas together.
 
-A bucket holds `most` units and drains within `seconds`. A full bucket refuses attempts. Each unit
-that overflows doubles the waiting time, up to the time that this unit takes to drain.
+A leaky bucket holds `most` units and drains within `seconds`. A full bucket refuses attempts. Each
+unit that overflows doubles the waiting time, up to the time that this unit takes to drain.
 """
 
 import math

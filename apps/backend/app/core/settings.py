@@ -1,6 +1,6 @@
 """Settings from the environment and from one file per secret.
 
-Invalid settings end the process at the start, with one line that says what to do.
+Invalid settings end the process at the start, with one line that names the fix.
 """
 
 import os

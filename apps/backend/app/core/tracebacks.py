@@ -1,7 +1,7 @@
 """Tracebacks that quote no values.
 
 Validation errors repeat the input (for example a password), and PostgreSQL's details repeat whole
-rows. For these errors we print the kind of error and its place, not the error's own text.
+rows. For these errors this module prints the kind of error and its place, not the error's text.
 """
 
 import traceback

@@ -1,4 +1,4 @@
-"""The application over real HTTP, with an upstream that the tests script."""
+"""Fixtures: the application over real HTTP, with a scripted upstream."""
 
 from collections.abc import AsyncIterator, Iterator
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What tests of the assistant share: the application over real HTTP, and reading its streams."""
+"""Helpers for tests of the assistant: the application over HTTP, and a reader of its streams."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Asking the assistant: what it does with todos, and what it remembers."""
+"""Requests to the assistant: its changes to todos, and the conversation that it remembers."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Deleting more than one todo is asked about, and nothing is deleted before."""
+"""The assistant asks before it deletes several todos, and deletes nothing before the answer."""
 
 import asyncio
 import json

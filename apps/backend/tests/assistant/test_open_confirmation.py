@@ -1,4 +1,4 @@
-"""A page that is loaded anew finds the question that waits for an answer."""
+"""A reloaded page shows the open question."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""The assistant behind a pooler in transaction mode, as at Neon's pooled host.
+"""The assistant behind a pooler in transaction mode, like Neon's pooled host.
 
-There are two server connections, so statements of one request run in different sessions: a lease or
-a conversation that relied on a session would be lost here.
+The pooler has two server connections, so statements of one request run in different sessions. A
+lease or a conversation that depends on a session would be lost here.
 """
 
 import asyncio

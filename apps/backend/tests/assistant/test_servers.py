@@ -1,4 +1,4 @@
-"""OpenAI-compatible servers differ; each trait here is one that somebody's server has."""
+"""Differences between OpenAI-compatible servers. Each tested one exists in a real server."""
 
 import json
 from collections.abc import AsyncIterator, Callable

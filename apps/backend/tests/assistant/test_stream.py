@@ -1,4 +1,4 @@
-"""The stream itself: framing, signs of life, clients that go, one request at a time."""
+"""The event stream: framing, heartbeats, clients that disconnect, and one request at a time."""
 
 import asyncio
 import threading

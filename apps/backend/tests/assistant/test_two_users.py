@@ -1,6 +1,6 @@
-"""Two users, 200 generated requests to API and assistant: never a foreign todo.
+"""200 generated requests to API and assistant: no user accesses the other user's todos.
 
-The model is on the attacker's side: whatever a user asks, it calls the tools with the other's IDs.
+The scripted model plays the attacker: it calls the tools with the other user's IDs.
 """
 
 import random

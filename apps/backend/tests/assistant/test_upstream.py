@@ -1,4 +1,4 @@
-"""Failures of the provider: each kind is distinguished, and no change is lost."""
+"""Failures of the provider: each kind has its own error, and no change is lost."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-//! Images as archives: small, but with true digests, so that identity is proven as it is on a real engine.
+//! Images as archives: small, but with real digests, so that xtask proves identity as with a real engine.
 
 use std::collections::BTreeMap;
 use std::io::Read;

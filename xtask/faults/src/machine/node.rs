@@ -42,17 +42,17 @@ pub(super) fn on_node(
         }
         // No pod of the node has logged what is searched for.
         ["grep", "-rqE", _, "/var/log/pods"] => ToolResult { code: 1, ..ToolResult::well("") },
-        ["crictl", "images", "-o", "json"] => ToolResult::well(listing(machine)),
+        ["crictl", _, "images", "-o", "json"] => ToolResult::well(listing(machine)),
         // The list, and then what the filters name.
-        ["sh", "-c", script, "images", filters @ ..] if script.starts_with("crictl images ") => {
-            let mut listed = on_node(machine, &["crictl", "images", "-o", "json"], input, around)?;
+        ["sh", "-c", script, "images", filters @ ..] if script.starts_with("crictl ") => {
+            let mut listed = on_node(machine, &["crictl", "", "images", "-o", "json"], input, around)?;
             let check = [&["ctr", "-n", "k8s.io", "images", "check", "-q"], filters].concat();
             listed.output.extend(on_node(machine, &check, input, around)?.output);
             listed.output.extend(b"end\n");
             listed
         }
-        ["crictl", "ps", "-a", "-o", "json"] => ToolResult::well(containers(machine, around)),
-        ["crictl", "rmi", name] => {
+        ["crictl", _, "ps", "-a", "-o", "json"] => ToolResult::well(containers(machine, around)),
+        ["crictl", _, "rmi", name] => {
             let id = machine.node_images.get(*name).cloned();
             machine.node_images.retain(|_, other| Some(&*other) != id.as_ref());
             ToolResult::well(format!("Deleted: {name}\n"))

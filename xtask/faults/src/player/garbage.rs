@@ -1,4 +1,4 @@
-//! Deletion: what has no owner any more, what is deleted in the foreground, and namespaces.
+//! Deletes objects whose owners are gone, objects deleted in the foreground, and the contents of deleted namespaces.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The kubelet: pods run with the node's images, crash where their image does, and go when they are deleted.
+//! Simulates the kubelet: pods run with the node's images, crash if their image does, and end when they are deleted.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Controllers of Deployments, StatefulSets and endpoints. An update replaces pods only once the new ones are ready.
+//! Simulates the controllers of Deployments, StatefulSets and endpoints. An update replaces pods only once the new ones
+//! are ready.
 
 use std::sync::Arc;
 

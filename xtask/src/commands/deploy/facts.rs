@@ -1,4 +1,4 @@
-//! The observations of a deploy: before it decides (read-only probes, side by side), and after its steps.
+//! The observations of a deploy: before it decides (read-only, in parallel), and after its steps.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

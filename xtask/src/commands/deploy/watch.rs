@@ -1,4 +1,4 @@
-//! `deploy --watch`: deploys, and again whenever the user saves a file that affects the deployment.
+//! `deploy --watch`: deploys, and deploys again whenever the user saves a file that affects the deployment.
 
 pub(crate) mod watcher;
 

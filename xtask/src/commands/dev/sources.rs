@@ -1,4 +1,4 @@
-//! The saved sources, and the messages that bring them into the containers.
+//! The saved sources, and the messages that send them to the containers.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! One request at a time: the agent with its certificates and timeouts, and a download that goes on where it ended.
+//! One request at a time: the HTTP client with its certificates and timeouts, and downloads that resume.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

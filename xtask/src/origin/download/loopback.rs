@@ -1,4 +1,4 @@
-//! An HTTP server on the loopback interface that misbehaves as told, for tests.
+//! An HTTP server on the loopback interface for tests, which injects the faults that a test asks for.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

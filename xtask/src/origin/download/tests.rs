@@ -1,4 +1,4 @@
-//! Downloads against a server on the loopback interface, good and bad.
+//! Downloads from a server on the loopback interface, with and without faults.
 
 use std::time::{Duration, Instant};
 

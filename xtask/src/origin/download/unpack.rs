@@ -1,4 +1,4 @@
-//! Takes one program out of a `.tar.gz`.
+//! Extracts one program from a `.tar.gz`.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;

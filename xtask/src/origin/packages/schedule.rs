@@ -1,5 +1,5 @@
-//! Jobs with dependencies, in lanes: downloads in one, compilers in another, so that network and processors work at the same
-//! time. A worker takes the first job of its lane whose predecessors are done.
+//! Jobs with dependencies, in two queues: downloads and compilations, so that network and processors are busy at the
+//! same time. A worker takes the first job of its queue whose predecessors are done.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

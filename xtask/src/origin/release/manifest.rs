@@ -1,4 +1,4 @@
-//! `infra/release.toml`: which official downloads are offered, read strictly.
+//! `infra/release.toml`: the official downloads. Unknown and missing keys are errors.
 
 use std::collections::BTreeMap;
 use std::fmt;

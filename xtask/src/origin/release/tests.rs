@@ -1,4 +1,4 @@
-//! The whole way on the loopback interface: plan, apply, and run what was brought.
+//! The origin `release` with a server on the loopback interface: plan, apply, and run the downloaded programs.
 
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};

@@ -173,7 +173,7 @@ fn remove_container(engine: &Engine, name: &str) -> Result<()> {
 fn wait_for_containerd(node: &Node, serving: Piped) -> Result<Piped> {
     let begun = Instant::now();
     // crictl uses a service of containerd that starts later than that of ctr.
-    while !node.exec(["crictl", "images", "-q"]).deadline(deadlines::NODE).succeeds() {
+    while !node.crictl(["images", "-q"]).deadline(deadlines::NODE).succeeds() {
         if serving.reader().try_wait()?.is_some() {
             return serving.finish().and_then(|_| bail!("its container has ended"));
         }

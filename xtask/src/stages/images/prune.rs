@@ -1,4 +1,4 @@
-//! Removes old builds of the project's images, by name: engine and nodes may hold other people's images, too.
+//! Removes old builds of the project's images, by name: engine and nodes may also hold other people's images.
 
 use std::collections::BTreeSet;
 
@@ -162,7 +162,7 @@ fn steps_for_node<'a>(
         let command = match has_other_names {
             true => node.ctr(["images", "rm", reference]),
             false if is_removed_already => return None,
-            false => node.exec(["crictl", "rmi", reference]),
+            false => node.crictl(["rmi", reference]),
         };
         let what = format!("remove {reference} from {}", node.name);
         Some(Step::new(what, "no longer used", command.clone(), move |_| command.run().map(|()| String::new())))
@@ -170,7 +170,7 @@ fn steps_for_node<'a>(
     let mut steps: Vec<Step<'a>> = steps.collect();
     for id in nameless(all).into_iter().filter(|id| !used.contains(id)) {
         if node.has_label(&id, LABEL)? {
-            let command = node.exec(["crictl", "rmi", &id]);
+            let command = node.crictl(["rmi", &id]);
             let what = format!("remove {id} from {}", node.name);
             steps.push(Step::new(what, "a newer build has its tag", command.clone(), move |_| {
                 command.run().map(|()| String::new())

@@ -1,4 +1,4 @@
-//! Probes the machine: read-only, side by side.
+//! Observes the machine: read-only, in parallel.
 
 use std::panic::resume_unwind;
 

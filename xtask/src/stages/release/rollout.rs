@@ -88,16 +88,17 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
             let summary = format!("release {} has no workload in the cluster{why}", tools.release().name);
             return Ok(Some(FailedRollout { summary, cause: "gone", findings: Vec::new() }));
         }
-        if let Some((name, _)) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
+        if let Some(Overdue { cause, .. }) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
             // A watch may have missed an event, so failure is confirmed with a whole snapshot.
             watch.refresh()?;
-            if judge::needs_cluster(name) {
+            if judge::needs_cluster(cause) {
                 watch.add_cluster()?;
             }
             let findings = judge::findings(watch.snapshot());
-            if let Some((cause, lasted)) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
+            if let Some(overdue) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
+                let cause = overdue.cause;
                 let title = CAUSES.iter().find(|row| row.name == cause).map_or("", |row| row.title);
-                let summary = format!("the rollout cannot complete: {title} (seen {:.1} s ago)", lasted.as_secs_f64());
+                let summary = format!("the rollout cannot complete: {title} ({})", overdue.age());
                 return Ok(Some(FailedRollout { summary, cause, findings }));
             }
         }
@@ -157,10 +158,30 @@ struct CauseTimers {
     seen: HashMap<(&'static str, String), (Instant, Instant, Duration)>,
 }
 
+/// A cause that has lasted longer than its patience.
+#[derive(Debug, PartialEq)]
+struct Overdue {
+    cause: &'static str,
+    /// How long ago it was seen first.
+    seen: Duration,
+    /// The part of that time that counts; see [`CauseTimers`].
+    counted: Duration,
+}
+
+impl Overdue {
+    fn age(&self) -> String {
+        let seen = format!("seen {:.1} s ago", self.seen.as_secs_f64());
+        match self.seen.saturating_sub(self.counted) > Duration::from_secs(1) {
+            true => format!("{seen}; {:.1} s of it count, because the machine is busy", self.counted.as_secs_f64()),
+            false => seen,
+        }
+    }
+}
+
 impl CauseTimers {
-    /// Returns the name of a cause that has lasted longer than its patience, and how long ago it was seen first. `findings`
-    /// are those of `now`; since the last call the machine has worked at `speed`.
-    fn overdue(&mut self, findings: &[Finding], now: Instant, speed: f64) -> Option<(&'static str, Duration)> {
+    /// Returns a cause that has lasted longer than its patience. `findings` are those of `now`; since the last call the machine
+    /// has worked at `speed`.
+    fn overdue(&mut self, findings: &[Finding], now: Instant, speed: f64) -> Option<Overdue> {
         self.seen.retain(|_, (_, last, _)| now.duration_since(*last) < deadlines::CAUSE_GAP.time());
         let mut overdue = None;
         for finding in findings.iter().filter(|finding| finding.gravity == Gravity::Fatal) {
@@ -170,7 +191,8 @@ impl CauseTimers {
             *lasted += now.duration_since(*last).mul_f64(speed);
             *last = now;
             if *lasted >= finding.patience {
-                overdue = overdue.or(Some((finding.name, now.duration_since(*first))));
+                let seen = now.duration_since(*first);
+                overdue = overdue.or(Some(Overdue { cause: finding.name, seen, counted: *lasted }));
             }
         }
         overdue
@@ -201,7 +223,10 @@ mod tests {
         assert_eq!(timers.overdue(&[finding(Gravity::Waiting)], start + at(2), 1.0), None);
         assert_eq!(timers.overdue(&fatal, start + at(3), 1.0), None, "gone for a moment only");
         assert_eq!(timers.overdue(&fatal, start + at(6), 1.0), None);
-        assert_eq!(timers.overdue(&fatal, start + at(7), 1.0), Some(("crash-loop", at(7))));
+        assert_eq!(
+            timers.overdue(&fatal, start + at(7), 1.0),
+            Some(Overdue { cause: "crash-loop", seen: at(7), counted: at(7) })
+        );
         assert_eq!(timers.overdue(&[], start + at(8), 1.0), None);
         assert_eq!(timers.overdue(&fatal, start + at(20), 1.0), None, "its timer starts again");
     }
@@ -211,7 +236,8 @@ mod tests {
         let (start, at) = (Instant::now(), |s| Duration::from_secs(s));
         let (fatal, mut timers) = ([finding(Gravity::Fatal)], CauseTimers::default());
         assert_eq!((0..=34).find_map(|s| timers.overdue(&fatal, start + at(s), 0.2)), None);
-        assert_eq!(timers.overdue(&fatal, start + at(35), 0.2), Some(("crash-loop", at(35))));
+        let overdue = timers.overdue(&fatal, start + at(35), 0.2).unwrap();
+        assert_eq!(overdue.age(), "seen 35.0 s ago; 7.0 s of it count, because the machine is busy");
     }
 
     #[test]

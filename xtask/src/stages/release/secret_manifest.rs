@@ -1,7 +1,7 @@
 //! The Kubernetes Secrets that a deploy needs, as a pure function of `.env` and the embedded database's password.
 //!
-//! A Secret is immutable and carries a keyed digest of its content in its name: changed content is a new Secret, so its
-//! consumer restarts and nobody else, and a rollback finds the one that fits.
+//! A Secret is immutable, and its name contains a keyed digest of its content. So changed content is a new Secret, only
+//! its consumer restarts, and a rollback finds the matching Secret.
 
 use std::collections::BTreeMap;
 

@@ -16,7 +16,7 @@ use super::remote::Remote;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
-use crate::node::Node;
+use crate::node::{CRICTL, Node};
 use crate::process::Process;
 use crate::toolbox::Toolbox;
 
@@ -82,7 +82,7 @@ impl Postgres {
     pub fn find(tools: &Toolbox, namespace: &str) -> Result<Option<Self>> {
         let label = |name: &str, value: &str| ["--label".to_owned(), format!("io.kubernetes.{name}={value}")];
         for node in tools.nodes()? {
-            let list = node.exec(["crictl", "ps", "--state", "Running", "--output", "json"]);
+            let list = node.crictl(["ps", "--state", "Running", "--output", "json"]);
             let list = list.args(label("container.name", "postgres")).args(label("pod.namespace", namespace));
             let listing: Value = serde_json::from_str(&list.deadline(deadlines::DATABASE_QUERY).read()?)
                 .context("crictl printed no JSON")?;
@@ -108,9 +108,7 @@ impl Postgres {
     /// Returns a command that runs beside the database.
     fn exec(&self, args: &[&str]) -> Process {
         let process = match &self.0 {
-            Endpoint::Embedded { node, container } => {
-                node.exec(["crictl", "exec", "-i", container]).args(args.iter().copied())
-            }
+            Endpoint::Embedded { node, container } => node.crictl(["exec", "-i", container]).args(args.iter().copied()),
             Endpoint::Remote(remote) => remote.exec(args),
         };
         process.class(Class::Database).deadline(deadlines::DATABASE_QUERY)
@@ -130,8 +128,8 @@ impl Postgres {
         match &self.0 {
             _ if !is_terminal => self.exec(&args).args(["--set=ON_ERROR_STOP=1"]),
             Endpoint::Embedded { node, container } => {
-                let crictl = ["exec", "-it", &node.name, "crictl", "exec", "-it", container];
-                engine.docker().args(crictl).args(args)
+                let node = engine.docker().args(["exec", "-it", &node.name]);
+                node.args(CRICTL).args(["exec", "-it", container]).args(args)
             }
             Endpoint::Remote(remote) => remote.exec_at_terminal(&args),
         }

@@ -1,5 +1,5 @@
-//! Tells `deploy --watch` and `dev` when to read the sources: as soon as the system reports a change in their folders.
-//! They find the changes by reading the files. So an extra report costs one reading, and a lost one only a delay.
+//! Wakes `deploy --watch` and `dev` as soon as the system reports a change in their folders. They find the changes by
+//! reading the files. So an extra report costs one reading, and a lost report only delays.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, channel};
