@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::dotenv::{self, Contract, Database};
+use crate::failure;
 use crate::project::Project;
 
 use rows::{SettingRow, Value};
@@ -30,7 +31,7 @@ pub fn run(project: &Project, json: bool) -> Result<()> {
 /// Returns the values as a table without secrets, followed by the mistakes in `.env`.
 pub fn text(project: &Project) -> Result<String> {
     let (rows, problem) = collect_rows(project)?;
-    Ok(as_table(&rows) + &problem.map(|problem| format!("\n{problem:#}\n")).unwrap_or_default())
+    Ok(as_table(&rows) + &problem.map(|problem| format!("\n{}\n", failure::message(&problem))).unwrap_or_default())
 }
 
 fn collect_rows(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {

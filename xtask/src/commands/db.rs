@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use crate::api::kinds;
 use crate::credentials::{self, Credentials};
 use crate::dotenv::{DATABASE_URL, DATABASE_URL_UNPOOLED, split_url};
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::origin::Requirement;
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -176,7 +176,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let schema = open.schema()?;
     let contents = postgres.contents_of(file).map_err(|error| {
         // Only an error of pg_restore itself means that the file is damaged; others may come from the engine.
-        if format!("{error:#}").contains("pg_restore: ") {
+        if failure::message(&error).contains("pg_restore: ") {
             return Failure::new(Class::Config, format!("{file} is damaged; nothing was changed"))
                 .because(error)
                 .help("name another dump, or an undamaged copy of this one");

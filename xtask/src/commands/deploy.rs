@@ -408,7 +408,7 @@ fn prove(
         let names: Vec<String> = secrets.names.values().cloned().collect();
         release::record_desired(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
         if let Err(error) = release::remove_unused(tools) {
-            report.warn(format!("old Secrets could not be removed: {error:#}"));
+            report.warn_because("old Secrets could not be removed", &error);
         }
     }
     if !(before + changes).any() {
@@ -425,7 +425,7 @@ fn prove(
 /// Warns of a failed removal of old builds. It does not fail the deploy; the next deploy with changes tries again.
 fn warn_of_kept_builds(project: &Project, removed: Result<()>) {
     if let Err(error) = removed {
-        project.report.warn(format!("old builds could not be removed: {error:#}"));
+        project.report.warn_because("old builds could not be removed", &error);
     }
 }
 

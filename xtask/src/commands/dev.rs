@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use anstyle::{AnsiColor, Style};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -379,8 +379,9 @@ impl<'a> Session<'a> {
 
     /// Returns the error that ends `dev` after a container exited without being replaced.
     fn ended(&self, part: &str, error: Option<anyhow::Error>) -> anyhow::Error {
-        let words = error.map_or("it was stopped".to_owned(), |error| format!("{error:#}"));
-        Failure::new(Class::Machine, format!("the container {} exited: {words}", self.stack.name(part)))
+        let error = error.unwrap_or_else(|| anyhow!("it was stopped"));
+        Failure::new(Class::Machine, format!("the container {} exited", self.stack.name(part)))
+            .because(error)
             .help("see what it printed: cargo xtask dev --verbose")
             .into()
     }

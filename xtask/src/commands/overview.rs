@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::dotenv;
+use crate::failure;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
@@ -47,7 +48,7 @@ pub fn run(project: &Project) -> Result<()> {
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
-            row("engine", &format!("{BAD}unknown{BAD:#}: {error:#}"));
+            row("engine", &format!("{BAD}unknown{BAD:#}: {}", failure::message(&error)));
             return Err(error);
         }
     };

@@ -52,7 +52,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     if observed.is_terminating {
         return Err(observed.refusal(tools).into());
     }
-    let choice = release::choose(&observed, args.revision, clock::now())?;
+    let choice = release::choose(&observed, &project.settings.chart.release, args.revision, clock::now())?;
     let manifest = release::manifest(project, tools, choice.0)?;
     let target = release::decide_target(&observed, choice, &manifest)?;
     let redactor = release::redactor_of_secrets(tools)?;

@@ -109,7 +109,7 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
             Ok(access) => Some(access),
             Err(error) => {
                 if with_pending {
-                    project.report.warn(format!("cannot request the routes: {error:#}"));
+                    project.report.warn_because("cannot request the routes", &error);
                 }
                 None
             }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::{deploy, dev};
 use crate::engine::HIDDEN;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::members;
 use crate::origin::{Requirement, Tool};
 use crate::plan::Mode;
@@ -257,7 +257,7 @@ fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
     };
     let tally = tally.unwrap_or_else(|error| {
         project.report.error(&error);
-        Tally::failure(format!("{error:#}"))
+        Tally::failure(failure::message(&error))
     });
     SuiteResult { suite, tally, took: start.elapsed() }
 }

@@ -115,7 +115,7 @@ impl<'a> Preflight<'a> {
                 Ok(result) => result,
                 Err(error) => {
                     // The engine failed to run it, which is no failure of the database.
-                    project.report.warn(format!("the database was not checked from this machine: {error:#}"));
+                    project.report.warn_because("the database was not checked from this machine", &error);
                     return Ok("not known".to_owned());
                 }
             };
@@ -156,7 +156,7 @@ impl<'a> Preflight<'a> {
             }
             // No release will use the Secret.
             if let Err(error) = release::remove_unused(tools) {
-                project.report.warn(format!("unused Secrets could not be removed: {error:#}"));
+                project.report.warn_because("unused Secrets could not be removed", &error);
             }
             let here = here.lock().ok().and_then(|here| here.clone());
             let failure: Failure = result.failure(Vantage::Pod, here.as_ref());

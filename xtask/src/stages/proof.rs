@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::clock;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
+use crate::labels::Release;
 use crate::node::Images;
 use crate::project::Project;
 use crate::snapshot::Snapshot;
@@ -113,11 +114,13 @@ pub fn prove(
                 std::thread::sleep(RETRY_PAUSE);
                 answers = routes::measure(&wanted, address, 1);
             }
-            Ok(facts) => return Err(failed_routes(&answers, Some(&facts), address).into()),
+            Ok(facts) => return Err(failed_routes(&answers, Some(&facts), address, tools.release()).into()),
             // Report the routes although the cluster cannot explain them.
             Err(error) => {
-                let failure = failed_routes(&answers, None, address);
-                return Err(failure.append(format!("\n  xtask could not ask the cluster why: {error:#}")).into());
+                let failure = failed_routes(&answers, None, address, tools.release());
+                return Err(failure
+                    .append(format!("\n  xtask could not ask the cluster why: {}", failure::message(&error)))
+                    .into());
             }
         }
     }
@@ -139,7 +142,7 @@ fn prove_images(built: &BTreeMap<String, String>, live: &LiveState) -> Result<()
 }
 
 /// Returns a failure with one line for each problem and the routes that have it.
-fn failed_routes(answers: &[RouteAnswer], facts: Option<&IngressFacts>, address: &str) -> Failure {
+fn failed_routes(answers: &[RouteAnswer], facts: Option<&IngressFacts>, address: &str, release: &Release) -> Failure {
     let mut problems: Vec<(RouteProblem, Vec<String>)> = Vec::new();
     for answer in answers.iter().filter(|answer| !answer.is_good()) {
         let problem = RouteProblem::of(answer, facts);
@@ -152,7 +155,7 @@ fn failed_routes(answers: &[RouteAnswer], facts: Option<&IngressFacts>, address:
     let lines: Vec<String> =
         problems.iter().map(|(problem, paths)| format!("{}: {problem}", paths.join(", "))).collect();
     let what = format!("routes do not answer as they should at {address}:\n  {}", lines.join("\n  "));
-    with_help(Failure::new(Class::Proof, what), problems.iter().flat_map(|(problem, _)| problem.help()))
+    with_help(Failure::new(Class::Proof, what), problems.iter().flat_map(|(problem, _)| problem.help(release)))
 }
 
 /// Adds each line to the help of `failure`, once.
@@ -184,8 +187,9 @@ mod tests {
 
     #[test]
     fn routes_with_the_same_problem_are_one_line() {
+        let release = Release { name: "todo".to_owned(), namespace: "todo".to_owned() };
         let answers = [answer("/", 502, ""), answer("/apix", 502, ""), answer("/api", 500, "todo-backend/x")];
-        let failure = failed_routes(&answers, None, "http://localhost:8080");
+        let failure = failed_routes(&answers, None, "http://localhost:8080", &release);
         let lines: Vec<String> = failure.to_string().lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), 3, "{failure}");
         assert!(lines[1].starts_with("  /, /apix: 502 from the ingress controller"), "{failure}");

@@ -9,6 +9,7 @@ use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::commands::{config, status};
 use crate::dotenv;
+use crate::failure;
 use crate::git::git;
 use crate::inventory;
 use crate::process::Process;
@@ -57,7 +58,7 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
         add_cluster(&mut archive, project, tools)?;
     } else {
         let why = match (&toolchain, &observed) {
-            (Err(error), _) | (_, Some(Err(error))) => format!("{error:#}"),
+            (Err(error), _) | (_, Some(Err(error))) => failure::message(error),
             _ => "the cluster does not run".to_owned(),
         };
         archive.add("status.txt", &format!("{why}\n"))?;
@@ -70,7 +71,7 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
 }
 
 fn cloned_error(error: &anyhow::Error) -> anyhow::Error {
-    anyhow::anyhow!("{error:#}")
+    anyhow::anyhow!(failure::message(error))
 }
 
 /// Returns a redactor for every value in `.env`, even an invalid one, and in the cluster's Secrets, including old ones.
@@ -104,7 +105,7 @@ fn versions(project: &Project, tools: Option<&Toolbox>) -> String {
 fn run_and_show(command: &Process) -> String {
     let output = match command.output() {
         Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        Err(error) => format!("{error:#}\n"),
+        Err(error) => failure::message(&error) + "\n",
     };
     format!("$ {command}\n{output}\n")
 }

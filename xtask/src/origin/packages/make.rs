@@ -187,7 +187,7 @@ impl<'a> Maker<'a> {
         let used = folder_size(&self.caches.dir);
         running.progress("removing Go's caches");
         if let Err(error) = self.caches.drop_all() {
-            self.project.report.warn(format!("Go's caches in {} stay: {error:#}", self.caches.dir));
+            self.project.report.warn_because(format!("Go's caches in {} stay", self.caches.dir), &error);
         }
         let note = if used > 0 { format!(", {} of Go's caches dropped", bytes(used)) } else { String::new() };
         Ok(format!("{} artifacts in {}{note}", artifacts.len(), crate::report::seconds(start.elapsed())))
@@ -267,9 +267,8 @@ impl<'a> Maker<'a> {
             Some(others) if !others.is_empty() => {
                 let others = others.into_iter().flatten().collect();
                 if let Err(error) = self.caches.trim(name, &self.manifest.go[name], &others) {
-                    self.project
-                        .report
-                        .warn(format!("modules and compiled packages of {name} stay for now: {error:#}"));
+                    let what = format!("modules and compiled packages of {name} stay for now");
+                    self.project.report.warn_because(what, &error);
                 }
                 Ok(())
             }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::available;
 use crate::api::{Api, Propagation, Resource, Scope, kinds};
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::node::NodeImages;
 use crate::origin::Origin;
 use crate::plan::Step;
@@ -296,14 +296,18 @@ fn update(api: &Api, objects: &[Value], address: Option<String>) -> Result<Optio
     let restored = apply(api, &before).and_then(|()| wait_until_available(api));
     let answers = outage.end().map(|measured| measured.answers);
     let what = match (restored, answers) {
-        (Err(restoring), _) => format!("the previous controller could not be restored: {restoring:#}"),
+        (Err(restoring), _) => {
+            format!("the previous controller could not be restored: {}", failure::message(&restoring))
+        }
         (Ok(()), Some(true)) => "the previous controller serves again".to_owned(),
         (Ok(()), Some(false)) => {
             format!("the previous controller runs again, but {} does not answer as before", address.unwrap_or_default())
         }
         (Ok(()), None) => "the previous controller runs again; no route was requested".to_owned(),
     };
-    Err(Failure::new(Class::Cluster, format!("{error:#}\n  {what}"))
+    Err(Failure::new(Class::Cluster, "the ingress controller could not be updated")
+        .because(error)
+        .append(format!("\n  {what}"))
         .help("cargo xtask tool kubectl -- get pods,events -A")
         .into())
 }
@@ -602,7 +606,9 @@ mod tests {
         server.on("GET /apis/apps/v1/deployments", &[Reply::Json(200, "", list)]);
         let refused = status(422, "Invalid", "a port is taken", json!({}));
         server.on(&format!("PATCH {deployments}"), &[Reply::Json(422, "", refused), Reply::Pass]);
-        let error = update(&api, &objects, None).unwrap_err().to_string();
+        let error = update(&api, &objects, None).unwrap_err();
+        assert!(error.chain().count() > 1, "the API server's answer is the cause");
+        let error = failure::message(&error);
         assert!(error.contains("a port is taken"), "{error}");
         assert!(error.ends_with("the previous controller runs again; no route was requested"), "{error}");
         assert_eq!(server.object(path).unwrap()["rules"], before["rules"]);

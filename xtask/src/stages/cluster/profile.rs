@@ -13,7 +13,7 @@ use crate::clock;
 use crate::deadlines;
 use crate::engine::paths::EnginePaths;
 use crate::engine::stored;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::files;
 use crate::origin::Origin;
 use crate::origin::bases::Brought;
@@ -410,7 +410,7 @@ fn start<'a>(
         let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
         let recorded = images_before.map_or(Ok(()), |images| record_node_image(tools, origin, &images));
         started.map_err(|error| {
-            let lacks_inotify = lacks_inotify(tools, &format!("{error:#}"));
+            let lacks_inotify = lacks_inotify(tools, &failure::message(&error));
             let mut failure = Failure::new(Class::Cluster, "minikube did not start").because(error);
             if lacks_inotify {
                 failure = failure.help(INOTIFY);

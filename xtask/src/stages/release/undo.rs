@@ -14,7 +14,7 @@ use super::{drift, secret_manifest, secrets};
 use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::deadlines;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::judge;
 use crate::process::{self, Process};
 use crate::project::Project;
@@ -101,7 +101,7 @@ impl Run {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
         match helm.run() {
             Ok(()) => Ok(()),
-            Err(error) => Err(fall_back(project, tools, self, helm::explain(project, &error))),
+            Err(error) => Err(fall_back(project, tools, self, helm::explain(project, error))),
         }
     }
 
@@ -133,7 +133,7 @@ pub fn fall_back(project: &Project, tools: &Toolbox, run: &Run, failure: Failure
     match undone {
         Ok(result) => failure.append(format!("\n  {result}{}", describe_running(tools))).into(),
         Err(error) => failure
-            .append(format!("\n  it could not be undone: {error:#}{}", describe_running(tools)))
+            .append(format!("\n  it could not be undone: {}{}", failure::message(&error), describe_running(tools)))
             .help("cargo xtask deploy dev")
             .into(),
     }
@@ -272,7 +272,7 @@ fn remove_first_install(project: &Project, tools: &Toolbox) -> Result<String> {
 fn describe_running(tools: &Toolbox) -> String {
     let snapshot = match Snapshot::take(tools) {
         Ok(snapshot) => snapshot,
-        Err(error) => return format!("\n  xtask cannot read what runs now: {error:#}"),
+        Err(error) => return format!("\n  xtask cannot read what runs now: {}", failure::message(&error)),
     };
     let image = |name: &str| {
         let workload = snapshot.workloads().find(|w| text(w, "/metadata/name") == name)?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Scope, Write, kinds};
 use crate::deadlines;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::labels::Release;
 use crate::project::Project;
 use crate::snapshot::{has_ended, number, text};
@@ -123,7 +123,9 @@ pub fn start_backend<T>(
     let start = project.command(deploy);
     Err(match result {
         Ok(_) => scaling.context(format!("the backend is still stopped; start it: {start}")),
-        Err(error) => error.context(format!("the backend is still stopped ({scaling:#}); start it: {start}")),
+        Err(error) => {
+            error.context(format!("the backend is still stopped ({}); start it: {start}", failure::message(&scaling)))
+        }
     })
 }
 
