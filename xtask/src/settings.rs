@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
 use crate::failure::{Change, Class, Failure, Hint, describe_type, nearest};
+use crate::labels::Release;
 use crate::pins;
 
 /// Path of the settings in the repository.
@@ -46,10 +47,19 @@ pub struct Dev {
 pub struct Chart {
     /// The chart's folder.
     pub path: Utf8PathBuf,
+    /// The chart's name, which the label part-of of its objects has.
+    pub name: String,
     /// Helm release name.
     pub release: String,
     /// Kubernetes namespace.
     pub namespace: String,
+}
+
+impl Chart {
+    /// Returns the release, which decides which objects are ours.
+    pub fn as_release(&self) -> Release {
+        Release { name: self.release.clone(), namespace: self.namespace.clone(), chart: self.name.clone() }
+    }
 }
 
 /// The cluster that the project makes for itself.
@@ -187,6 +197,17 @@ mod tests {
     #[test]
     fn the_real_file_is_valid() {
         assert_eq!(real().images.len(), 2);
+    }
+
+    #[test]
+    fn the_chart_and_the_ingress_controller_have_the_charts_name() {
+        let (root, settings) = (crate::project::checkout(None), real());
+        let read = |path: &Utf8Path| std::fs::read_to_string(root.join(path)).unwrap();
+        let chart = read(&settings.chart.path.join("Chart.yaml"));
+        assert!(chart.contains(&format!("\nname: {}\n", settings.chart.name)), "{chart}");
+        let label = format!("app.kubernetes.io/part-of: {}", settings.chart.name);
+        let controller = read(&settings.cluster.ingress.join("30-deployment.yaml"));
+        assert!(controller.contains(&label), "{label}");
     }
 
     #[test]

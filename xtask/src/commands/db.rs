@@ -87,7 +87,7 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
         let image = project.settings.database.image.clone();
         let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Image(image.clone())])?;
         let image = toolchain.origin.image(&image);
-        let remote = Remote::start(&toolchain.tools.engine, &toolchain.tools.profile, &image, &url)?;
+        let remote = Remote::start(&toolchain.tools, &image, &url)?;
         return Ok(OpenDatabase { postgres: Postgres::remote(remote), toolchain, credentials, name });
     }
     let toolchain = Toolchain::present(project)?;

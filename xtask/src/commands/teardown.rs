@@ -15,7 +15,7 @@ use crate::engine::ping::Answer;
 use crate::engine::{Engine, stop, stored};
 use crate::failure::{Class, Failure};
 use crate::files;
-use crate::labels::SELECTOR;
+use crate::labels::COMPONENT;
 use crate::lock;
 use crate::minikube;
 use crate::origin;
@@ -274,14 +274,14 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         // First, because the pods of the release read the Secrets.
         release::uninstall(project, tools)?;
         // Helm does not delete the pods of a failed `helm test`.
-        let tests = format!("{},app.kubernetes.io/component=test", tools.release().selector());
+        let tests = format!("{},{COMPONENT}=test", tools.release().selector());
         api.delete_selected(&kinds::POD, &tests)?;
         running.done("");
-        let selector = match args.data {
-            true => SELECTOR.to_owned(),
+        let mut selector = tools.release().made_selector();
+        if !args.data {
             // The volume needs the password in its Secret.
-            false => format!("{SELECTOR},app.kubernetes.io/component!=postgres"),
-        };
+            selector += &format!(",{COMPONENT}!=postgres");
+        }
         api.delete_selected(&kinds::SECRET, &selector)?;
         api.delete_selected(&kinds::CONFIG_MAP, &selector)?;
         report.ok("Secrets and records removed");

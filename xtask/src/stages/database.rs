@@ -136,8 +136,7 @@ impl<'a> Preflight<'a> {
     /// Returns the step that checks from a pod, with the Secret mounted as for the backend. A failure ends the deploy.
     fn look_from_pod(&self) -> Step<'a> {
         let namespace = self.project.settings.chart.namespace.clone();
-        let release = self.project.settings.chart.release.clone();
-        let job = job::Job::new(self.tools, &release, &self.image, &self.secret);
+        let job = job::Job::new(self.tools, &self.image, &self.secret);
         let shown = format!("{} < (Job {}: {})", job.shown_request(), job.name, COMMAND.join(" "));
         let (project, tools) = (self.project, self.tools);
         let (redactor, here) = (self.redactor.clone(), self.here.clone());
@@ -172,7 +171,7 @@ pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
         .engine
         .docker()
         .args(["run", "--rm", "--interactive", "--network=host", "--pull=never", "--read-only", "--cap-drop=ALL"])
-        .args(["--security-opt=no-new-privileges", "--label=app.kubernetes.io/part-of=todo", image])
+        .args(["--security-opt=no-new-privileges", &format!("--label={}", tools.release().part_of()), image])
         .args(COMMAND)
         .arg("--stdin")
         .stdin(url.expose())

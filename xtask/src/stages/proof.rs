@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn routes_with_the_same_problem_are_one_line() {
-        let release = Release { name: "todo".to_owned(), namespace: "todo".to_owned() };
+        let release = Release { name: "todo".to_owned(), namespace: "todo".to_owned(), chart: "todo".to_owned() };
         let answers = [answer("/", 502, ""), answer("/apix", 502, ""), answer("/api", 500, "todo-backend/x")];
         let failure = failed_routes(&answers, None, "http://localhost:8080", &release);
         let lines: Vec<String> = failure.to_string().lines().map(str::to_owned).collect();

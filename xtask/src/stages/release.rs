@@ -141,7 +141,7 @@ pub fn decide<'a>(
     let missing = secrets.missing(&observed.secrets);
     reasons.extend(missing.iter().map(|name| format!("Secret {name} is not in the cluster")));
     let redactor = secrets.redactor.clone();
-    let mut steps = Vec::from_iter(namespace::step(project, tools, observed));
+    let mut steps = Vec::from_iter(namespace::step(tools, observed));
     if reasons.is_empty() {
         let unready = unready(observed);
         if unready.is_empty() {
@@ -182,7 +182,7 @@ pub fn decide_database<'a>(
     observed: &ObservedRelease,
 ) -> Vec<Step<'a>> {
     let redactor = secrets.redactor.clone();
-    let mut steps = Vec::from_iter(namespace::step(project, tools, observed));
+    let mut steps = Vec::from_iter(namespace::step(tools, observed));
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(uninstall::finish(project, tools, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));

@@ -12,6 +12,7 @@ use crate::dotenv;
 use crate::failure;
 use crate::git::git;
 use crate::inventory;
+use crate::labels::{Release, label};
 use crate::process::Process;
 use crate::project::Project;
 use crate::secrets::Redactor;
@@ -134,7 +135,7 @@ fn add_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Res
     for (name, command) in commands {
         archive.add(&format!("cluster/{name}"), &run_and_show(&command))?;
     }
-    for pod in pods().into_iter().flatten().filter(|pod| is_of_interest(pod)) {
+    for pod in pods().into_iter().flatten().filter(|pod| is_of_interest(pod, tools.release())) {
         let (api, name) = (api.in_namespace(text(pod, "/metadata/namespace")), text(pod, "/metadata/name"));
         let logs = |previous| {
             let options = LogOptions { previous, timestamps: true, tail: Some(LINES), ..LogOptions::default() };
@@ -150,10 +151,8 @@ fn add_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Res
 }
 
 /// Returns whether the pod belongs to the application or to an ingress controller, even one of others.
-fn is_of_interest(pod: &Value) -> bool {
-    let label = |name: &str| pod["metadata"]["labels"][name].as_str().unwrap_or_default();
-    label("app.kubernetes.io/part-of") == "todo"
-        || ["traefik", "ingress-nginx"].contains(&label("app.kubernetes.io/name"))
+fn is_of_interest(pod: &Value, release: &Release) -> bool {
+    release.is_part(pod) || ["traefik", "ingress-nginx"].contains(&label(pod, "app.kubernetes.io/name"))
 }
 
 /// Adds the files that earlier runs left below `target/xtask`.

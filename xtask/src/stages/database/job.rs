@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::COMMAND;
 use crate::api::{Api, Log, LogOptions, Propagation, Scope, Write, kinds};
 use crate::deadlines;
+use crate::labels::Release;
 use crate::report::Running;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
@@ -33,10 +34,10 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Returns the Job of `release` with the backend's `image` and `secret`.
-    pub fn new(tools: &'a Toolbox, release: &str, image: &str, secret: &str) -> Self {
-        let name = format!("{release}-preflight");
-        let manifest = manifest(&name, release, image, secret);
+    /// Returns the Job with the backend's `image` and `secret`.
+    pub fn new(tools: &'a Toolbox, image: &str, secret: &str) -> Self {
+        let name = format!("{}-preflight", tools.release().name);
+        let manifest = manifest(&name, tools.release(), image, secret);
         Self { name, tools, manifest }
     }
 
@@ -121,14 +122,8 @@ fn pod_state(pod: Option<&Value>) -> PodState {
 
 /// Returns the manifest: allowed by Pod Security `restricted`, with the backend's user and mounts. Kubernetes deletes the Job
 /// by itself if xtask is killed.
-fn manifest(name: &str, release: &str, image: &str, secret: &str) -> Value {
-    let labels = json!({
-        "app.kubernetes.io/name": "todo",
-        "app.kubernetes.io/instance": release,
-        "app.kubernetes.io/component": "preflight",
-        "app.kubernetes.io/part-of": "todo",
-        "app.kubernetes.io/managed-by": "xtask",
-    });
+fn manifest(name: &str, release: &Release, image: &str, secret: &str) -> Value {
+    let labels = release.component_labels("preflight");
     let container = json!({
         "name": CONTAINER,
         "image": image,
@@ -178,7 +173,8 @@ mod tests {
 
     #[test]
     fn the_secret_is_only_mounted() {
-        let manifest = manifest("todo-preflight", "todo", "todo-backend:1", "todo-backend-0a1b2c3d");
+        let release = Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() };
+        let manifest = manifest("todo-preflight", &release, "todo-backend:1", "todo-backend-0a1b2c3d");
         assert_eq!(manifest.to_string().matches("todo-backend-0a1b2c3d").count(), 1);
         let container = &manifest["spec"]["template"]["spec"]["containers"][0];
         assert!(container.get("env").is_none() && container.get("args").is_none());

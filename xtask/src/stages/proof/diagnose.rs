@@ -69,7 +69,7 @@ impl RouteProblem {
 
     /// Returns the next steps for `release`.
     pub fn help(&self, release: &Release) -> Vec<String> {
-        let (tool, Release { name, namespace }) = ("cargo xtask tool kubectl --", release);
+        let (tool, Release { name, namespace, .. }) = ("cargo xtask tool kubectl --", release);
         let lines: Vec<String> = match self {
             Self::NothingListens => vec![
                 "see whether the node runs and publishes the port: cargo xtask status".into(),
@@ -298,7 +298,7 @@ mod tests {
                 "answered by todo-backend/x, but the path belongs to todo-frontend",
             ),
         ];
-        let release = Release { name: "shop".to_owned(), namespace: "shops".to_owned() };
+        let release = Release { name: "shop".to_owned(), namespace: "shops".to_owned(), chart: "shop".to_owned() };
         let mut problems = std::collections::BTreeSet::new();
         for (answer, facts, expected) in table {
             let problem = RouteProblem::of(&answer, Some(&facts));

@@ -129,13 +129,7 @@ fn manifest(chart: &Chart, component: &str, name: String, pairs: &[(&str, &str)]
         "metadata": {
             "name": name,
             "namespace": chart.namespace,
-            "labels": {
-                "app.kubernetes.io/name": "todo",
-                "app.kubernetes.io/instance": chart.release,
-                "app.kubernetes.io/component": component,
-                "app.kubernetes.io/part-of": "todo",
-                "app.kubernetes.io/managed-by": "xtask",
-            },
+            "labels": chart.as_release().component_labels(component),
         },
         "type": "Opaque",
         "immutable": true,

@@ -8,15 +8,13 @@ use serde_json::{Value, json};
 use crate::api::{Api, Scope, Write, kinds};
 use crate::deadlines;
 use crate::failure::{self, Class, Failure};
-use crate::labels::Release;
+use crate::labels::{COMPONENT, Release};
 use crate::project::Project;
 use crate::snapshot::{has_ended, number, text};
 use crate::toolbox::Toolbox;
 
 /// Namespaces that every cluster has.
 const STANDARD: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
-/// Labels of the backend's pods.
-const BACKEND: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=backend";
 
 /// The contents of the cluster, which an upgrade deletes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,11 +41,10 @@ impl Contents {
         for item in items {
             let (kind, name) = (text(item, "/kind"), text(item, "/metadata/name"));
             let within = text(item, "/metadata/namespace");
-            // Also the namespace of the ingress controller, which has no other mark.
-            let is_part_of_todo = text(item, "/metadata/labels/app.kubernetes.io~1part-of") == "todo";
             let (namespace, is_ours) = (release.namespace.as_str(), release.owns(item));
             match kind {
-                "Namespace" if !is_part_of_todo && name != namespace && !STANDARD.contains(&name) => {
+                // The namespace of the ingress controller has no other mark.
+                "Namespace" if !release.is_part(item) && name != namespace && !STANDARD.contains(&name) => {
                     contents.foreign.push(format!("namespace {name}"));
                 }
                 "PersistentVolumeClaim" if within == namespace && name == format!("data-{postgres}-0") => {
@@ -130,7 +127,7 @@ pub fn start_backend<T>(
 }
 
 fn wait_until_no_pod_is_left(api: &Api, release: &Release) -> Result<()> {
-    let selector = format!("{},{BACKEND}", release.selector());
+    let selector = format!("{},{COMPONENT}=backend", release.selector());
     let start = Instant::now();
     loop {
         let pods = api.select(&kinds::POD, Scope::Namespace, &selector)?;
@@ -173,7 +170,7 @@ mod tests {
 
     #[test]
     fn objects_of_others_are_listed_as_foreign() {
-        let release = Release { name: "todo".into(), namespace: "todo".into() };
+        let release = Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() };
         let ours = [
             item("Namespace", "", "kube-system", ""),
             item("Namespace", "", "todo", ""),

@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::process::{Piped, Process};
 use crate::secrets::Secret;
+use crate::toolbox::Toolbox;
 
 /// The file with the password in the container.
 const PASSWORDS: &str = "/tmp/passwords";
@@ -27,13 +28,14 @@ pub struct Remote {
 
 impl Remote {
     /// Starts the container from `image`, for the database at `url`.
-    pub fn start(engine: &Engine, profile: &str, image: &str, url: &Secret) -> Result<Self> {
+    pub fn start(tools: &Toolbox, image: &str, url: &Secret) -> Result<Self> {
+        let (engine, profile) = (&tools.engine, &tools.profile);
         let (url, password) = split_password(url)?;
         let container = format!("todo-xtask-db-{profile}-{}", std::process::id());
         let run = engine
             .docker()
             .args(["run", "--rm", "--interactive", "--network=host", "--pull=never", "--user=0", "--cap-drop=ALL"])
-            .args(["--security-opt=no-new-privileges", "--label=app.kubernetes.io/part-of=todo"])
+            .args(["--security-opt=no-new-privileges", &format!("--label={}", tools.release().part_of())])
             .args([format!("--name={container}"), format!("--env=PGPASSFILE={PASSWORDS}")])
             .args(["--entrypoint=cat", image])
             // A person may use a shell in it; other clients have their own deadlines.

@@ -3,7 +3,7 @@ use super::*;
 const AUTH: &str = "not-a-secret-0123456789abcdefghijklmn";
 
 fn chart() -> Chart {
-    Chart { path: "infra/helm".into(), release: "todo".into(), namespace: "todo".into() }
+    Chart { path: "infra/helm".into(), name: "todo".into(), release: "todo".into(), namespace: "todo".into() }
 }
 
 fn dotenv(pairs: &[(&str, &str)]) -> Dotenv {
