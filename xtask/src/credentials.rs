@@ -5,13 +5,13 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::api::kinds;
-use crate::dotenv::{self, Contract, DATABASE_URL, Database, Dotenv};
+use crate::dotenv::{self, Contract, Database, Dotenv};
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::Report;
 use crate::secrets::Secret;
-use crate::settings::Chart;
+use crate::settings::{Chart, Keys};
 use crate::stages::release::secret_manifest::{self, POSTGRES_PASSWORD};
 use crate::stages::release::{ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
@@ -21,6 +21,7 @@ pub struct Credentials {
     /// `None`: `.env` does not exist.
     dotenv: Option<Dotenv>,
     chart: Chart,
+    keys: Keys,
     report: Report,
     /// Whether the chart's own Postgres serves.
     pub embedded: bool,
@@ -48,8 +49,8 @@ pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
         project.report.hide(&dotenv.redactor(None));
     }
     let (chart, report) = (project.settings.chart.clone(), project.report.clone());
-    let ingress_class = contract.ingress_class;
-    Ok(Credentials { dotenv, chart, report, embedded, ingress_class, database, notes })
+    let (ingress_class, keys) = (contract.ingress_class, contract.kinds);
+    Ok(Credentials { dotenv, chart, keys, report, embedded, ingress_class, database, notes })
 }
 
 impl Credentials {
@@ -110,14 +111,14 @@ impl Credentials {
         }
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {
-                let manifest = secret_manifest::backend(&self.chart, dotenv, password.as_ref())?;
+                let manifest = secret_manifest::backend(&self.chart, &self.keys, dotenv, password.as_ref())?;
                 if let Some(old) = verified(observed, &manifest.name) {
                     let old = tools.api()?.get(&kinds::SECRET, &old)?;
                     let wanted = serde_json::from_slice(&manifest.json).ok().context("a Secret of ours is JSON")?;
                     let changed = secret_manifest::compare(old.as_ref(), &wanted).into_keys().collect();
                     plan.changed.insert("backend".to_owned(), changed);
                 }
-                let mut urls = dotenv.values().filter(|(key, _)| *key == DATABASE_URL && !self.embedded);
+                let mut urls = dotenv.values().filter(|(key, _)| *key == self.keys.postgres_url && !self.embedded);
                 plan.database = urls.next().map(|(_, url)| url.clone());
                 plan.add("backend", &manifest.name, Some(manifest.json));
             }

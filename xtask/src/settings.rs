@@ -27,6 +27,8 @@ pub struct Settings {
     pub images: BTreeMap<String, ImageSettings>,
     /// The embedded database.
     pub database: Database,
+    /// The keys of `.env` that xtask knows.
+    pub keys: Keys,
     /// What `cargo xtask dev` serves.
     pub dev: Dev,
 }
@@ -108,6 +110,27 @@ pub struct ImageSettings {
 pub struct Database {
     /// Its image.
     pub image: String,
+}
+
+/// The keys of `.env` that xtask knows, by the kind of their value.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The URL of a Postgres.
+    pub postgres_url: String,
+    /// The direct URL of the same Postgres, for migrations.
+    pub postgres_direct_url: String,
+    /// A random value.
+    pub random: String,
+    /// The key of OpenAI's API or a compatible one.
+    pub openai_key: String,
+}
+
+impl Keys {
+    /// Returns whether `key` names a database.
+    pub fn is_postgres_url(&self, key: &str) -> bool {
+        key == self.postgres_url || key == self.postgres_direct_url
+    }
 }
 
 impl Settings {

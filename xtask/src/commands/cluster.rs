@@ -169,13 +169,13 @@ impl UpgradeRun<'_> {
                 .help("or keep this cluster: deploys continue to use it")
                 .into());
         }
-        let namespace = &project.settings.chart.namespace;
+        let (namespace, key) = (&project.settings.chart.namespace, &project.settings.keys.postgres_url);
         if contents.claim && !contents.database {
             let what = format!(
                 "the embedded database's volume is in namespace {namespace}, but no database runs on it, so it cannot be dumped"
             );
             return Err(Failure::new(Class::Cluster, what)
-                .help("to keep its todos, use the embedded database again: remove DATABASE_URL from .env and deploy")
+                .help(format!("to keep its todos, use the embedded database again: remove {key} from .env and deploy"))
                 .help(format!(
                     "or, if nobody needs them: cargo xtask tool kubectl -- --namespace {namespace} delete pvc --all"
                 ))
@@ -188,7 +188,7 @@ impl UpgradeRun<'_> {
             let what = ".env names a database, but the application uses the embedded one: the upgrade could not restore its todos";
             return Err(Failure::new(Class::Config, what)
                 .help(format!("release the change first: {}", project.command(&format!("deploy {environment}"))))
-                .help("or remove DATABASE_URL from .env")
+                .help(format!("or remove {key} from .env"))
                 .into());
         }
         Ok(OldCluster { uid: upgrade::cluster_uid(tools)?, environment, database: contents.database })

@@ -84,14 +84,16 @@ fn secrets(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)
 fn database(environment: &str, contract: &Contract, database: Option<&Database>) -> SettingRow {
     let name = format!("database of {environment}");
     match database {
-        Some(Database::Remote(host)) => SettingRow::new(name, Value::Plain(host.clone()), "DATABASE_URL"),
+        Some(Database::Remote(host)) => {
+            SettingRow::new(name, Value::Plain(host.clone()), contract.kinds.postgres_url.as_str())
+        }
         Some(Database::Embedded) => {
             SettingRow::new(name, Value::Plain("embedded".into()), format!("{}: postgres.enabled", contract.values))
         }
         None if contract.embedded => {
             SettingRow::new(name, Value::Plain("embedded, unless .env names one".into()), contract.values.as_str())
         }
-        None => SettingRow::new(name, Value::Unset, "DATABASE_URL"),
+        None => SettingRow::new(name, Value::Unset, contract.kinds.postgres_url.as_str()),
     }
 }
 

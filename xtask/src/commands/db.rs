@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use crate::api::kinds;
 use crate::credentials::{self, Credentials};
-use crate::dotenv::{DATABASE_URL, DATABASE_URL_UNPOOLED, split_url};
+use crate::dotenv::split_url;
 use crate::failure::{self, Class, Failure};
 use crate::origin::Requirement;
 use crate::plan::{self, Mode};
@@ -82,7 +82,11 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
     let environment = &project.settings.dev.environment;
     let credentials = credentials::read(project, environment)?;
     let name = credentials.database.clone();
-    let url = [DATABASE_URL_UNPOOLED, DATABASE_URL].iter().find_map(|key| env_value(&credentials, key)).cloned();
+    let keys = &project.settings.keys;
+    let url = [&keys.postgres_direct_url, &keys.postgres_url]
+        .into_iter()
+        .find_map(|key| env_value(&credentials, key))
+        .cloned();
     if let Some(url) = url {
         let image = project.settings.database.image.clone();
         let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Image(image.clone())])?;
@@ -245,14 +249,15 @@ fn uses_database(project: &Project, open: &OpenDatabase, backend: &Backend) -> R
     let secret = backend.secret.as_ref().context("the backend's Deployment names no Secret")?;
     let live = open.toolchain.tools.api()?.get(&kinds::SECRET, secret)?;
     let live = live.with_context(|| format!("the backend's Secret {secret} does not exist"))?;
+    let key = &project.settings.keys.postgres_url;
     let embedded = || secret_manifest::embedded_url(&project.settings.chart, &Secret::new(""));
-    let here = env_value(&open.credentials, DATABASE_URL).cloned().unwrap_or_else(embedded);
+    let here = env_value(&open.credentials, key).cloned().unwrap_or_else(embedded);
     // Host and name identify the database; password and parameters may differ.
     let host_and_name = |url: &Secret| {
         let (_, location) = split_url(url.expose());
         location.split('?').next().map(str::to_owned)
     };
-    Ok(secret_manifest::decode(&live, DATABASE_URL)?.is_some_and(|live| host_and_name(&live) == host_and_name(&here)))
+    Ok(secret_manifest::decode(&live, key)?.is_some_and(|live| host_and_name(&live) == host_and_name(&here)))
 }
 
 /// The migrations of this checkout.

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::credentials::{self, Credentials};
 use crate::deadlines;
-use crate::dotenv::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY};
+use crate::dotenv::Contract;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::inventory::readable;
@@ -31,6 +31,7 @@ use crate::process;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, Report, seconds};
 use crate::secrets::Secret;
+use crate::settings::{Keys, Settings};
 use crate::stages::machine;
 use crate::stages::proof::http;
 use crate::stages::release::secret_manifest;
@@ -159,13 +160,16 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
         return Ok(());
     }
     let file = project.target().join("dev-database");
-    let digest = database_digest(credentials)?;
+    let digest = database_digest(&project.settings, credentials)?;
     if files::read(&file)?.as_deref() != Some(digest.as_str()) {
         let loss = format!("migrate the database at {}, now and whenever you save a migration", credentials.database);
         machine::consent_to(
             project,
             &[loss],
-            "without DATABASE_URL in .env, `cargo xtask dev` uses a Postgres of its own",
+            &format!(
+                "without {} in .env, `cargo xtask dev` uses a Postgres of its own",
+                project.settings.keys.postgres_url
+            ),
         )?;
         private::create_dir(&project.target())?;
         private::write(&file, &digest)?;
@@ -174,20 +178,19 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
     Ok(())
 }
 
-fn database_digest(credentials: &Credentials) -> Result<String> {
-    let keys = [AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED];
-    let pairs = credentials.values().filter(|(key, _)| keys.contains(key));
-    secret_manifest::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
+fn database_digest(settings: &Settings, credentials: &Credentials) -> Result<String> {
+    let keys = &settings.keys;
+    let pairs = credentials.values().filter(|(key, _)| *key == keys.random || keys.is_postgres_url(key));
+    secret_manifest::digest(&settings.chart, keys, &pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
 }
 
-/// Returns whether the database URLs differ. A new AUTH_SECRET does not count.
+/// Returns whether the database URLs differ. Other values do not count.
 fn names_other_database<'a>(
+    keys: &Keys,
     now: impl Iterator<Item = (&'a str, &'a Secret)>,
     before: impl Iterator<Item = (&'a str, &'a Secret)>,
 ) -> bool {
-    fn is_database_url((key, _): &(&str, &Secret)) -> bool {
-        [DATABASE_URL, DATABASE_URL_UNPOOLED].contains(key)
-    }
+    let is_database_url = |(key, _): &(&str, &Secret)| keys.is_postgres_url(key);
     let exposed = |(key, value): (&'a str, &'a Secret)| (key, value.expose());
     now.filter(is_database_url).map(exposed).ne(before.filter(is_database_url).map(exposed))
 }
@@ -320,8 +323,9 @@ impl<'a> Session<'a> {
 
     /// Returns the backend's secrets by name. The supervisor writes them to files, as in a pod.
     fn secrets(&self) -> Value {
-        let embedded = (DATABASE_URL, Secret::new(stack::DATABASE));
-        let scripted = (OPENAI_API_KEY, Secret::new("not-a-secret-of-the-scripted-assistant"));
+        let keys = &self.contract.kinds;
+        let embedded = (keys.postgres_url.as_str(), Secret::new(stack::DATABASE));
+        let scripted = (keys.openai_key.as_str(), Secret::new("not-a-secret-of-the-scripted-assistant"));
         let own = self.contract.embedded.then_some(embedded).into_iter();
         let own: Vec<_> = own.chain(self.args.fake_assistant.then_some(scripted)).collect();
         let values = self.credentials.values().chain(own.iter().map(|(key, value)| (*key, value)));
@@ -421,7 +425,7 @@ impl<'a> Session<'a> {
     fn deliver_secrets(&mut self, saved: Instant) -> Result<()> {
         let changed = credentials::read(self.project, &self.contract.environment)?;
         let is_embedded = changed.embedded && self.credentials.embedded;
-        if !is_embedded && names_other_database(changed.values(), self.credentials.values()) {
+        if !is_embedded && names_other_database(&self.contract.kinds, changed.values(), self.credentials.values()) {
             self.project.report.warn("`.env` names another database. Restart `cargo xtask dev` to use it.");
             return Ok(());
         }
@@ -490,6 +494,7 @@ fn shorten(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dotenv::tests::{AUTH_SECRET, DATABASE_URL, keys};
 
     #[test]
     fn only_a_changed_url_names_another_database() {
@@ -498,6 +503,7 @@ mod tests {
         };
         let differs = |now: &[(&str, Secret)], before: &[(&str, Secret)]| {
             names_other_database(
+                &keys(),
                 now.iter().map(|(key, value)| (*key, value)),
                 before.iter().map(|(key, value)| (*key, value)),
             )

@@ -466,18 +466,22 @@ fn report_remainder(project: &Project, remainder: &Remainder) -> Result<()> {
         stays(".env, which is yours", "rm .env");
     }
     if names_database(project)? {
-        report.note("stays: the database of DATABASE_URL with its tables and todos; no teardown touches it");
+        let key = &project.settings.keys.postgres_url;
+        report.note(format!("stays: the database of {key} with its tables and todos; no teardown touches it"));
     }
     Ok(())
 }
 
 /// Returns whether `.env` names a database. Does not read a pipe, because its writer may ask a person.
 fn names_database(project: &Project) -> Result<bool> {
+    let key = &project.settings.keys.postgres_url;
     if !project.dotenv.is_file() {
-        return Ok(std::env::var_os("DATABASE_URL").is_some_and(|_| project.options.secrets_from == SecretsSource::Env));
+        return Ok(std::env::var_os(key).is_some_and(|_| project.options.secrets_from == SecretsSource::Env));
     }
     let text = files::read(&project.dotenv)?.unwrap_or_default();
-    let assigned =
-        |line: &str| line.trim_start().trim_start_matches("export ").strip_prefix("DATABASE_URL=").map(str::len);
-    Ok(text.lines().filter_map(assigned).any(|length| length > 0))
+    let value = |line: &str| {
+        let assignment = line.trim_start().trim_start_matches("export ").strip_prefix(key.as_str())?;
+        assignment.strip_prefix('=').map(str::len)
+    };
+    Ok(text.lines().filter_map(value).any(|length| length > 0))
 }

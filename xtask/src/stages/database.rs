@@ -30,7 +30,7 @@ const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
 pub struct Preflight<'a> {
     project: &'a Project,
     tools: &'a Toolbox,
-    reason: &'static str,
+    reason: String,
     image: String,
     secret: String,
     url: Secret,
@@ -54,9 +54,9 @@ pub fn decide<'a>(
     let verified = |part: &str| observed.record.as_ref()?.fingerprint.get(part);
     let (name, tag) = backend_image(desired);
     let reason = if verified(part) != desired.fingerprint.get(part) || !secrets.missing(&observed.secrets).is_empty() {
-        "DATABASE_URL is new or changed"
+        format!("{} is new or changed", project.settings.keys.postgres_url)
     } else if has_new_migrations {
-        "the migrations have changed"
+        "the migrations have changed".to_owned()
     } else {
         return None;
     };
@@ -107,9 +107,9 @@ impl<'a> Preflight<'a> {
     /// the deploy. An unreachable database does not: the cluster may resolve its name.
     fn look_from_here(&self) -> Step<'a> {
         let preflight = on_this_machine(self.tools, &self.image, &self.url);
-        let shown = format!("{preflight} < (DATABASE_URL)");
+        let shown = format!("{preflight} < ({})", self.project.settings.keys.postgres_url);
         let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
-        Step::new("look at the database from here", self.reason, shown, move |running| {
+        Step::new("look at the database from here", self.reason.clone(), shown, move |running| {
             running.progress("a suspended database gets 20 s to wake up");
             let result = match read(&preflight, &redactor) {
                 Ok(result) => result,
@@ -121,7 +121,7 @@ impl<'a> Preflight<'a> {
             };
             let shown = result.to_string();
             if !result.ok && !result.is_transient() {
-                return Err(result.failure(Vantage::Here, None).into());
+                return Err(result.failure(&project.settings.keys.postgres_url, Vantage::Here, None).into());
             }
             if !result.ok {
                 project.report.warn(format!("from here: {shown}"));
@@ -158,7 +158,7 @@ impl<'a> Preflight<'a> {
                 project.report.warn_because("unused Secrets could not be removed", &error);
             }
             let here = here.lock().ok().and_then(|here| here.clone());
-            let failure: Failure = result.failure(Vantage::Pod, here.as_ref());
+            let failure: Failure = result.failure(&project.settings.keys.postgres_url, Vantage::Pod, here.as_ref());
             Err(failure.into())
         })
     }

@@ -13,9 +13,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::dotenv::{AUTH_SECRET, DATABASE_URL, Database, Dotenv, OPENAI_API_KEY};
+use crate::dotenv::{Database, Dotenv};
 use crate::secrets::{Redactor, Secret};
-use crate::settings::Chart;
+use crate::settings::{Chart, Keys};
 use crate::units;
 
 /// Key of the embedded database's password in its Secret.
@@ -46,20 +46,20 @@ pub fn postgres(chart: &Chart, password: &Secret) -> Manifest {
 }
 
 /// The backend's Secret. `embedded` is the embedded database's password, needed where `.env` names no database.
-pub fn backend(chart: &Chart, dotenv: &Dotenv, embedded: Option<&Secret>) -> Result<Manifest> {
+pub fn backend(chart: &Chart, keys: &Keys, dotenv: &Dotenv, embedded: Option<&Secret>) -> Result<Manifest> {
     let mut pairs: Vec<(&str, String)> =
         dotenv.values().map(|(key, value)| (key, value.expose().to_owned())).filter(|(_, v)| !v.is_empty()).collect();
     if dotenv.database == Database::Embedded {
         let password = embedded.context("the embedded database's password is not known yet")?;
-        pairs.push((DATABASE_URL, embedded_url(chart, password).expose().to_owned()));
+        pairs.push((&keys.postgres_url, embedded_url(chart, password).expose().to_owned()));
     }
-    if !pairs.iter().any(|(key, _)| *key == OPENAI_API_KEY) {
+    if !pairs.iter().any(|(key, _)| *key == keys.openai_key) {
         // Present but empty: the assistant is off, and the specification's three keys are there (FR-011 to FR-013).
-        pairs.push((OPENAI_API_KEY, String::new()));
+        pairs.push((&keys.openai_key, String::new()));
     }
     pairs.sort();
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let name = format!("{}-backend-{}", chart.release, digest(&pairs)?);
+    let name = format!("{}-backend-{}", chart.release, digest(chart, keys, &pairs)?);
     Ok(manifest(chart, "backend", name, &pairs))
 }
 
@@ -107,12 +107,13 @@ pub fn redactor_of(secrets: &[Value]) -> Redactor {
 }
 
 /// Eight hex digits that change with the content and tell nothing of it: HMAC-SHA256 over the pairs, each part preceded
-/// by its length. The key is AUTH_SECRET, part of the content and itself random: who does not know it can test no
+/// by its length. The key is the random value, part of the content and itself random: who does not know it can test no
 /// guess of the other values against a name that everybody may read.
-pub fn digest(pairs: &[(&str, &str)]) -> Result<String> {
-    let key = pairs.iter().find(|(key, _)| *key == AUTH_SECRET).context("AUTH_SECRET is missing")?.1;
+pub fn digest(chart: &Chart, keys: &Keys, pairs: &[(&str, &str)]) -> Result<String> {
+    let random = pairs.iter().find(|(key, _)| *key == keys.random);
+    let key = random.with_context(|| format!("{} is missing", keys.random))?.1;
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
-    mac.update(b"todo secret 1\n");
+    mac.update(format!("{} secret 1\n", chart.name).as_bytes());
     for part in pairs.iter().flat_map(|(key, value)| [key, value]) {
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part.as_bytes());

@@ -98,7 +98,7 @@ const UNSUPPORTED: [&str; 10] = [
 
 /// Splits a URL into the URL without its password, and the password: arguments are not private.
 fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
-    let (scheme, rest) = url.expose().split_once("://").context("DATABASE_URL is not a URL")?;
+    let (scheme, rest) = url.expose().split_once("://").context("the value for the database is not a URL")?;
     let (userinfo, location) = dotenv::split_url(rest);
     let (server, query) = location.split_once('?').unwrap_or((location, ""));
     let (mut kept, mut password) = (Vec::new(), None);
@@ -107,7 +107,7 @@ fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
         match name {
             "password" => password = Some(value),
             _ if UNSUPPORTED.contains(&name) || name == "sslrootcert" && value != "system" => {
-                let what = format!("DATABASE_URL has the parameter {name}, which `db` does not support");
+                let what = format!("the database's URL has the parameter {name}, which `db` does not support");
                 return Err(Failure::new(Class::Config, what)
                     .help("use psql, pg_dump and pg_restore of your own with that URL")
                     .into());
@@ -120,7 +120,7 @@ fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
         let (name, given) = userinfo.split_once(':').map_or((userinfo, None), |(name, given)| (name, Some(given)));
         ensure!(
             !name.contains(['?', '/', '@']),
-            "DATABASE_URL has `?`, `/` or `@` in its user; write %3F, %2F or %40 instead"
+            "the database's URL has `?`, `/` or `@` in its user; write %3F, %2F or %40 instead"
         );
         // In libpq, the parameter overrides the password before the host.
         password = password.or(given);

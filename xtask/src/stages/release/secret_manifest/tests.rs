@@ -1,4 +1,5 @@
 use super::*;
+use crate::dotenv::tests::{AUTH_SECRET, DATABASE_URL, OPENAI_API_KEY, keys};
 
 const AUTH: &str = "not-a-secret-0123456789abcdefghijklmn";
 
@@ -21,7 +22,7 @@ fn value(manifest: &Manifest, key: &str) -> Option<String> {
 #[test]
 fn a_remote_database_is_used_exactly_as_it_is_written() {
     let url = "postgresql://u:not-a-secret@ep-a-pooler.eu.aws.neon.tech/db?sslmode=require&channel_binding=require";
-    let manifest = backend(&chart(), &dotenv(&[(AUTH_SECRET, AUTH), (DATABASE_URL, url)]), None).unwrap();
+    let manifest = backend(&chart(), &keys(), &dotenv(&[(AUTH_SECRET, AUTH), (DATABASE_URL, url)]), None).unwrap();
     assert_eq!(value(&manifest, DATABASE_URL).as_deref(), Some(url));
     assert_eq!(value(&manifest, AUTH_SECRET).as_deref(), Some(AUTH));
     assert_eq!(value(&manifest, OPENAI_API_KEY).as_deref(), Some(""));
@@ -36,8 +37,8 @@ fn a_remote_database_is_used_exactly_as_it_is_written() {
 #[test]
 fn the_embedded_database_needs_its_password() {
     let dotenv = dotenv(&[(AUTH_SECRET, AUTH)]);
-    assert!(backend(&chart(), &dotenv, None).is_err());
-    let manifest = backend(&chart(), &dotenv, Some(&Secret::new("a b/c"))).unwrap();
+    assert!(backend(&chart(), &keys(), &dotenv, None).is_err());
+    let manifest = backend(&chart(), &keys(), &dotenv, Some(&Secret::new("a b/c"))).unwrap();
     let url = value(&manifest, DATABASE_URL).unwrap();
     assert!(
         url.starts_with("postgresql://todo:a%20b%2Fc@") && url.ends_with("todo-postgres:5432/todo?sslmode=disable")
@@ -49,7 +50,8 @@ fn the_embedded_database_needs_its_password() {
 
 #[test]
 fn the_name_follows_the_content_and_nothing_else() {
-    let name = |pairs: &[(&str, &str)]| backend(&chart(), &dotenv(pairs), Some(&Secret::new("p"))).unwrap().name;
+    let name =
+        |pairs: &[(&str, &str)]| backend(&chart(), &keys(), &dotenv(pairs), Some(&Secret::new("p"))).unwrap().name;
     let base = name(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "k")]);
     assert_eq!(base.len(), "todo-backend-".len() + 8);
     assert_eq!(base, name(&[(OPENAI_API_KEY, "k"), (AUTH_SECRET, AUTH)]), "order does not matter");
@@ -58,7 +60,7 @@ fn the_name_follows_the_content_and_nothing_else() {
         name(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "l")]),
         name(&[(AUTH_SECRET, AUTH)]),
         name(&[(AUTH_SECRET, &other), (OPENAI_API_KEY, "k")]),
-        backend(&chart(), &dotenv(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "k")]), Some(&Secret::new("q")))
+        backend(&chart(), &keys(), &dotenv(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "k")]), Some(&Secret::new("q")))
             .unwrap()
             .name,
     ];
@@ -68,8 +70,8 @@ fn the_name_follows_the_content_and_nothing_else() {
 
 #[test]
 fn the_boundary_between_key_and_value_is_part_of_the_digest() {
-    let one = digest(&[(AUTH_SECRET, AUTH), ("A", "BC")]).unwrap();
-    assert_ne!(one, digest(&[(AUTH_SECRET, AUTH), ("AB", "C")]).unwrap());
+    let one = digest(&chart(), &keys(), &[(AUTH_SECRET, AUTH), ("A", "BC")]).unwrap();
+    assert_ne!(one, digest(&chart(), &keys(), &[(AUTH_SECRET, AUTH), ("AB", "C")]).unwrap());
 }
 
 #[test]
