@@ -11,7 +11,7 @@ use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::Report;
 use crate::secrets::Secret;
-use crate::settings::{Chart, Keys};
+use crate::settings::Settings;
 use crate::stages::release::secret_manifest::{self, POSTGRES_PASSWORD};
 use crate::stages::release::{ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
@@ -20,8 +20,7 @@ use crate::toolbox::Toolbox;
 pub struct Credentials {
     /// `None`: `.env` does not exist.
     dotenv: Option<Dotenv>,
-    chart: Chart,
-    keys: Keys,
+    settings: Settings,
     report: Report,
     /// Whether the chart's own Postgres serves.
     pub embedded: bool,
@@ -48,9 +47,9 @@ pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
     if let Some(dotenv) = &dotenv {
         project.report.hide(&dotenv.redactor(None));
     }
-    let (chart, report) = (project.settings.chart.clone(), project.report.clone());
-    let (ingress_class, keys) = (contract.ingress_class, contract.kinds);
-    Ok(Credentials { dotenv, chart, keys, report, embedded, ingress_class, database, notes })
+    let (settings, report) = (project.settings.clone(), project.report.clone());
+    let ingress_class = contract.ingress_class;
+    Ok(Credentials { dotenv, settings, report, embedded, ingress_class, database, notes })
 }
 
 impl Credentials {
@@ -70,7 +69,7 @@ impl Credentials {
         if !self.embedded {
             return Ok(None);
         }
-        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.chart))
+        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.settings.chart))
     }
 
     /// Returns the Secrets that the release needs; `postgres` is the result of [`Credentials::postgres`].
@@ -82,7 +81,7 @@ impl Credentials {
         mode: Mode,
     ) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
-        let name = secret_manifest::postgres_name(&self.chart);
+        let name = secret_manifest::postgres_name(&self.settings.chart);
         let mut password = None;
         if self.embedded {
             if let Some(object) = postgres {
@@ -99,7 +98,7 @@ impl Credentials {
                         .into());
                 }
                 let new = secret_manifest::new_password()?;
-                plan.add("postgres", &name, Some(secret_manifest::postgres(&self.chart, &new).json));
+                plan.add("postgres", &name, Some(secret_manifest::postgres(&self.settings.chart, &new).json));
                 // A dry run does not know the password that the real run will make, nor the Secret's name that depends
                 // on it.
                 password = (mode == Mode::Apply).then_some(new);
@@ -111,18 +110,19 @@ impl Credentials {
         }
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {
-                let manifest = secret_manifest::backend(&self.chart, &self.keys, dotenv, password.as_ref())?;
+                let manifest = secret_manifest::backend(&self.settings, dotenv, password.as_ref())?;
                 if let Some(old) = verified(observed, &manifest.name) {
                     let old = tools.api()?.get(&kinds::SECRET, &old)?;
                     let wanted = serde_json::from_slice(&manifest.json).ok().context("a Secret of ours is JSON")?;
                     let changed = secret_manifest::compare(old.as_ref(), &wanted).into_keys().collect();
                     plan.changed.insert("backend".to_owned(), changed);
                 }
-                let mut urls = dotenv.values().filter(|(key, _)| *key == self.keys.postgres_url && !self.embedded);
+                let mut urls =
+                    dotenv.values().filter(|(key, _)| *key == self.settings.keys.postgres_url && !self.embedded);
                 plan.database = urls.next().map(|(_, url)| url.clone());
                 plan.add("backend", &manifest.name, Some(manifest.json));
             }
-            _ => plan.add("backend", &format!("{}-backend-<digest>", self.chart.release), Some(Vec::new())),
+            _ => plan.add("backend", &format!("{}-backend-<digest>", self.settings.chart.release), Some(Vec::new())),
         }
         Ok(plan)
     }

@@ -304,7 +304,7 @@ impl UpgradeRun<'_> {
     }
 
     fn postgres(&self) -> Result<Postgres> {
-        let found = Postgres::find(self.tools(), &self.project.settings.chart.namespace)?;
+        let found = Postgres::find(&self.project.settings, self.tools())?;
         found.ok_or_else(|| {
             Failure::new(Class::Cluster, "the embedded database does not run, so it cannot be dumped or restored")
                 .help("see why: cargo xtask status")

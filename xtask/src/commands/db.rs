@@ -99,7 +99,7 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
         let what = "the cluster does not run, so its embedded database does not run either";
         return Err(Failure::new(Class::Cluster, what).help(project.command(&format!("deploy {environment}"))).into());
     }
-    let postgres = Postgres::find(&toolchain.tools, &project.settings.chart.namespace)?.ok_or_else(|| {
+    let postgres = Postgres::find(&project.settings, &toolchain.tools)?.ok_or_else(|| {
         Failure::new(Class::Cluster, "the embedded database does not run").help("see why: cargo xtask status")
     })?;
     Ok(OpenDatabase { toolchain, credentials, postgres, name })
@@ -250,7 +250,7 @@ fn uses_database(project: &Project, open: &OpenDatabase, backend: &Backend) -> R
     let live = open.toolchain.tools.api()?.get(&kinds::SECRET, secret)?;
     let live = live.with_context(|| format!("the backend's Secret {secret} does not exist"))?;
     let key = &project.settings.keys.postgres_url;
-    let embedded = || secret_manifest::embedded_url(&project.settings.chart, &Secret::new(""));
+    let embedded = || secret_manifest::embedded_url(&project.settings, &Secret::new(""));
     let here = env_value(&open.credentials, key).cloned().unwrap_or_else(embedded);
     // Host and name identify the database; password and parameters may differ.
     let host_and_name = |url: &Secret| {
@@ -270,9 +270,8 @@ struct Migrations {
 
 impl Migrations {
     fn read(project: &Project) -> Result<Self> {
-        let image = project.settings.images.values().find(|image| image.component == "backend");
-        let folder = project.root.join(&image.context("infra/xtask.toml has no image of the backend")?.context);
-        let folder = folder.join(MIGRATIONS);
+        let (_, image) = project.settings.image_of("backend");
+        let folder = project.root.join(&image.context).join(MIGRATIONS);
         let mut all = Self { versions: Vec::new(), text: String::new() };
         for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
             let entry = entry?;

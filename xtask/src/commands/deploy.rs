@@ -394,7 +394,7 @@ fn prove(
 
     let AppliedState { ids, evidence } = applied;
     let prove = || {
-        let evidence = evidence.map_or_else(|| LiveState::take(tools, &access.address, 1), Ok)?;
+        let evidence = evidence.map_or_else(|| LiveState::take(&project.settings, tools, &access.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;

@@ -31,7 +31,7 @@ use crate::process;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, Report, seconds};
 use crate::secrets::Secret;
-use crate::settings::{Keys, Settings};
+use crate::settings::{ImageSettings, Keys, Settings};
 use crate::stages::machine;
 use crate::stages::proof::http;
 use crate::stages::release::secret_manifest;
@@ -94,8 +94,9 @@ impl App {
         if self == Self::Backend { "backend" } else { "frontend" }
     }
 
-    fn image(self) -> &'static str {
-        if self == Self::Backend { "todo-backend" } else { "todo-frontend" }
+    /// Returns name and settings of its image.
+    fn image(self, project: &Project) -> (&String, &ImageSettings) {
+        project.settings.image_of(self.name())
     }
 
     fn debug_port(self) -> u16 {
@@ -103,7 +104,7 @@ impl App {
     }
 
     fn folder(self, project: &Project) -> Utf8PathBuf {
-        project.root.join(&project.settings.images[self.image()].context)
+        project.root.join(&self.image(project).1.context)
     }
 }
 
@@ -181,7 +182,7 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
 fn database_digest(settings: &Settings, credentials: &Credentials) -> Result<String> {
     let keys = &settings.keys;
     let pairs = credentials.values().filter(|(key, _)| *key == keys.random || keys.is_postgres_url(key));
-    secret_manifest::digest(&settings.chart, keys, &pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
+    secret_manifest::digest(settings, &pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
 }
 
 /// Returns whether the database URLs differ. Other values do not count.
@@ -324,7 +325,7 @@ impl<'a> Session<'a> {
     /// Returns the backend's secrets by name. The supervisor writes them to files, as in a pod.
     fn secrets(&self) -> Value {
         let keys = &self.contract.kinds;
-        let embedded = (keys.postgres_url.as_str(), Secret::new(stack::DATABASE));
+        let embedded = (keys.postgres_url.as_str(), stack::database_url(&self.project.settings.database.name));
         let scripted = (keys.openai_key.as_str(), Secret::new("not-a-secret-of-the-scripted-assistant"));
         let own = self.contract.embedded.then_some(embedded).into_iter();
         let own: Vec<_> = own.chain(self.args.fake_assistant.then_some(scripted)).collect();
@@ -338,9 +339,10 @@ impl<'a> Session<'a> {
             (self.project.clone(), self.args.extra_sources(), self.sources.clone(), self.send.clone());
         std::thread::spawn(move || sources::watch(&project, before, extra, &send));
         let (address, send) = (self.address.clone(), self.send.clone());
+        let paths: Vec<String> = self.project.settings.images.values().map(|image| image.ready.clone()).collect();
         std::thread::spawn(move || {
             // Requesting the page also makes the frontend compile it.
-            for path in ["/api/v1/health?probe=ready", "/sign-in"] {
+            for path in &paths {
                 while !http::get(&address, "", path).is_ok_and(|answer| answer.status == 200) {
                     std::thread::sleep(deadlines::DEV_POLL.time());
                 }

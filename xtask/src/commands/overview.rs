@@ -97,7 +97,7 @@ pub fn run(project: &Project) -> Result<()> {
         if ready && observed.record.is_some() {
             if let Some(snapshot) = observed.snapshot {
                 let access = Access::open(&toolchain.tools, &profile).ok().filter(|access| {
-                    let answers = proof::measure(&proof::routes(&snapshot), &access.address, 1);
+                    let answers = proof::measure(&proof::routes(&project.settings, &snapshot), &access.address, 1);
                     !answers.is_empty() && answers.iter().all(RouteAnswer::is_good)
                 });
                 line += &access.map_or(", but its routes do not answer".to_owned(), |access| {

@@ -72,7 +72,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
 
     let ids = ids::of_loaded(project, &wanted)?;
     let access = Access::open(tools, &profile)?;
-    let take = || LiveState::take(tools, &access.address, REQUESTS);
+    let take = || LiveState::take(&project.settings, tools, &access.address, REQUESTS);
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;

@@ -63,7 +63,7 @@ pub fn run(project: &Project) -> Result<()> {
     plan::apply(project, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
     let access = Access::open(tools, &profile)?;
     let prove = || {
-        let evidence = LiveState::take(tools, &access.address, REQUESTS)?;
+        let evidence = LiveState::take(&project.settings, tools, &access.address, REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;

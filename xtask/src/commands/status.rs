@@ -103,7 +103,7 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
     }
     let mut view = View::new(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
-        let routes = proof::routes(snapshot);
+        let routes = proof::routes(&project.settings, snapshot);
         // Without access no route is shown. A watch does not warn: it would repeat the warning every second.
         let access = match Access::open(tools, &profile) {
             Ok(access) => Some(access),
@@ -194,7 +194,7 @@ fn verify(
     }
     let proof = || {
         let access = Access::open(tools, profile)?;
-        let evidence = proof::LiveState::take(tools, &access.address, PROOF_REQUESTS)?;
+        let evidence = proof::LiveState::take(&project.settings, tools, &access.address, PROOF_REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = project.report.look("proof", "images and routes", proof);

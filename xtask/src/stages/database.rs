@@ -16,15 +16,13 @@ use crate::plan::Step;
 use crate::process::Process;
 use crate::project::Project;
 use crate::secrets::{Redactor, Secret};
+use crate::settings::Application;
 use crate::snapshot::text;
 use crate::stages::images::recipe;
 use crate::stages::release::{self, Desired, ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
 
 pub use result::{PreflightResult, Vantage};
-
-/// The preflight's command in the backend's image.
-const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
 
 /// A preflight that is due.
 pub struct Preflight<'a> {
@@ -106,7 +104,7 @@ impl<'a> Preflight<'a> {
     /// Returns the step that checks from this machine, before the cluster changes. A failure that is the same everywhere ends
     /// the deploy. An unreachable database does not: the cluster may resolve its name.
     fn look_from_here(&self) -> Step<'a> {
-        let preflight = on_this_machine(self.tools, &self.image, &self.url);
+        let preflight = on_this_machine(&self.project.settings.application, self.tools, &self.image, &self.url);
         let shown = format!("{preflight} < ({})", self.project.settings.keys.postgres_url);
         let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
         Step::new("look at the database from here", self.reason.clone(), shown, move |running| {
@@ -136,8 +134,13 @@ impl<'a> Preflight<'a> {
     /// Returns the step that checks from a pod, with the Secret mounted as for the backend. A failure ends the deploy.
     fn look_from_pod(&self) -> Step<'a> {
         let namespace = self.project.settings.chart.namespace.clone();
-        let job = job::Job::new(self.tools, &self.image, &self.secret);
-        let shown = format!("{} < (Job {}: {})", job.shown_request(), job.name, COMMAND.join(" "));
+        let job = job::Job::new(&self.project.settings.application, self.tools, &self.image, &self.secret);
+        let shown = format!(
+            "{} < (Job {}: {})",
+            job.shown_request(),
+            job.name,
+            self.project.settings.application.preflight.join(" ")
+        );
         let (project, tools) = (self.project, self.tools);
         let (redactor, here) = (self.redactor.clone(), self.here.clone());
         Step::new("look at the database from a pod", format!("as the backend in {namespace}"), shown, move |running| {
@@ -166,13 +169,13 @@ impl<'a> Preflight<'a> {
 
 /// Returns the preflight in a container of the engine, on the machine's network. It reads the URL from standard input, because
 /// arguments and environment of a container are not private.
-pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
+pub fn on_this_machine(application: &Application, tools: &Toolbox, image: &str, url: &Secret) -> Process {
     tools
         .engine
         .docker()
         .args(["run", "--rm", "--interactive", "--network=host", "--pull=never", "--read-only", "--cap-drop=ALL"])
         .args(["--security-opt=no-new-privileges", &format!("--label={}", tools.release().part_of()), image])
-        .args(COMMAND)
+        .args(application.preflight.clone())
         .arg("--stdin")
         .stdin(url.expose())
         .deadline(deadlines::PREFLIGHT)

@@ -27,6 +27,7 @@ use crate::failure::{self, Class, Failure};
 use crate::labels::Release;
 use crate::node::Images;
 use crate::project::Project;
+use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::toolbox::Toolbox;
 use diagnose::RouteProblem;
@@ -50,14 +51,14 @@ pub struct LiveState {
 
 impl LiveState {
     /// Reads it now. Requests each route `requests` times at `address`, while the nodes list their images.
-    pub fn take(tools: &Toolbox, address: &str, requests: usize) -> Result<Self> {
+    pub fn take(settings: &Settings, tools: &Toolbox, address: &str, requests: usize) -> Result<Self> {
         std::thread::scope(|scope| {
             let nodes = scope.spawn(|| -> Result<_> {
                 let names = tools.nodes()?.into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
                 names.collect()
             });
             let snapshot = Snapshot::take(tools)?;
-            let answers = routes::measure(&routes::routes(&snapshot), address, requests);
+            let answers = routes::measure(&routes::routes(settings, &snapshot), address, requests);
             let nodes = nodes.join().unwrap_or_else(|_| bail!("reading the nodes' images panicked"))?;
             Ok(Self { snapshot, nodes, answers: Some(answers) })
         })
@@ -96,7 +97,7 @@ pub fn prove(
     prove_images(built, &live)?;
     let LiveState { snapshot, nodes, answers } = live;
     let release = &project.settings.chart.release;
-    let wanted = routes::routes(&snapshot);
+    let wanted = routes::routes(&project.settings, &snapshot);
     if wanted.is_empty() {
         return Err(Failure::new(Class::Proof, format!("release {release} has no Ingress, so no address leads to it"))
             .help("revert changes made by hand: cargo xtask deploy dev")

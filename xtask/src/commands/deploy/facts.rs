@@ -132,7 +132,7 @@ impl AppliedState {
 
     /// Observes everything; routes are requested at `address`, as a user would.
     pub fn observe(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
-        let evidence = LiveState::take(tools, address, REQUESTS)?;
+        let evidence = LiveState::take(&project.settings, tools, address, REQUESTS)?;
         Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence) })
     }
 }

@@ -48,7 +48,7 @@ impl Suite {
     }
 
     fn folder(self, project: &Project) -> Utf8PathBuf {
-        let context = |app: App| project.settings.images[app.image()].context.clone();
+        let context = |app: App| app.image(project).1.context.clone();
         match self {
             Self::Of(app) => context(app),
             Self::Browser => context(App::Frontend).join(BROWSER),
@@ -80,7 +80,7 @@ fn test_script(app: App) -> &'static str {
 
 /// Returns the step that builds the image of the browser's tests.
 pub fn build_browser<'a>(project: &'a Project, toolchain: &'a Toolchain) -> Result<Step<'a>> {
-    let frontend = &project.settings.images[App::Frontend.image()];
+    let (_, frontend) = App::Frontend.image(project);
     let image = ImageSettings { context: frontend.context.join(BROWSER), ..frontend.clone() };
     let (_, tar) = context::pack(&project.root.join(&image.context), &project.target())?;
     let engine = &toolchain.tools.engine;

@@ -122,8 +122,8 @@ fn unittest_counts(text: &str) -> (usize, usize) {
 }
 
 /// Runs the suite of an application in the `test` target of its image, with that image's Python or Node.
-pub fn image(project: &Project, name: &str) -> Result<Tally> {
-    let image = &project.settings.images[name];
+pub fn image(project: &Project, component: &str) -> Result<Tally> {
+    let (name, image) = project.settings.image_of(component);
     let requirements: Vec<Requirement> = image.bases.values().cloned().map(Requirement::Image).collect();
     let toolchain = Toolchain::bring(project, Mode::Apply, &requirements)?;
     let engine = &toolchain.tools.engine;
