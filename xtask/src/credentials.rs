@@ -60,7 +60,7 @@ impl Credentials {
 
     /// Makes `.env` if it does not exist, and reads it; a dry run shows the step.
     pub fn ensure(self, project: &Project, environment: &str, mode: Mode) -> Result<Self> {
-        let made = plan::apply(project, "machine", mode, dotenv::ensure(project).into_iter().collect())?;
+        let made = plan::apply(&project.report, "machine", mode, dotenv::ensure(project).into_iter().collect())?;
         if made.any() && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
     }
 

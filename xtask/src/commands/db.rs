@@ -222,14 +222,14 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         return Ok(());
     };
     running.progress("stopping the backend");
-    let stopped = upgrade::scale_backend(project, tools, 0).context("the database is unchanged");
+    let stopped = upgrade::scale_backend(tools, 0).context("the database is unchanged");
     let deploy = format!("deploy {}", project.settings.dev.environment);
     upgrade::start_backend(project, tools, replicas, &deploy, stopped.and_then(|()| work()))?;
     running.done(format!("{}, as in the dump", describe(&contents)));
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
     let wait = release::wait_step(project, tools, redactor);
-    plan::apply(project, "release", Mode::Apply, vec![wait])?;
+    plan::apply(&project.report, "release", Mode::Apply, vec![wait])?;
     let schema = postgres.schema()?;
     project.report.ok(format!("the application serves again, schema {}", schema.as_deref().unwrap_or("none")));
     Ok(())
@@ -330,7 +330,7 @@ fn running_backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>
     if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.state != ProfileState::Running {
         return Ok(None);
     }
-    Ok(upgrade::backend(project, tools)?.filter(|backend| backend.replicas > 0))
+    Ok(upgrade::backend(tools)?.filter(|backend| backend.replicas > 0))
 }
 
 #[cfg(test)]

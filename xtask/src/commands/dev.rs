@@ -278,7 +278,7 @@ impl<'a> Session<'a> {
             images.push((app, image.reference.clone()));
             steps.extend(image::decide(self.project, self.toolchain, app, image));
         }
-        plan::apply_side_by_side(self.project, STAGE, Mode::Apply, steps)?;
+        plan::apply_side_by_side(&self.project.report, STAGE, Mode::Apply, steps)?;
         let kept = self.stack.name(stack::DATA);
         let stays =
             if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
@@ -417,7 +417,7 @@ impl<'a> Session<'a> {
         let image = image::observe(self.project, self.toolchain, app, self.target(app), &now.apps[&app])?;
         let reference = image.reference.clone();
         let step = image::decide(self.project, self.toolchain, app, image);
-        plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
+        plan::apply(&self.project.report, STAGE, Mode::Apply, step.into_iter().collect())?;
         if let Some(service) = self.services.remove(app.name()) {
             service.end();
         }

@@ -53,7 +53,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         return Err(observed.refusal(tools).into());
     }
     let choice = release::choose(&observed, &project.settings.chart.release, args.revision, clock::now())?;
-    let manifest = release::manifest(project, tools, choice.0)?;
+    let manifest = release::manifest(tools, choice.0)?;
     let target = release::decide_target(&observed, choice, &manifest)?;
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
@@ -64,7 +64,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     images::load(project, &tools.engine, &wanted, &on_nodes, mode)?;
     let run = release::Run::default();
     let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());
-    plan::apply(project, "release", mode, steps)?;
+    plan::apply(&project.report, "release", mode, steps)?;
     if mode == Mode::DryRun {
         project.report.answer("then: request every route, and record the revision as verified");
         return Ok(());

@@ -240,13 +240,13 @@ pub fn record(
 }
 
 /// Returns the objects that somebody has changed by hand since they were verified, with the fields if Helm answers.
-pub fn drift(project: &Project, tools: &Toolbox, observed: &ObservedRelease) -> Vec<String> {
+pub fn drift(tools: &Toolbox, observed: &ObservedRelease) -> Vec<String> {
     let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) else { return Vec::new() };
     let drift: Vec<String> = record.drift(snapshot).iter().map(record::Drift::to_string).collect();
     if drift.is_empty() {
         return drift;
     }
-    match helm::manifest(project, tools, record.revision) {
+    match helm::manifest(tools, record.revision) {
         Ok(wanted) => drift::explain(drift, &wanted, snapshot),
         // Report the drift although Helm cannot name the fields.
         Err(error) => {

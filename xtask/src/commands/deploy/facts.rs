@@ -10,6 +10,7 @@ use crate::credentials::Credentials;
 use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
 use crate::project::Project;
+use crate::settings::Settings;
 use crate::stages::cluster::{self, ApiServer, ObservedIngress, Profile, ProfileState};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::{ImageState, build, ids};
@@ -94,10 +95,10 @@ impl Facts {
     }
 
     /// Returns the references of all known images that a new node needs besides those of Kubernetes.
-    pub fn images_for_a_new_node(&self, project: &Project) -> Vec<String> {
+    pub fn images_for_a_new_node(&self, settings: &Settings) -> Vec<String> {
         let ours = self.images.iter().filter(|image| image.id.is_some()).map(ImageState::reference);
         let database = self.database.iter().map(|image| image.reference.clone());
-        ours.chain(database).chain([project.settings.cluster.ingress_image.clone()]).collect()
+        ours.chain(database).chain([settings.cluster.ingress_image.clone()]).collect()
     }
 }
 

@@ -106,14 +106,14 @@ impl Runner<'_> {
         let Self { project, toolchain, stack } = self;
         let Suite::Of(app) = suite else {
             let run = stack.browser_tests(suite.name(), BROWSER_IMAGE)?;
-            plan::apply(project, STAGE, Mode::Apply, vec![build_browser(project, toolchain)?])?;
+            plan::apply(&project.report, STAGE, Mode::Apply, vec![build_browser(project, toolchain)?])?;
             let path = (!path.is_empty()).then(|| path.to_owned());
             return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(path), Vec::new()));
         };
         let image = image::observe(project, toolchain, app, TARGET, &sources.apps[&app])?;
         let reference = image.reference.clone();
         let step = image::decide(project, toolchain, app, image);
-        plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
+        plan::apply(&project.report, STAGE, Mode::Apply, step.into_iter().collect())?;
         let run = stack.tests(suite.name(), &reference).args(["sh", "-c", test_script(app), path]);
         Ok((run, sources.pack(project, app)?))
     }

@@ -56,7 +56,7 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
         let shown = status::plain(project, toolchain);
         archive.collect("status.txt", || Ok(shown.as_ref().map_err(cloned_error)?.0.clone()))?;
         archive.collect("status.json", || Ok(shown.as_ref().map_err(cloned_error)?.1.clone()))?;
-        add_cluster(&mut archive, project, tools)?;
+        add_cluster(&mut archive, tools)?;
     } else {
         let why = match (&toolchain, &observed) {
             (Err(error), _) | (_, Some(Err(error))) => failure::message(error),
@@ -111,8 +111,8 @@ fn run_and_show(command: &Process) -> String {
     format!("$ {command}\n{output}\n")
 }
 
-fn add_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Result<()> {
-    let release = &project.settings.chart.release;
+fn add_cluster(archive: &mut Archive, tools: &Toolbox) -> Result<()> {
+    let release = &tools.release().name;
     let api = tools.api()?;
     let of = |resource, scope| Ok(inventory::yaml(&api.list(resource, scope)?.items));
     let snapshot = Snapshot::take(tools);

@@ -132,7 +132,7 @@ impl<'a> Maker<'a> {
         let last = machine.len().saturating_sub(1);
         for (number, step) in machine.into_iter().enumerate() {
             let name = |number| if number == last { ENGINE_JOB.to_owned() } else { format!("{ENGINE_JOB} {number}") };
-            let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, vec![step]).map(drop));
+            let run = Box::new(move || plan::apply(&self.project.report, STAGE, Mode::Apply, vec![step]).map(drop));
             let after = number.checked_sub(1).map(name).into_iter().collect();
             jobs.push(Job { name: name(number), lane: Lane::Engine, after, run });
         }
@@ -166,7 +166,7 @@ impl<'a> Maker<'a> {
             jobs.push(Job { name: artifact.to_string(), lane, after, run });
         }
         if let Some(step) = place {
-            let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, vec![step]).map(drop));
+            let run = Box::new(move || plan::apply(&self.project.report, STAGE, Mode::Apply, vec![step]).map(drop));
             jobs.insert(0, Job { name: "place".to_owned(), lane: Lane::Compile, after: vec![KUBE.to_owned()], run });
         }
         if !fetches.is_empty() {

@@ -176,8 +176,8 @@ pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<S
 }
 
 /// Reads the manifests of a revision that Helm keeps.
-pub fn manifest(project: &Project, tools: &Toolbox, revision: u64) -> Result<String> {
-    let release = &project.settings.chart.release;
+pub fn manifest(tools: &Toolbox, revision: u64) -> Result<String> {
+    let release = &tools.release().name;
     tools.helm().class(Class::Cluster).args(["get", "manifest", release, "--revision", &revision.to_string()]).read()
 }
 

@@ -214,18 +214,18 @@ fn rollback_to(project: &Project, tools: &Toolbox, own: &Revision, revision: u64
         let newest = helm.newest().map_or("none".to_owned(), |now| format!("{} ({})", now.number, now.status));
         format!("after the rollback Helm's newest revision is {newest}, not {} (deployed)", own.number + 1)
     })?;
-    renumber_record(project, tools, revision, now.number)?;
+    renumber_record(tools, revision, now.number)?;
     Ok(now.number)
 }
 
 /// Changes the record of `revision`, if it is that one's, to the revision number `now`. The cluster gives objects that the
 /// rollback created again other values, e.g. the address of a Service, so these are compared with Helm's manifest.
-fn renumber_record(project: &Project, tools: &Toolbox, revision: u64, now: u64) -> Result<()> {
+fn renumber_record(tools: &Toolbox, revision: u64, now: u64) -> Result<()> {
     let snapshot = Snapshot::take(tools)?;
     let Some(record) = Record::read(&snapshot)?.filter(|record| record.revision == revision) else { return Ok(()) };
     let drifted: Vec<String> = record.drift(&snapshot).into_iter().map(|drift| drift.object).collect();
     if !drifted.is_empty() {
-        let wanted = drift::objects(&helm::manifest(project, tools, now)?);
+        let wanted = drift::objects(&helm::manifest(tools, now)?);
         let is_as_verified = |object: &String| {
             let is_recreated = |live: &&Value| {
                 let created = clock::parse(text(live, "/metadata/creationTimestamp"));

@@ -83,8 +83,8 @@ pub struct Backend {
 }
 
 /// Reads the backend's Deployment; `None`: it does not exist.
-pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
-    let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(project))?;
+pub fn backend(tools: &Toolbox) -> Result<Option<Backend>> {
+    let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(tools))?;
     Ok(deployment.map(|deployment| {
         let list = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_array).cloned().unwrap_or_default();
         let volumes = list(&deployment, "/spec/template/spec/volumes");
@@ -94,13 +94,13 @@ pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
     }))
 }
 
-fn backend_name(project: &Project) -> String {
-    format!("{}-backend", project.settings.chart.release)
+fn backend_name(tools: &Toolbox) -> String {
+    format!("{}-backend", tools.release().name)
 }
 
 /// Scales the backend. At 0, waits until all its pods are gone, so that nothing writes to the database.
-pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Result<()> {
-    let (api, name) = (tools.api()?, backend_name(project));
+pub fn scale_backend(tools: &Toolbox, replicas: u64) -> Result<()> {
+    let (api, name) = (tools.api()?, backend_name(tools));
     let patch = json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]);
     if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
@@ -116,7 +116,7 @@ pub fn start_backend<T>(
     deploy: &str,
     result: Result<T>,
 ) -> Result<T> {
-    let Err(scaling) = scale_backend(project, tools, replicas) else { return result };
+    let Err(scaling) = scale_backend(tools, replicas) else { return result };
     let start = project.command(deploy);
     Err(match result {
         Ok(_) => scaling.context(format!("the backend is still stopped; start it: {start}")),
