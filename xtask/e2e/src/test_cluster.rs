@@ -66,18 +66,18 @@ impl TestCluster {
         Ok(server)
     }
 
-    /// Copies the checkout and the program `xtask`. `anew` also removes the remains of an earlier run.
-    pub fn make(project: &Project, xtask: &str, anew: bool) -> Result<Self> {
+    /// Copies the checkout and the program `xtask`. `clean` also removes the remains of an earlier run.
+    pub fn make(project: &Project, xtask: &str, clean: bool) -> Result<Self> {
         let folder = project.target().join("e2e");
         let names = Names { folder, suffix: "test", port_offset: PORT_OFFSET, environment: Vec::new() };
-        Self::named(project, xtask, &names, anew)
+        Self::named(project, xtask, &names, clean)
     }
 
     /// As [`TestCluster::make`], under other names.
-    pub fn named(project: &Project, xtask: &str, names: &Names, anew: bool) -> Result<Self> {
+    pub fn named(project: &Project, xtask: &str, names: &Names, clean: bool) -> Result<Self> {
         let dir = &names.folder;
         let root = dir.join("checkout");
-        let dotenv = std::fs::read_to_string(root.join(".env")).ok().filter(|_| !anew);
+        let dotenv = std::fs::read_to_string(root.join(".env")).ok().filter(|_| !clean);
         match std::fs::remove_dir_all(&root) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).context("removing the old copy");
@@ -92,7 +92,7 @@ impl TestCluster {
             }
         }
         let kubeconfig = dir.join("kubeconfig");
-        if anew {
+        if clean {
             let _ = std::fs::remove_file(&kubeconfig);
         }
         let exe = dir.join("xtask");
@@ -110,7 +110,7 @@ impl TestCluster {
         };
         match dotenv {
             Some(text) => test_cluster.write_dotenv(&text)?,
-            None if anew => drop(test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?),
+            None if clean => drop(test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?),
             None => {}
         }
         Ok(test_cluster)

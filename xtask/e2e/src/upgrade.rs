@@ -244,17 +244,18 @@ impl Upgrade {
 
     fn stopped(&self, kept: &UserData) -> Result<()> {
         self.make_again()?;
-        let tools = self.test_cluster.tools()?;
-        tools.engine.docker().args(["stop", &self.test_cluster.profile]).run()?;
-        if tools.engine.private {
-            // Kills all processes at once, as the end of a login session may do.
-            reap::reap(&EnginePaths::new(&self.test_cluster.project.cache))?;
-        }
+        self.test_cluster.tools()?.engine.docker().args(["stop", &self.test_cluster.profile]).run()?;
+        self.kill_private_engine()?;
         self.test_cluster
             .xtask(&["deploy", &self.recipe.environment])?
             .expect(0, &["the profile is stopped", "is up"])?;
         self.check_kubernetes(&self.recipe.kubernetes)?;
         self.check_data(kept)
+    }
+
+    /// Kills all processes of the private engine at once, as the end of a login session may do.
+    fn kill_private_engine(&self) -> Result<()> {
+        reap::reap(&EnginePaths::new(&self.test_cluster.project.cache)).map(drop)
     }
 
     fn killed_in_creation(&self, _: &UserData) -> Result<()> {
@@ -330,6 +331,8 @@ impl Upgrade {
 
     /// Deletes the cluster and stops the engine. Programs in the cache stay for the next run.
     fn clean(&self) -> Result<()> {
+        // As a restart of the machine leaves it: the node is there, its engine does not run.
+        self.kill_private_engine()?;
         self.test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
         let left = leftovers(&self.test_cluster)?;
         ensure!(left.is_empty(), "left behind: {left:?}");

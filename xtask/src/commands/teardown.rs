@@ -71,35 +71,28 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     }
     let guard = project.lock()?;
     let observed = machine::observe(project)?;
-    let mut remainder = Remainder::default();
-    match observed.engine(project) {
+    let engine = match observed.engine(project) {
         // The private engine can be removed even if it does not answer. The user's own engine is not involved.
         Err(error) if args.removes_engine() && matches!(observed.system, Answer::Absent(_)) => {
             ask_consent(project, args, Vec::new())?;
             report.warn(format!("{error}; teardown removes it with its contents"));
+            None
         }
         Err(error) => return Err(error),
+        Ok(None) if args.removes_cluster() && !args.removes_engine() && is_in_private(project)? => {
+            Some(start_private(project, &observed)?)
+        }
         Ok(None) => {
             check_without_engine(project, args)?;
             ask_consent(project, args, Vec::new())?;
+            None
         }
-        Ok(Some(engine)) => {
-            let origin = origin::present(project, &engine)?;
-            let tools = Toolbox::new(project, engine, origin.as_ref())?;
-            let engine = &tools.engine;
-            // The todos of `dev` in the private engine go with it; the question about the engine names them.
-            let goes_with_engine = engine.private && args.removes_engine();
-            let removes_todos = args.data || args.removes_engine() && !goes_with_engine;
-            let dev = dev::tear_down(project, engine, removes_todos)?.filter(|_| !goes_with_engine);
-            remainder = Remainder { dev, ..remove_release_or_cluster(project, &tools, args)? };
-            if args.removes_images() {
-                remove_images(project, engine, args)?;
-            }
-            if !goes_with_engine {
-                remainder.engine = list_in_engine(&project.cache, engine)?;
-            }
-        }
-    }
+        Ok(engine) => engine,
+    };
+    let remainder = match engine {
+        Some(engine) => remove_from_engine(project, engine, args)?,
+        None => Remainder::default(),
+    };
     if args.removes_engine() {
         remove_engine(project)?;
     }
@@ -141,10 +134,42 @@ fn ask_consent(project: &Project, args: &Teardown, mut losses: Vec<String>) -> R
     machine::consent_to(project, &losses, "without flags, only the application is removed: cargo xtask teardown")
 }
 
+/// Removes from `engine` what `args` says, and returns what remains.
+fn remove_from_engine(project: &Project, engine: Engine, args: &Teardown) -> Result<Remainder> {
+    let origin = origin::present(project, &engine)?;
+    let tools = Toolbox::new(project, engine, origin.as_ref())?;
+    let engine = &tools.engine;
+    // The todos of `dev` in the private engine go with it; the question about the engine names them.
+    let goes_with_engine = engine.private && args.removes_engine();
+    let removes_todos = args.data || args.removes_engine() && !goes_with_engine;
+    let dev = dev::tear_down(project, engine, removes_todos)?.filter(|_| !goes_with_engine);
+    let mut remainder = Remainder { dev, ..remove_release_or_cluster(project, &tools, args)? };
+    if args.removes_images() {
+        remove_images(project, engine, args)?;
+    }
+    if !goes_with_engine {
+        remainder.engine = list_in_engine(&project.cache, engine)?;
+    }
+    Ok(remainder)
+}
+
+/// Returns whether the node is in the private engine, by the engine's files.
+fn is_in_private(project: &Project) -> Result<bool> {
+    Ok(stored::containers(&EnginePaths::new(&project.cache))?.contains(&project.settings.cluster.profile))
+}
+
+/// Starts the private engine, which a restart of the machine ends.
+fn start_private(project: &Project, observed: &machine::ObservedMachine) -> Result<Engine> {
+    let plan = machine::decide(project, observed)?;
+    machine::consent(project, &plan.consent)?;
+    plan::apply(&project.report, "machine", Mode::Apply, plan.steps)?;
+    Ok(plan.engine)
+}
+
 /// Checks what a teardown can do without a running engine. No cluster runs then, but a stopped one may exist.
 fn check_without_engine(project: &Project, args: &Teardown) -> Result<()> {
     let name = &project.settings.cluster.profile;
-    let in_private = stored::containers(&EnginePaths::new(&project.cache))?.contains(name);
+    let in_private = is_in_private(project)?;
     if args.removes_engine() && in_private {
         return Ok(());
     }
@@ -157,11 +182,14 @@ fn check_without_engine(project: &Project, args: &Teardown) -> Result<()> {
         project.report.warn(format!("{what}; its node is in an engine other than the private one"));
         return Ok(());
     }
-    let failure = Failure::new(Class::Cluster, what).help("start engine and cluster: cargo xtask deploy dev");
+    let failure = Failure::new(Class::Cluster, what);
     Err(match in_private {
-        true => failure.help("or remove the private engine with the data in it: cargo xtask teardown --engine").into(),
-        false => failure.into(),
-    })
+        true => failure
+            .help(format!("start it: {}", project.command("start")))
+            .help("or delete it with all its data: cargo xtask teardown --cluster"),
+        false => failure.help("start engine and cluster: cargo xtask deploy dev"),
+    }
+    .into())
 }
 
 /// Returns whether an origin has brought anything into the cache.

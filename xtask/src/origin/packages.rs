@@ -23,7 +23,7 @@ use crate::files;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::report::bytes;
-use make::{Among, Maker};
+use make::{JobSteps, Maker};
 use manifest::{Artifact, Manifest};
 
 pub use manifest::{FILE, FOLDER};
@@ -126,10 +126,10 @@ impl Origin for Packages {
     ) -> Result<Vec<Step<'a>>> {
         let wanted = self.wanted(requirements)?;
         let missing = self.missing(&wanted, engine)?;
-        let mut among = Among { machine, place: self.place(requirements)? };
-        let make = self.make(&wanted, missing, &BTreeSet::new(), &mut among, engine)?;
+        let mut steps = JobSteps { machine, place: self.place(requirements)? };
+        let make = self.make(&wanted, missing, &BTreeSet::new(), &mut steps, engine)?;
         // Compiled programs are placed first, so that minikube need not wait for the rest.
-        Ok(among.machine.into_iter().chain(among.place).chain(make).collect())
+        Ok(steps.machine.into_iter().chain(steps.place).chain(make).collect())
     }
 
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {
@@ -168,12 +168,13 @@ impl Origin for Packages {
         let on_debian: Vec<Artifact> = on_debian.map(|(name, _)| Artifact::Image(name.clone())).collect();
         // Existing images of the cluster age too. Missing ones are built later, from current packages.
         let absent = self.missing(&on_debian, engine)?;
-        let mut anew: BTreeSet<Artifact> = on_debian.into_iter().filter(|image| !absent.contains(image)).collect();
-        anew.extend(named);
-        anew.insert(Artifact::Debian);
-        let wanted: Vec<Artifact> = anew.iter().cloned().collect();
-        let steps = self.make(&wanted, anew.clone(), &anew, &mut Among::default(), engine)?.into_iter().collect();
-        Ok(Refresh { images: anew.iter().flat_map(|artifact| self.manifest.names(artifact)).collect(), steps })
+        let mut outdated: BTreeSet<Artifact> = on_debian.into_iter().filter(|image| !absent.contains(image)).collect();
+        outdated.extend(named);
+        outdated.insert(Artifact::Debian);
+        let wanted: Vec<Artifact> = outdated.iter().cloned().collect();
+        let steps =
+            self.make(&wanted, outdated.clone(), &outdated, &mut JobSteps::default(), engine)?.into_iter().collect();
+        Ok(Refresh { images: outdated.iter().flat_map(|artifact| self.manifest.names(artifact)).collect(), steps })
     }
 
     fn node_content(&self) -> Option<NodeContent> {
@@ -212,14 +213,14 @@ impl Packages {
         }
     }
 
-    /// Returns the step that builds `missing` in the order of `wanted`, after their missing parts. Artifacts in `anew` reuse
-    /// nothing. Takes the steps from `among` that it runs itself.
+    /// Returns the step that builds `missing` in the order of `wanted`, after their missing parts. Artifacts in `no_cache` reuse
+    /// nothing. Takes the steps from `steps` that it runs itself.
     fn make<'a>(
         &'a self,
         wanted: &[Artifact],
         mut missing: BTreeSet<Artifact>,
-        anew: &BTreeSet<Artifact>,
-        among: &mut Among<'a>,
+        no_cache: &BTreeSet<Artifact>,
+        steps: &mut JobSteps<'a>,
         engine: &Engine,
     ) -> Result<Option<Step<'a>>> {
         let parts: Vec<Artifact> = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact)).collect();
@@ -240,12 +241,12 @@ impl Packages {
         if seconds > 0 {
             self.check_room(&order)?;
         }
-        let maker = Maker::new(&self.project, &self.manifest, &self.dir, &self.bases, engine).anew(anew);
+        let maker = Maker::new(&self.project, &self.manifest, &self.dir, &self.bases, engine).no_cache(no_cache);
         let names: Vec<String> = order.iter().map(ToString::to_string).collect();
         let what = format!("make {} artifacts from packages", order.len());
-        let reason = if anew.is_empty() { "not in the cache" } else { "with today's Debian packages" };
+        let reason = if no_cache.is_empty() { "not in the cache" } else { "with today's Debian packages" };
         let effort = match seconds {
-            0 if !anew.is_empty() => String::new(),
+            0 if !no_cache.is_empty() => String::new(),
             _ => format!(
                 "; about {} min of compiling on 2 cores and {} of disk meanwhile",
                 (seconds / 60).max(1),
@@ -254,11 +255,11 @@ impl Packages {
         };
         let why = format!("{reason}: {}{effort}", names.join(", "));
         let is_kubernetes_made = order.contains(&Artifact::Go(make::KUBE.to_owned()));
-        let place = if is_kubernetes_made { among.place.take() } else { None };
+        let place = if is_kubernetes_made { steps.place.take() } else { None };
         let mut commands = maker.commands(&order)?;
         commands.extend(place.iter().map(|place| place.command.clone()));
-        let among = Among { machine: std::mem::take(&mut among.machine), place };
-        Ok(Some(Step::new(what, why, commands.join("\n"), move |running| maker.make(&order, among, running))))
+        let steps = JobSteps { machine: std::mem::take(&mut steps.machine), place };
+        Ok(Some(Step::new(what, why, commands.join("\n"), move |running| maker.make(&order, steps, running))))
     }
 
     fn check_room(&self, artifacts: &[Artifact]) -> Result<()> {

@@ -26,7 +26,7 @@ fn a_deploy_needs_three_children_for_its_plan() {
     let sandbox = secrets::cluster();
     sandbox.dotenv(DOTENV);
     std::fs::remove_file(sandbox.dir.join("bin/git")).unwrap();
-    sandbox.play("git");
+    sandbox.fake_tool("git");
     sandbox.on("git *", "echo 'fatal: not a git repository' >&2; exit 128");
     let before = ["calls", "children"].map(|name| sandbox.fake(name).len());
     let host = socket(&sandbox);

@@ -517,6 +517,13 @@ fn an_engine_that_does_not_answer_is_not_an_engine_without_clusters() {
         assert_eq!(run.code, Some(5), "{run}");
         assert!(run.stderr.contains("there is a profile `todo`, but no Docker Engine runs"), "{run}");
     }
+    let container = sandbox.cache.join("engine/data/containers/0123");
+    fs::create_dir_all(&container).unwrap();
+    fs::write(container.join("config.v2.json"), r#"{"Name": "/todo"}"#).unwrap();
+    let run = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains("try: start it: cargo xtask start\n"), "{run}");
+    fs::remove_dir_all(sandbox.cache.join("engine")).unwrap();
     let run = sandbox.run(&["teardown", "--engine", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     let run = sandbox.run(&["teardown", "--cache", "--yes", "--origin=release"]);

@@ -47,7 +47,7 @@ pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-canary-0123456789abcdef\n";
 const LABEL: &str = "created_by.minikube.sigs.k8s.io";
 
 /// Longer than any wait in these tests, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// A temporary checkout, home, cache and PATH. Dropping it removes all files.
 pub struct Sandbox {
@@ -120,7 +120,7 @@ impl Sandbox {
     /// Returns a sandbox with the user's own Docker Engine, which is empty.
     pub fn with_engine() -> Self {
         let this = Self::new();
-        this.play("docker");
+        this.fake_tool("docker");
         // The configuration is invalid JSON, so xtask must ask the client for its endpoint.
         fs::create_dir(this.dir.join("home/.docker")).unwrap();
         fs::write(this.dir.join("home/.docker/config.json"), "{").unwrap();
@@ -162,7 +162,7 @@ impl Sandbox {
     }
 
     /// Adds a fake `tool` to PATH.
-    pub fn play(&self, tool: &str) {
+    pub fn fake_tool(&self, tool: &str) {
         symlink(self.script(), self.dir.join("bin").join(tool)).unwrap();
     }
 
@@ -185,7 +185,7 @@ impl Sandbox {
         let program = self.dir.join(package);
         fs::write(&program, format!("#!/bin/sh\nFAKES='{}'\n{script}\n", self.fakes)).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        self.play("cargo");
+        self.fake_tool("cargo");
         let message = json!({"reason": "compiler-artifact", "executable": program});
         self.on(&format!("cargo build * --package {package}"), &format!("echo Compiling >&2; echo '{message}'"));
     }
@@ -312,17 +312,17 @@ impl Sandbox {
     }
 
     /// Signals the fakes by creating the file `$FAKES/name`.
-    pub fn tell(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         fs::write(self.fakes.join(name), "").unwrap();
     }
 
     /// Waits for a line that a fake writes to a file. Returns the line.
-    pub fn hear(&self, name: &str) -> String {
+    pub fn wait_for_line(&self, name: &str) -> String {
         let start = Instant::now();
         loop {
             match fs::read_to_string(self.fakes.join(name)) {
                 Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
-                _ => assert!(start.elapsed() < PATIENCE, "no fake wrote {name}; called: {}", self.fake("calls")),
+                _ => assert!(start.elapsed() < TIME_LIMIT, "no fake wrote {name}; called: {}", self.fake("calls")),
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -332,7 +332,7 @@ impl Sandbox {
     pub fn calls(&self) -> String {
         let text = self.fake("calls");
         let calls: std::collections::BTreeSet<&str> = text.lines().collect();
-        self.tame(&calls.into_iter().collect::<Vec<_>>().join("\n"))
+        self.normalise(&calls.into_iter().collect::<Vec<_>>().join("\n"))
     }
 
     /// Returns all files below `dir` as `path: digest of content`, for comparison.
@@ -384,7 +384,7 @@ impl Sandbox {
     }
 
     /// Replaces parts of `text` that differ between runs and machines.
-    pub fn tame(&self, text: &str) -> String {
+    pub fn normalise(&self, text: &str) -> String {
         let own = fs::read_to_string("/proc/self/comm").unwrap_or_default();
         let text = text.replace(self.cache.as_str(), "<tmp>/cache").replace(self.dir.as_str(), "<tmp>");
         let mine = format!("{} (process {})", own.trim(), std::process::id());
@@ -454,7 +454,7 @@ impl Run {
         let mut shown = code.map_or_else(|| output.status.to_string(), |code| format!("exit code {code}"));
         for (name, text) in [("stdout", &stdout), ("stderr", &stderr)] {
             if !text.is_empty() {
-                shown.push_str(&format!("\n-- {name}\n{}", sandbox.tame(text).trim_end()));
+                shown.push_str(&format!("\n-- {name}\n{}", sandbox.normalise(text).trim_end()));
             }
         }
         Self { code, stdout, stderr, shown }

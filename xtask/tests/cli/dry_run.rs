@@ -112,7 +112,7 @@ fn without_a_cluster_it_shows_every_step_and_leaves_nothing() {
 #[test]
 fn without_an_engine_it_leaves_nothing() {
     let sandbox = Sandbox::new();
-    sandbox.play("go");
+    sandbox.fake_tool("go");
     sandbox.on("go env GOVERSION", "echo go1.99.0");
     let listing = || [&sandbox.root, &sandbox.dir.join("home")].map(|dir| sandbox.listing(dir));
     let before = listing();

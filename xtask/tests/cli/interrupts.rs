@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{DOTENV, PATIENCE, Sandbox, inspect, no_image};
+use crate::common::{DOTENV, Sandbox, TIME_LIMIT, inspect, no_image};
 
 /// Returns a sandbox whose builds signal their start and run until they are stopped.
 fn building() -> Sandbox {
@@ -23,8 +23,8 @@ fn building() -> Sandbox {
 fn a_second_xtask_names_the_running_one() {
     let sandbox = building();
     let first = sandbox.start(&["images", "--origin=release"]);
-    sandbox.hear("backend");
-    sandbox.hear("frontend");
+    sandbox.wait_for_line("backend");
+    sandbox.wait_for_line("frontend");
     for args in [["images", "--origin=release"].as_slice(), &["teardown", "--cache"], &["deploy", "dev"]] {
         let second = sandbox.run(args);
         assert_eq!(second.code, Some(10), "{second}");
@@ -38,7 +38,7 @@ fn a_second_xtask_names_the_running_one() {
     ");
     // A run on another profile is not blocked.
     assert_eq!(sandbox.run(&["teardown", "--profile=other", "--origin=release"]).code, Some(0));
-    sandbox.tell("go");
+    sandbox.signal("go");
     let first = first.end();
     assert_eq!(first.code, Some(0), "{first}");
     assert_eq!(sandbox.run(&["images", "--origin=release"]).code, Some(0), "the lock is free again");
@@ -52,7 +52,7 @@ fn ctrl_c_ends_everything_with_code_130() {
         sandbox.cluster();
         sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
         let running = sandbox.start(&[command, &["--origin=release"]].concat());
-        let groups = ["backend", "frontend"].map(|name| sandbox.hear(name).parse::<i32>().unwrap());
+        let groups = ["backend", "frontend"].map(|name| sandbox.wait_for_line(name).parse::<i32>().unwrap());
         let before = sandbox.fake("calls");
         kill_process(Pid::from_raw(running.pid() as i32).unwrap(), signal).unwrap();
         let run = running.end();
@@ -78,8 +78,8 @@ fn a_failing_part_ends_a_first_run_without_waiting_for_the_others() {
     let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
     assert!(run.stderr.contains(" did not build: ") && run.stderr.contains("no such module"), "{run}");
     assert!(!run.stderr.contains("error: minikube did not start"), "{run}");
-    assert!(start.elapsed() < PATIENCE, "{run}");
-    assert!(!alive(sandbox.hear("pull").parse().unwrap()), "{run}");
+    assert!(start.elapsed() < TIME_LIMIT, "{run}");
+    assert!(!alive(sandbox.wait_for_line("pull").parse().unwrap()), "{run}");
 }
 
 /// Returns whether a process of the group runs. Ignores zombies.

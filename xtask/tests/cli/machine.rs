@@ -72,7 +72,7 @@ fn no_private_engine_replaces_an_installed_one() {
         sandbox
     };
     let sandbox = stopped();
-    sandbox.play("dockerd");
+    sandbox.fake_tool("dockerd");
     sandbox.on("docker version *", none);
     let run = sandbox.run(&["deploy", "dev", "--yes"]);
     assert_eq!(run.code, Some(4), "{run}");

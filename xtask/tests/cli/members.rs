@@ -33,7 +33,7 @@ fn bench_compiles_nothing_without_a_release_to_measure() {
 fn a_member_that_does_not_compile_is_an_error() {
     let sandbox = Sandbox::with_tools();
     sandbox.cluster();
-    sandbox.play("cargo");
+    sandbox.fake_tool("cargo");
     sandbox.on("cargo build *", "echo 'error[E0308]: mismatched types' >&2; exit 101");
     insta::assert_snapshot!(sandbox.run(&["bench", "--origin=release"]), @"
     exit code 1
@@ -61,7 +61,7 @@ fn the_last_line_shows_the_counts_of_the_suite() {
         assert_eq!(run.code, Some(code), "{run}");
         assert_eq!(run.stdout.trim(), closing, "{run}");
         assert!(run.stderr.contains("building xtask-e2e"), "{run}");
-        let arguments = sandbox.tame(&sandbox.fake("arguments"));
+        let arguments = sandbox.normalise(&sandbox.fake("arguments"));
         assert_eq!(arguments, "test e2e --only=a deploy --yes --root=<tmp>/root --origin=release\n");
         assert!(sandbox.fake("xtask").starts_with('/'), "{run}");
     }
@@ -73,7 +73,7 @@ fn ctrl_c_ends_the_suite_and_only_the_suite_reports_the_rest() {
     let trap = "trap 'echo the suite has ended >&2; exit 130' TERM";
     sandbox.member("xtask-e2e", &format!("{trap}; echo $$ >$FAKES/suite; while :; do sleep 0.1; done"));
     let running = sandbox.start(&["test", "soak", "--yes", "--origin=release"]);
-    sandbox.hear("suite");
+    sandbox.wait_for_line("suite");
     kill_process(Pid::from_raw(running.pid() as i32).unwrap(), Signal::INT).unwrap();
     let run = running.end();
     assert_eq!(run.code, Some(130), "{run}");

@@ -100,7 +100,7 @@ const MISTAKES: [Mistake; 12] = [
         "the engine's machine is too small",
         |sandbox| {
             sandbox.edit("infra/xtask.toml", |text| text.replace("memory_mib = 3\n", "memory_mib = 6144\n"));
-            sandbox.play("colima");
+            sandbox.fake_tool("colima");
             sandbox.on("colima stop", "");
             sandbox.on("colima start --cpu 2 --memory 7", "echo >\"$FAKES/large\"");
             let size = "if [ -e \"$FAKES/large\" ]; then m=7516192768; else m=2056257536; fi";
@@ -123,7 +123,7 @@ fn a_script_repairs_nine_of_twelve_mistakes_by_following_hints() {
     let repairs = |(mistake, make, is_repairable): Mistake| {
         let sandbox = Sandbox::with_tools();
         sandbox.dotenv(DOTENV);
-        sandbox.play("openssl");
+        sandbox.fake_tool("openssl");
         sandbox.on("openssl rand -hex 32", "echo 0123456789abcdef0123456789abcdef");
         make(&sandbox);
         let made = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::api_server::{Reply, status};
-use crate::common::{DOTENV, PATIENCE, Run, Sandbox};
+use crate::common::{DOTENV, Run, Sandbox, TIME_LIMIT};
 use crate::secrets;
 
 const NAMESPACE: &str = "/api/v1/namespaces/todo";
@@ -91,7 +91,7 @@ fn serving(sandbox: &Sandbox) {
 /// Deploys. Helm creates revision `made`, whose backend crashes. `meanwhile` runs before Helm ends.
 fn deploy(sandbox: &Sandbox, made: u64, meanwhile: impl FnOnce()) -> Run {
     let running = sandbox.start(&["deploy", "dev", "--origin=release"]);
-    sandbox.hear("upgrading");
+    sandbox.wait_for_line("upgrading");
     let old = sandbox.api().object(&format!("{NAMESPACE}/secrets/sh.helm.release.v1.todo.v1"));
     if old.is_some_and(|old| old["metadata"]["labels"]["status"] == "deployed") {
         revision(sandbox, "todo", 1, "superseded", BEFORE);
@@ -100,7 +100,7 @@ fn deploy(sandbox: &Sandbox, made: u64, meanwhile: impl FnOnce()) -> Run {
     deployment(sandbox, 2, false);
     pod(sandbox, "todo-backend-new", NOW, false);
     meanwhile();
-    sandbox.tell("upgrading-done");
+    sandbox.signal("upgrading-done");
     running.end()
 }
 
@@ -126,11 +126,11 @@ fn a_transient_fault_of_the_api_server_does_not_turn_an_update_into_a_first_inst
     }
     let run = std::thread::scope(|scope| {
         scope.spawn(|| {
-            sandbox.hear("rolling");
+            sandbox.wait_for_line("rolling");
             revision(&sandbox, "todo", 2, "superseded", NOW);
             revision(&sandbox, "todo", 3, "deployed", NOW);
             deployment(&sandbox, 3, true);
-            sandbox.tell("rolling-done");
+            sandbox.signal("rolling-done");
         });
         deploy(&sandbox, 2, || {
             for path in ["", "/secrets", "/configmaps", "/pods"] {
@@ -230,10 +230,10 @@ fn revisions_of_another_release_are_ignored() {
     revision(&sandbox, "other", 9, "deployed", BEFORE);
     let run = std::thread::scope(|scope| {
         scope.spawn(|| {
-            sandbox.hear("rolling");
+            sandbox.wait_for_line("rolling");
             revision(&sandbox, "todo", 3, "deployed", NOW);
             deployment(&sandbox, 3, true);
-            sandbox.tell("rolling-done");
+            sandbox.signal("rolling-done");
         });
         deploy(&sandbox, 2, || {})
     });
@@ -249,9 +249,9 @@ fn a_rollback_that_helm_only_reports_is_not_claimed() {
     record(&sandbox);
     let run = std::thread::scope(|scope| {
         scope.spawn(|| {
-            sandbox.hear("rolling");
+            sandbox.wait_for_line("rolling");
             deployment(&sandbox, 3, true);
-            sandbox.tell("rolling-done");
+            sandbox.signal("rolling-done");
         });
         deploy(&sandbox, 2, || {})
     });
@@ -296,7 +296,7 @@ fn a_deploy_waits_for_a_terminating_namespace_and_creates_it_again() {
             let asks = || sandbox.api().received().iter().filter(|got| got.line == format!("GET {NAMESPACE}")).count();
             let start = std::time::Instant::now();
             while asks() < 10 {
-                assert!(start.elapsed() < PATIENCE, "the deploy does not wait");
+                assert!(start.elapsed() < TIME_LIMIT, "the deploy does not wait");
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
             for path in ["/secrets/sh.helm.release.v1.todo.v1", "/configmaps/todo-xtask", "/pods/todo-backend-old", ""]

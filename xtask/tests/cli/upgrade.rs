@@ -45,7 +45,7 @@ fn folder(sandbox: &Sandbox) -> Utf8PathBuf {
 }
 
 /// Returns the run's output without parts that differ between sandboxes.
-fn tame(sandbox: &Sandbox, run: &Run) -> String {
+fn normalise(sandbox: &Sandbox, run: &Run) -> String {
     let text = run.to_string().replace(folder(sandbox).file_name().unwrap(), "todo-<id>");
     regex::Regex::new("at port [0-9]+").unwrap().replace_all(&text, "at port <port>").into_owned()
 }
@@ -109,7 +109,7 @@ fn a_cluster_that_is_newer_than_the_checkout_is_not_upgraded() {
 #[test]
 fn an_upgrade_needs_consent() {
     let sandbox = sandbox(OLD, "exited");
-    let text = tame(&sandbox, &ask(&sandbox, &["cluster", "upgrade"]));
+    let text = normalise(&sandbox, &ask(&sandbox, &["cluster", "upgrade"]));
     insta::assert_snapshot!(text, @"
     exit code 4
     -- stderr
@@ -165,7 +165,7 @@ fn a_profile_with_an_unreadable_kubernetes_version_is_refused() {
 fn a_deploy_during_an_unfinished_upgrade_is_refused_with_the_command() {
     let sandbox = sandbox(OLD, "running");
     unfinished(&sandbox, 1);
-    let text = tame(&sandbox, &ask(&sandbox, &["deploy", "dev", "--yes"]));
+    let text = normalise(&sandbox, &ask(&sandbox, &["deploy", "dev", "--yes"]));
     insta::assert_snapshot!(text, @"
     exit code 5
     -- stderr

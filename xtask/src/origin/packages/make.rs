@@ -41,7 +41,7 @@ const ENGINE_JOB: &str = "engine";
 
 /// Steps that run as jobs beside those of the artifacts.
 #[derive(Default)]
-pub struct Among<'a> {
+pub struct JobSteps<'a> {
     /// The steps that create the engine. Only jobs that need the engine wait for them.
     pub machine: Vec<Step<'a>>,
     /// The step that places Kubernetes after it is compiled.
@@ -56,7 +56,7 @@ pub struct Maker<'a> {
     bases: &'a BaseRecords,
     engine: Engine,
     caches: Caches,
-    anew: BTreeSet<Artifact>,
+    no_cache: BTreeSet<Artifact>,
     progress: Progress,
     /// Set when a job has failed, to stop the processes of the others.
     has_failed: Arc<AtomicBool>,
@@ -75,17 +75,17 @@ impl<'a> Maker<'a> {
     ) -> Self {
         let (engine, caches) = (engine.once_made(), Caches { dir: dir.join("go-caches") });
         let progress = Progress::new(caches.dir.join("compiled"));
-        let (anew, packages, has_failed) = Default::default();
-        Self { project, manifest, dir, bases, engine, caches, anew, progress, has_failed, packages }
+        let (no_cache, packages, has_failed) = Default::default();
+        Self { project, manifest, dir, bases, engine, caches, no_cache, progress, has_failed, packages }
     }
 
-    /// Builds the images in `anew` without BuildKit's cache, which has older packages.
-    pub fn anew(self, anew: &BTreeSet<Artifact>) -> Self {
-        Self { anew: anew.clone(), ..self }
+    /// Builds the images in `no_cache` without BuildKit's cache, which has older packages.
+    pub fn no_cache(self, no_cache: &BTreeSet<Artifact>) -> Self {
+        Self { no_cache: no_cache.clone(), ..self }
     }
 
     /// Stops `process` when a newer save outdates this run, or another job fails.
-    fn until_over(&self, process: Process) -> Process {
+    fn cancellable(&self, process: Process) -> Process {
         process.until(&self.project.stale).until(&self.has_failed)
     }
 
@@ -117,16 +117,16 @@ impl<'a> Maker<'a> {
             .collect()
     }
 
-    /// Builds all artifacts in order, with downloads beside compilers. Runs the steps `among` them as soon as possible. Drops
+    /// Builds all artifacts in order, with downloads beside compilers. Runs `steps` beside them as soon as possible. Drops
     /// Go's caches at the end; after an interruption, the next run resumes with them.
-    pub fn make(&self, artifacts: &[Artifact], among: Among<'_>, running: &Running) -> Result<String> {
+    pub fn make(&self, artifacts: &[Artifact], steps: JobSteps<'_>, running: &Running) -> Result<String> {
         let start = std::time::Instant::now();
-        let Among { machine, place } = among;
+        let JobSteps { machine, place } = steps;
         let (mut jobs, mut fetches) = (Vec::new(), Vec::new());
-        let before = match machine.is_empty() {
-            true => Before::note(self, artifacts)?,
+        let previous = match machine.is_empty() {
+            true => PreviousImages::read(self, artifacts)?,
             // An engine that does not exist yet has no images.
-            false => Before(Vec::new()),
+            false => PreviousImages(Vec::new()),
         };
         // Each step is a job, so that none starts after a failure. Other jobs wait for the last step, by its name.
         let last = machine.len().saturating_sub(1);
@@ -162,7 +162,7 @@ impl<'a> Maker<'a> {
                 Artifact::Image(name) if self.manifest.image[name].debian => Lane::Download,
                 Artifact::Image(_) => Lane::Compile,
             };
-            let run = Box::new(move || self.one(artifact));
+            let run = Box::new(move || self.make_one(artifact));
             jobs.push(Job { name: artifact.to_string(), lane, after, run });
         }
         if let Some(step) = place {
@@ -181,7 +181,7 @@ impl<'a> Maker<'a> {
             self.progress.expect(REMOVAL.0, REMOVAL.1);
         }
         if let Err(error) = schedule::run(jobs, &self.has_failed) {
-            before.put_back(self)?;
+            previous.restore(self)?;
             return Err(error);
         }
         let used = folder_size(&self.caches.dir);
@@ -215,7 +215,7 @@ impl<'a> Maker<'a> {
         self.caches.prepare(name, &module, go)?;
         let log = self.log(artifact);
         let mut packages = Vec::new();
-        self.until_over(self.caches.fetch(name, go, &log)).stream(|line| match line.contains(' ') {
+        self.cancellable(self.caches.fetch(name, go, &log)).stream(|line| match line.contains(' ') {
             true => self.at_work(&running, artifact, line),
             false => packages.push(line.to_owned()),
         })?;
@@ -234,7 +234,7 @@ impl<'a> Maker<'a> {
         let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
         self.progress.begins(name, &packages)?;
         for build in self.caches.builds(name, go, &new.join(name), &log) {
-            self.until_over(build).stream(|line| {
+            self.cancellable(build).stream(|line| {
                 let package = self.progress.compiles(name, line);
                 self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
                 whole.progress(self.progress.describe());
@@ -277,7 +277,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn one(&self, artifact: &Artifact) -> Result<()> {
+    fn make_one(&self, artifact: &Artifact) -> Result<()> {
         let running = self.running(artifact, "make");
         match artifact {
             Artifact::Npm(name) => self.npm(artifact, name)?,
@@ -307,7 +307,7 @@ impl<'a> Maker<'a> {
         // Without scripts, no fetched code runs on this machine.
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
         let ci = ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(deadlines::NPM);
-        self.until_over(ci).run()
+        self.cancellable(ci).run()
     }
 
     fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
@@ -336,7 +336,7 @@ impl<'a> Maker<'a> {
             hard_link_or_copy(&from, &bin.join(program))?;
         }
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
-        self.until_over(build).stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
+        self.cancellable(build).stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
             Failure::new(Class::Image, format!("{artifact} cannot be made"))
                 .because(error)
                 .help("the previous images stay in use; fix the cause and run the command again")
@@ -350,7 +350,7 @@ impl<'a> Maker<'a> {
         let folder = self.manifest.folder(artifact).context("an image has a folder")?;
         let mut build = self.engine.docker().args(["buildx", "build", "--progress=plain"]);
         build = build.args(["--label", &format!("{KEY_LABEL}={key}")]);
-        if self.anew.contains(artifact) {
+        if self.no_cache.contains(artifact) {
             build = build.arg("--no-cache");
         }
         if !image.bin.is_empty() {
@@ -375,10 +375,10 @@ impl<'a> Maker<'a> {
 }
 
 /// The previous images and records of a run. All checkouts use these images, so a failing run restores them.
-struct Before(Vec<(String, String, Option<BaseRecord>)>);
+struct PreviousImages(Vec<(String, String, Option<BaseRecord>)>);
 
-impl Before {
-    fn note(maker: &Maker<'_>, artifacts: &[Artifact]) -> Result<Self> {
+impl PreviousImages {
+    fn read(maker: &Maker<'_>, artifacts: &[Artifact]) -> Result<Self> {
         let is_image = |artifact: &&Artifact| matches!(artifact, Artifact::Image(_) | Artifact::Debian);
         let names: Vec<String> =
             artifacts.iter().filter(is_image).flat_map(|artifact| maker.manifest.names(artifact)).collect();
@@ -390,7 +390,7 @@ impl Before {
         Ok(Self(noted.collect::<Result<_>>()?))
     }
 
-    fn put_back(&self, maker: &Maker<'_>) -> Result<()> {
+    fn restore(&self, maker: &Maker<'_>) -> Result<()> {
         let names: Vec<String> = self.0.iter().map(|(name, ..)| name.clone()).collect();
         let now = maker.engine.image_ids(&names)?;
         for (name, id, record) in self.0.iter().filter(|(name, id, _)| now.get(name) != Some(id)) {
@@ -503,7 +503,7 @@ esac
         let running = project.report.step("tools", "make", "");
         let make = |step: Step<'_>| {
             let maker = Maker::new(&project, &manifest, &dir, &bases, &engine);
-            maker.make(&artifacts, Among { machine: vec![step], place: None }, &running)
+            maker.make(&artifacts, JobSteps { machine: vec![step], place: None }, &running)
         };
         let error = make(Step::new("make an engine", "", "", |_| anyhow::bail!("no mirror"))).unwrap_err();
         assert!(error.to_string() == "no mirror" && !folder.join(name).exists(), "{error:#}");
@@ -532,7 +532,7 @@ esac
         let dir = folder.join("packages");
         let maker = Maker::new(&project, &manifest, &dir, &bases, &engine);
         let running = project.report.step("tools", "make", "");
-        let error = maker.make(&artifacts, Among::default(), &running).unwrap_err();
+        let error = maker.make(&artifacts, JobSteps::default(), &running).unwrap_err();
         assert!(format!("{error:#}").contains("exec format error"), "{error:#}");
         assert_eq!(error.downcast_ref::<Failure>().unwrap().class, Class::Image);
         for name in &names {
@@ -541,7 +541,7 @@ esac
         }
         // The same run without the fault replaces the images.
         Maker::new(&project, &manifest, &dir, &bases, &maker.engine)
-            .make(&artifacts[..1], Among::default(), &running)
+            .make(&artifacts[..1], JobSteps::default(), &running)
             .unwrap();
         assert_eq!(std::fs::read_to_string(folder.join(&names[0])).unwrap(), "sha256:new\n");
     }
