@@ -5,13 +5,13 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::api::kinds;
-use crate::dotenv::{self, Contract, DATABASE_URL, Database, Dotenv};
+use crate::dotenv::{self, Contract, Database, Dotenv};
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::Report;
 use crate::secrets::Secret;
-use crate::settings::Chart;
+use crate::settings::Settings;
 use crate::stages::release::secret_manifest::{self, POSTGRES_PASSWORD};
 use crate::stages::release::{ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
@@ -20,7 +20,7 @@ use crate::toolbox::Toolbox;
 pub struct Credentials {
     /// `None`: `.env` does not exist.
     dotenv: Option<Dotenv>,
-    chart: Chart,
+    settings: Settings,
     report: Report,
     /// Whether the chart's own Postgres serves.
     pub embedded: bool,
@@ -47,9 +47,9 @@ pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
     if let Some(dotenv) = &dotenv {
         project.report.hide(&dotenv.redactor(None));
     }
-    let (chart, report) = (project.settings.chart.clone(), project.report.clone());
+    let (settings, report) = (project.settings.clone(), project.report.clone());
     let ingress_class = contract.ingress_class;
-    Ok(Credentials { dotenv, chart, report, embedded, ingress_class, database, notes })
+    Ok(Credentials { dotenv, settings, report, embedded, ingress_class, database, notes })
 }
 
 impl Credentials {
@@ -60,7 +60,7 @@ impl Credentials {
 
     /// Makes `.env` if it does not exist, and reads it; a dry run shows the step.
     pub fn ensure(self, project: &Project, environment: &str, mode: Mode) -> Result<Self> {
-        let made = plan::apply(project, "machine", mode, dotenv::ensure(project).into_iter().collect())?;
+        let made = plan::apply(&project.report, "machine", mode, dotenv::ensure(project).into_iter().collect())?;
         if made.any() && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
     }
 
@@ -69,7 +69,7 @@ impl Credentials {
         if !self.embedded {
             return Ok(None);
         }
-        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.chart))
+        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.settings.chart))
     }
 
     /// Returns the Secrets that the release needs; `postgres` is the result of [`Credentials::postgres`].
@@ -81,7 +81,7 @@ impl Credentials {
         mode: Mode,
     ) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
-        let name = secret_manifest::postgres_name(&self.chart);
+        let name = secret_manifest::postgres_name(&self.settings.chart);
         let mut password = None;
         if self.embedded {
             if let Some(object) = postgres {
@@ -98,7 +98,7 @@ impl Credentials {
                         .into());
                 }
                 let new = secret_manifest::new_password()?;
-                plan.add("postgres", &name, Some(secret_manifest::postgres(&self.chart, &new).json));
+                plan.add("postgres", &name, Some(secret_manifest::postgres(&self.settings.chart, &new).json));
                 // A dry run does not know the password that the real run will make, nor the Secret's name that depends
                 // on it.
                 password = (mode == Mode::Apply).then_some(new);
@@ -110,18 +110,19 @@ impl Credentials {
         }
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {
-                let manifest = secret_manifest::backend(&self.chart, dotenv, password.as_ref())?;
+                let manifest = secret_manifest::backend(&self.settings, dotenv, password.as_ref())?;
                 if let Some(old) = verified(observed, &manifest.name) {
                     let old = tools.api()?.get(&kinds::SECRET, &old)?;
                     let wanted = serde_json::from_slice(&manifest.json).ok().context("a Secret of ours is JSON")?;
                     let changed = secret_manifest::compare(old.as_ref(), &wanted).into_keys().collect();
                     plan.changed.insert("backend".to_owned(), changed);
                 }
-                let mut urls = dotenv.values().filter(|(key, _)| *key == DATABASE_URL && !self.embedded);
+                let mut urls =
+                    dotenv.values().filter(|(key, _)| *key == self.settings.keys.postgres_url && !self.embedded);
                 plan.database = urls.next().map(|(_, url)| url.clone());
                 plan.add("backend", &manifest.name, Some(manifest.json));
             }
-            _ => plan.add("backend", &format!("{}-backend-<digest>", self.chart.release), Some(Vec::new())),
+            _ => plan.add("backend", &format!("{}-backend-<digest>", self.settings.chart.release), Some(Vec::new())),
         }
         Ok(plan)
     }

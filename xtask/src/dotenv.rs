@@ -25,15 +25,6 @@ pub use contract::Contract;
 pub use create::ensure;
 pub use url::split as split_url;
 
-/// Key of the database's URL.
-pub const DATABASE_URL: &str = "DATABASE_URL";
-/// Key of the URL that migrations use, where `DATABASE_URL` leads through a pooler.
-pub const DATABASE_URL_UNPOOLED: &str = "DATABASE_URL_UNPOOLED";
-/// Key of the assistant's API key.
-pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
-/// Key of what signs the sessions.
-pub const AUTH_SECRET: &str = "AUTH_SECRET";
-
 /// One variable of `.env`.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -60,7 +51,7 @@ const ENVIRONMENT: &str = "environment";
 pub enum Database {
     /// The chart's own Postgres.
     Embedded,
-    /// That of `DATABASE_URL`, on this host.
+    /// That of the URL in `.env`, on this host.
     Remote(String),
 }
 
@@ -121,7 +112,7 @@ impl Dotenv {
             value: Secret::new(*value),
             line: Some(n + 1),
         };
-        let remote = pairs.iter().any(|(key, _)| *key == DATABASE_URL);
+        let remote = pairs.iter().any(|(key, _)| *key == tests::DATABASE_URL);
         let database = if remote { Database::Remote("db".to_owned()) } else { Database::Embedded };
         Self { entries: pairs.iter().enumerate().map(entry).collect(), database, notes: Vec::new() }
     }
@@ -263,4 +254,4 @@ fn failure(shown: &str, problems: &[Problem]) -> Option<Failure> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

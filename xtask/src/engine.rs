@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::clock;
 use crate::deadlines;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::process::{DOCKER, PROXY, Process};
 use paths::EnginePaths;
 
@@ -154,7 +154,7 @@ impl Engine {
             .question()
             .deadline(deadlines::ENGINE_QUESTION)
             .output()
-            .map_err(|error| unknown(noun, names, &format!("{error:#}")))?;
+            .map_err(|error| unknown(noun, names, &failure::message(&error)))?;
         let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let is_absent = |name: &&String| {
             // Newer engines have another message for networks.

@@ -41,12 +41,13 @@ pub struct Failure {
     what: String,
     help: Vec<Hint>,
     reason: Option<anyhow::Error>,
+    after: String,
 }
 
 impl Failure {
     /// Makes a failure; `what` says what is wrong and where.
     pub fn new(class: Class, what: impl Into<String>) -> Self {
-        Self { class, what: what.into(), help: Vec::new(), reason: None }
+        Self { class, what: what.into(), help: Vec::new(), reason: None, after: String::new() }
     }
 
     /// Adds the command or edit that fixes it.
@@ -60,19 +61,16 @@ impl Failure {
         Self { reason: Some(reason), ..self }
     }
 
-    /// Appends `text` to the message and its reason: what was done about the failure.
+    /// Adds `text`: what was done about the failure. [`messages`] shows it after the reason.
     pub fn append(mut self, text: impl AsRef<str>) -> Self {
-        if let Some(reason) = self.reason.take() {
-            self.what.push_str(&format!(": {reason:#}"));
-        }
-        self.what.push_str(text.as_ref());
+        self.after.push_str(text.as_ref());
         self
     }
 
     /// Appends another error, and those of its hints that the failure does not have yet.
     pub fn and(self, other: anyhow::Error) -> Self {
         let hints = other.downcast_ref::<Self>().map(|failure| failure.help.clone()).unwrap_or_default();
-        let mut both = self.append(format!("\n{other:#}"));
+        let mut both = self.append(format!("\n{}", message(&other)));
         both.help.extend(hints);
         let mut seen = std::collections::HashSet::new();
         both.help.retain(|hint| seen.insert(hint.text().to_owned()));
@@ -97,7 +95,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        write!(f, "{}{}", self.what, self.after)
     }
 }
 
@@ -110,15 +108,24 @@ impl std::error::Error for Failure {
 /// Returns the lines of the message of `error`: what failed, then each cause. The reason of a [`Failure`] is on its line.
 pub fn messages(error: &anyhow::Error) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    let mut has_reason = false;
+    let (mut has_reason, mut after) = (false, String::new());
     for link in error.chain() {
+        let failure = link.downcast_ref::<Failure>();
+        let words = failure.map_or_else(|| link.to_string(), |failure| failure.what.clone());
         match lines.last_mut().filter(|_| has_reason) {
-            Some(line) => line.push_str(&format!(": {link}")),
-            None => lines.push(link.to_string()),
+            Some(line) => line.push_str(&format!(": {words}")),
+            None => lines.push(words),
         }
-        has_reason |= link.downcast_ref::<Failure>().is_some_and(|failure| failure.reason.is_some());
+        has_reason |= failure.is_some_and(|failure| failure.reason.is_some());
+        after.push_str(failure.map_or("", |failure| &failure.after));
     }
+    lines.last_mut().into_iter().for_each(|line| line.push_str(&after));
     lines
+}
+
+/// Returns the message of `error` with its causes as one text, for warnings and saved files.
+pub fn message(error: &anyhow::Error) -> String {
+    messages(error).join(": ")
 }
 
 /// Returns the class of the first [`Failure`] in the chain of `error`.
@@ -170,5 +177,16 @@ mod tests {
             (both.to_string().as_str(), both.hints()),
             ("drift\nnobody answers", vec!["deploy".into(), "logs".into()])
         );
+    }
+
+    #[test]
+    fn what_was_done_about_a_failure_follows_its_reason_and_keeps_the_chain() {
+        let reason = anyhow::anyhow!("refused").context("PATCH");
+        let failure = Failure::new(Class::Cluster, "not updated").because(reason).append("\n  the old one serves");
+        let error = anyhow::Error::new(failure).context("deploying");
+        assert_eq!(message(&error), "deploying: not updated: PATCH: refused\n  the old one serves");
+        assert_eq!(error.root_cause().to_string(), "refused");
+        let alone = Failure::new(Class::Cluster, "not updated").append("; nothing is undone");
+        assert_eq!(message(&alone.into()), "not updated; nothing is undone");
     }
 }

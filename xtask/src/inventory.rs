@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Log, LogOptions};
+use crate::failure;
 use crate::json::{number, text};
 use crate::report::{BAD, DIM, WARN};
 
@@ -165,7 +166,7 @@ pub fn logs(api: &Api, pod: &Value, options: &LogOptions) -> String {
         match log(api, name, &container, options) {
             Ok(Some(text)) => text.lines().for_each(|line| told.push_str(&format!("{prefix} {line}\n"))),
             Ok(None) => {}
-            Err(error) => told.push_str(&format!("{prefix} xtask: {error:#}\n")),
+            Err(error) => told.push_str(&format!("{prefix} xtask: {}\n", failure::message(&error))),
         }
     }
     told

@@ -7,7 +7,7 @@ pub mod release;
 mod system;
 
 use anyhow::{Context, Result};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
 
 use crate::cache;
@@ -151,12 +151,12 @@ pub fn present(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
 }
 
 /// Records `origin` as that of the cache.
-pub fn remember(project: &Project, origin: &dyn Origin) -> Result<()> {
-    let place = project.cache.join(REMEMBERED);
+pub fn remember(cache: &Utf8Path, origin: &dyn Origin) -> Result<()> {
+    let place = cache.join(REMEMBERED);
     if files::exists(&place)? {
         return Ok(());
     }
-    cache::claim(&project.cache)?;
+    cache::claim(cache)?;
     std::fs::write(&place, origin.name()).with_context(|| format!("writing {place}"))
 }
 

@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 
-use crate::project::Project;
-use crate::report::Running;
+use crate::report::{Report, Running};
 
 /// One thing to do: what, why, the command as a user would type it (without secrets), and the effect.
 pub struct Step<'a> {
@@ -90,31 +89,30 @@ impl std::ops::AddAssign for Changes {
 }
 
 /// Applies `steps` one after the other, or shows them.
-pub fn apply(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<Changes> {
+pub fn apply(report: &Report, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<Changes> {
     let changes = Changes(steps.len());
     for step in steps {
-        apply_step(project, stage, mode, step)?;
+        apply_step(report, stage, mode, step)?;
     }
     Ok(changes)
 }
 
 /// Applies independent `steps` side by side, or shows them. Returns the first error after all have ended.
-pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<Changes> {
+pub fn apply_side_by_side(report: &Report, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<Changes> {
     let changes = Changes(steps.len());
     if mode == Mode::DryRun || steps.len() < 2 {
-        return apply(project, stage, mode, steps);
+        return apply(report, stage, mode, steps);
     }
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            steps.into_iter().map(|step| scope.spawn(move || apply_step(project, stage, mode, step))).collect();
+            steps.into_iter().map(|step| scope.spawn(move || apply_step(report, stage, mode, step))).collect();
         threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a step panicked")))).collect()
     });
     results.into_iter().collect::<Result<Vec<()>>>()?;
     Ok(changes)
 }
 
-fn apply_step(project: &Project, stage: &'static str, mode: Mode, step: Step<'_>) -> Result<()> {
-    let report = &project.report;
+fn apply_step(report: &Report, stage: &'static str, mode: Mode, step: Step<'_>) -> Result<()> {
     let stage = step.stage.unwrap_or(stage);
     if mode == Mode::DryRun {
         report.planned(stage, &step.what, &step.why, &step.command);

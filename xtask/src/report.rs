@@ -130,6 +130,11 @@ impl Report {
         self.line(format!("  {WARN}! {}{WARN:#}", text.as_ref()));
     }
 
+    /// Prints a warning: `what` failed, and its causes.
+    pub fn warn_because(&self, what: impl AsRef<str>, error: &anyhow::Error) {
+        self.warn(format!("{}: {}", what.as_ref(), failure::message(error)));
+    }
+
     /// Prints a command before it runs, with `--verbose`.
     pub fn command(&self, command: &dyn std::fmt::Display) {
         if self.verbose {

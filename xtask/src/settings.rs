@@ -7,10 +7,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
 use crate::failure::{Change, Class, Failure, Hint, describe_type, nearest};
+use crate::labels::Release;
 use crate::pins;
 
 /// Path of the settings in the repository.
 pub const FILE: &str = "infra/xtask.toml";
+
+/// The components that `dev`, `test` and `db` work with; each has an image.
+const COMPONENTS: [&str; 2] = ["backend", "frontend"];
 
 /// The whole of `infra/xtask.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,12 +26,28 @@ pub struct Settings {
     pub cluster: Cluster,
     /// Deployable environments by name.
     pub environments: BTreeMap<String, Environment>,
+    /// What xtask knows of the application, besides its keys.
+    pub application: Application,
     /// The images that are built here, by name.
     pub images: BTreeMap<String, ImageSettings>,
     /// The embedded database.
     pub database: Database,
+    /// The keys of `.env` that xtask knows.
+    pub keys: Keys,
     /// What `cargo xtask dev` serves.
     pub dev: Dev,
+}
+
+/// What xtask knows of the application, besides its keys.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// The header with the Service and the pod that answered.
+    pub identity_header: String,
+    /// The command in the backend's image that checks a database.
+    pub preflight: Vec<String>,
+    /// The folder where it finds the Secret.
+    pub secrets: String,
 }
 
 /// The settings of `cargo xtask dev`.
@@ -46,10 +66,19 @@ pub struct Dev {
 pub struct Chart {
     /// The chart's folder.
     pub path: Utf8PathBuf,
+    /// The chart's name, which the label part-of of its objects has.
+    pub name: String,
     /// Helm release name.
     pub release: String,
     /// Kubernetes namespace.
     pub namespace: String,
+}
+
+impl Chart {
+    /// Returns the release, which decides which objects are ours.
+    pub fn as_release(&self) -> Release {
+        Release { name: self.release.clone(), namespace: self.namespace.clone(), chart: self.name.clone() }
+    }
 }
 
 /// The cluster that the project makes for itself.
@@ -90,6 +119,10 @@ pub struct ImageSettings {
     pub component: String,
     /// Build arguments that name base images.
     pub bases: BTreeMap<String, String>,
+    /// The path that `dev` waits for.
+    pub ready: String,
+    /// A path below its routes that needs no database.
+    pub path: Option<String>,
 }
 
 /// The embedded database.
@@ -98,6 +131,29 @@ pub struct ImageSettings {
 pub struct Database {
     /// Its image.
     pub image: String,
+    /// Its user, and its database.
+    pub name: String,
+}
+
+/// The keys of `.env` that xtask knows, by the kind of their value.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The URL of a Postgres.
+    pub postgres_url: String,
+    /// The direct URL of the same Postgres, for migrations.
+    pub postgres_direct_url: String,
+    /// A random value.
+    pub random: String,
+    /// The key of OpenAI's API or a compatible one.
+    pub openai_key: String,
+}
+
+impl Keys {
+    /// Returns whether `key` names a database.
+    pub fn is_postgres_url(&self, key: &str) -> bool {
+        key == self.postgres_url || key == self.postgres_direct_url
+    }
 }
 
 impl Settings {
@@ -106,12 +162,27 @@ impl Settings {
         Self::parse(&pins::read_rendered(root, FILE)?)
     }
 
+    /// Returns name and settings of the image of `component`, one of [`COMPONENTS`].
+    pub fn image_of(&self, component: &str) -> (&String, &ImageSettings) {
+        self.images.iter().find(|(_, image)| image.component == component).expect("checked by `parse`")
+    }
+
     /// Returns the official names of the base images. Two images may have the same one.
     pub fn bases(&self) -> impl Iterator<Item = &String> {
         self.images.values().flat_map(|image| image.bases.values())
     }
 
     fn parse(text: &str) -> Result<Self> {
+        let settings: Self = Self::from_toml(text)?;
+        match COMPONENTS.iter().find(|name| !settings.images.values().any(|image| image.component == **name)) {
+            None => Ok(settings),
+            Some(name) => Err(Failure::new(Class::Config, format!("{FILE}: no image has the component {name}"))
+                .help(format!("edit {FILE}; its comments describe every key"))
+                .into()),
+        }
+    }
+
+    fn from_toml(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
             let place = error.span().map_or(String::new(), |span| format!(":{}", pins::line_of(text, span.start)));
             let failure = Failure::new(Class::Config, format!("{FILE}{place}: {}", error.message()));
@@ -187,6 +258,20 @@ mod tests {
     #[test]
     fn the_real_file_is_valid() {
         assert_eq!(real().images.len(), 2);
+        let real = pins::read_rendered(&crate::project::checkout(None), FILE).unwrap();
+        let error = Settings::parse(&real.replace("component = \"backend\"", "component = \"server\"")).unwrap_err();
+        assert_eq!(error.to_string(), "infra/xtask.toml: no image has the component backend");
+    }
+
+    #[test]
+    fn the_chart_and_the_ingress_controller_have_the_charts_name() {
+        let (root, settings) = (crate::project::checkout(None), real());
+        let read = |path: &Utf8Path| std::fs::read_to_string(root.join(path)).unwrap();
+        let chart = read(&settings.chart.path.join("Chart.yaml"));
+        assert!(chart.contains(&format!("\nname: {}\n", settings.chart.name)), "{chart}");
+        let label = format!("app.kubernetes.io/part-of: {}", settings.chart.name);
+        let controller = read(&settings.cluster.ingress.join("30-deployment.yaml"));
+        assert!(controller.contains(&label), "{label}");
     }
 
     #[test]

@@ -91,10 +91,11 @@ impl Snapshot {
         Self { objects, taken: clock::now(), ..Self::default() }
     }
 
-    /// Returns a snapshot of `objects` in a namespace with the release `name`.
+    /// Returns a snapshot of `objects` in a namespace with the release `name` of the chart `todo`.
     #[cfg(test)]
     pub fn of_release(name: &str, namespace: &str, objects: Vec<Value>) -> Self {
-        let release = Some(Release { name: name.to_owned(), namespace: namespace.to_owned() });
+        let release =
+            Some(Release { name: name.to_owned(), namespace: namespace.to_owned(), chart: "todo".to_owned() });
         Self { release, ..Self::of(objects) }
     }
 

@@ -127,7 +127,7 @@ impl<'a> Supply<'a> {
 
 /// Applies steps of the tools stage. A step that a newer save has cancelled has not failed.
 pub fn bring(project: &Project, mode: Mode, steps: Vec<Step<'_>>) -> Result<()> {
-    let result = plan::apply(project, STAGE, mode, steps);
+    let result = plan::apply(&project.report, STAGE, mode, steps);
     result.map(drop).map_err(|error| if project.stale.load(Ordering::Relaxed) { Stale.into() } else { error })
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::failure;
 use crate::report::{Report, Running};
 
 /// Marks the name of a failed test in the output of a suite that is a program of its own.
@@ -50,7 +51,7 @@ impl Tally {
             Err(error) => {
                 drop(running);
                 report.error(&error);
-                let name = format!("{name}: {}", format!("{error:#}").lines().next().unwrap_or_default());
+                let name = format!("{name}: {}", failure::message(&error).lines().next().unwrap_or_default());
                 Self { took, ..Self::failure(name) }
             }
         }

@@ -68,7 +68,7 @@ impl<'a> Preparation<'a> {
     pub fn bring(self, mode: Mode) -> Result<Toolchain> {
         let (project, requirements) = (self.project, self.requirements);
         let (toolchain, engine, machine) = self.bring_engine(mode)?;
-        plan::apply(project, STAGE, mode, toolchain.origin.plan_beside(requirements, &engine, machine)?)?;
+        plan::apply(&project.report, STAGE, mode, toolchain.origin.plan_beside(requirements, &engine, machine)?)?;
         Ok(toolchain)
     }
 
@@ -77,7 +77,7 @@ impl<'a> Preparation<'a> {
     pub fn bring_engine(mut self, mode: Mode) -> Result<(Toolchain, Engine, Vec<Step<'a>>)> {
         let project = self.project;
         if mode == Mode::Apply {
-            origin::remember(project, self.origin.as_ref())?;
+            origin::remember(&project.cache, self.origin.as_ref())?;
         }
         let engine_answers = mode == Mode::Apply || self.machine.steps.is_empty();
         let mut engine = self.machine.engine;
@@ -87,7 +87,7 @@ impl<'a> Preparation<'a> {
             let last = last.then(move || machine::remember_engine(&project.cache, &used));
             later = self.machine.steps.drain(..).chain([last]).map(|step| step.of(MACHINE)).collect();
         } else {
-            plan::apply(project, MACHINE, mode, self.machine.steps)?;
+            plan::apply(&project.report, MACHINE, mode, self.machine.steps)?;
             if mode == Mode::Apply {
                 machine::remember_engine(&project.cache, &engine)?;
             }

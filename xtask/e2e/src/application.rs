@@ -177,6 +177,6 @@ pub fn browser_image(test_cluster: &TestCluster) -> Result<Toolchain> {
         test_cluster.project.settings.images["todo-frontend"].bases.values().cloned().map(Requirement::Image).collect();
     let toolchain = Toolchain::bring(&test_cluster.project, Mode::Apply, &bases)?;
     let build = build_browser(&test_cluster.project, &toolchain)?;
-    plan::apply(&test_cluster.project, "test", Mode::Apply, vec![build])?;
+    plan::apply(&test_cluster.project.report, "test", Mode::Apply, vec![build])?;
     Ok(toolchain)
 }

@@ -30,8 +30,7 @@ pub fn embedded(test_cluster: &TestCluster) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = Utf8Path::from_path(folder.path()).context("a folder")?.join("a.dump");
     test_cluster.xtask(&["db", "dump", file.as_str()])?.expect(0, &["tables, schema "])?;
-    let postgres = Postgres::find(&test_cluster.tools()?, &test_cluster.project.settings.chart.namespace)?
-        .context("a database")?;
+    let postgres = Postgres::find(&test_cluster.project.settings, &test_cluster.tools()?)?.context("a database")?;
     let before = postgres.tables()?;
 
     shell(test_cluster, "CREATE TABLE later (a int); DELETE FROM users;", &[])?;

@@ -74,7 +74,12 @@ impl Database {
             Self { engine, name, password: password.to_owned(), address: ip("IPAddress")?, gateway: ip("Gateway")? };
         let backend = super::lifecycle::references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend"));
         let url = Secret::new(this.url());
-        let look = database::on_this_machine(&tools, &backend.context("a backend image")?, &url);
+        let look = database::on_this_machine(
+            &test_cluster.project.settings.application,
+            &tools,
+            &backend.context("a backend image")?,
+            &url,
+        );
         test_cluster.until("the database is up", Duration::from_secs(60), || {
             Ok(database::read(&look, &Redactor::new([&url])).is_ok_and(|finding| finding.ok))
         })?;

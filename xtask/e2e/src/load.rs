@@ -89,7 +89,7 @@ fn user(address: &str, start: Instant, next: &AtomicU64) -> Answers {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let (path, server) = PATHS[number as usize % PATHS.len()];
         match http::get(address, "", path) {
-            Ok(answer) if answer.status < 400 && answer.served_by.starts_with(server) => answers.good += 1,
+            Ok(answer) if answer.status < 400 && answer.header("X-Served-By").starts_with(server) => answers.good += 1,
             other => answers.bad.push(format!("{path}: {other:?}")),
         }
     }

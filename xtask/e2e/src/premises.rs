@@ -64,7 +64,8 @@ pub fn host(test_cluster: &TestCluster) -> Result<()> {
     let status = test_cluster.xtask(&["status", "--verify"]);
     let address = test_cluster.address()?;
     let get = |host: &str| {
-        xtask::stages::proof::http::get(&address, host, "/").map(|answer| (answer.status, answer.served_by))
+        xtask::stages::proof::http::get(&address, host, "/")
+            .map(|answer| (answer.status, answer.header("X-Served-By").to_owned()))
     };
     let (with, without) = (get("todo.test"), get(""));
     drop(edited);

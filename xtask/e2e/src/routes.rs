@@ -17,7 +17,7 @@ const NOTICE: Duration = Duration::from_secs(40);
 
 pub fn matrix(test_cluster: &TestCluster) -> Result<()> {
     let snapshot = Snapshot::take(&test_cluster.tools()?)?;
-    let routes = proof::routes(&snapshot);
+    let routes = proof::routes(&test_cluster.project.settings, &snapshot);
     let answers = proof::measure(&routes, &test_cluster.address()?, 20);
     for answer in &answers {
         ensure!(answer.is_good() && answer.times.len() == answer.route.requests(20), "{answer:?}");
@@ -45,7 +45,7 @@ pub fn forwarded(test_cluster: &TestCluster) -> Result<()> {
     let snapshot = Snapshot::take(&tools)?;
     let access = Access::open(&tools, &unpublished)?;
     let address = access.address.clone();
-    for answer in proof::measure(&proof::routes(&snapshot), &address, 5) {
+    for answer in proof::measure(&proof::routes(&test_cluster.project.settings, &snapshot), &address, 5) {
         ensure!(answer.is_good() && answer.times.len() == answer.route.requests(5), "{answer:?}");
     }
     let open_with = access.open_with().context("no port-forward command is printed")?;
@@ -54,7 +54,7 @@ pub fn forwarded(test_cluster: &TestCluster) -> Result<()> {
         "{open_with}"
     );
     drop(access);
-    let after = proof::measure(&proof::routes(&snapshot), &address, 1);
+    let after = proof::measure(&proof::routes(&test_cluster.project.settings, &snapshot), &address, 1);
     ensure!(after.iter().all(|answer| answer.error.is_some()), "the port-forward goes on: {after:?}");
     Ok(())
 }
@@ -159,7 +159,7 @@ fn break_one_by_one(test_cluster: &TestCluster) -> Result<()> {
 fn nothing_listens(test_cluster: &TestCluster) -> Result<()> {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let tools = test_cluster.tools()?;
-    let routes = proof::routes(&Snapshot::take(&tools)?);
+    let routes = proof::routes(&test_cluster.project.settings, &Snapshot::take(&tools)?);
     let answers = proof::measure(&routes, &format!("http://localhost:{free}"), 1);
     let facts = IngressFacts::take(&tools)?;
     ensure!(
@@ -207,7 +207,11 @@ fn application_error(test_cluster: &TestCluster) -> Result<()> {
 /// Returns the causes of all failing routes, as `status --verify` prints them.
 fn causes(test_cluster: &TestCluster) -> Result<String> {
     let tools = test_cluster.tools()?;
-    let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?), &test_cluster.address()?, 1);
+    let answers = proof::measure(
+        &proof::routes(&test_cluster.project.settings, &Snapshot::take(&tools)?),
+        &test_cluster.address()?,
+        1,
+    );
     let facts = IngressFacts::take(&tools)?;
     let causes = answers
         .iter()

@@ -106,7 +106,7 @@ impl UpgradeRun<'_> {
     /// Starts an upgrade from the beginning: everything is still in the old cluster.
     fn begin(&self) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
-        let pinned = cluster::pinned(project)?;
+        let pinned = cluster::pinned(&project.settings)?;
         let profile = cluster::observe(tools)?;
         cluster::refuse_users(tools, &profile, "delete")?;
         let Some(running) = profile.kubernetes(tools)? else {
@@ -169,13 +169,13 @@ impl UpgradeRun<'_> {
                 .help("or keep this cluster: deploys continue to use it")
                 .into());
         }
-        let namespace = &project.settings.chart.namespace;
+        let (namespace, key) = (&project.settings.chart.namespace, &project.settings.keys.postgres_url);
         if contents.claim && !contents.database {
             let what = format!(
                 "the embedded database's volume is in namespace {namespace}, but no database runs on it, so it cannot be dumped"
             );
             return Err(Failure::new(Class::Cluster, what)
-                .help("to keep its todos, use the embedded database again: remove DATABASE_URL from .env and deploy")
+                .help(format!("to keep its todos, use the embedded database again: remove {key} from .env and deploy"))
                 .help(format!(
                     "or, if nobody needs them: cargo xtask tool kubectl -- --namespace {namespace} delete pvc --all"
                 ))
@@ -188,7 +188,7 @@ impl UpgradeRun<'_> {
             let what = ".env names a database, but the application uses the embedded one: the upgrade could not restore its todos";
             return Err(Failure::new(Class::Config, what)
                 .help(format!("release the change first: {}", project.command(&format!("deploy {environment}"))))
-                .help("or remove DATABASE_URL from .env")
+                .help(format!("or remove {key} from .env"))
                 .into());
         }
         Ok(OldCluster { uid: upgrade::cluster_uid(tools)?, environment, database: contents.database })
@@ -235,7 +235,7 @@ impl UpgradeRun<'_> {
 
     /// Starts the old cluster at its own Kubernetes version: it is stopped, or its API server does not respond (`silence`).
     fn start_old(&self, profile: &Profile, silence: Option<&str>) -> Result<()> {
-        plan::apply(self.project, "cluster", self.mode, self.start_steps(profile, silence)?).map(drop)
+        plan::apply(&self.project.report, "cluster", self.mode, self.start_steps(profile, silence)?).map(drop)
     }
 
     fn start_steps(&self, profile: &Profile, silence: Option<&str>) -> Result<Vec<Step<'_>>> {
@@ -249,7 +249,7 @@ impl UpgradeRun<'_> {
         let (project, origin) = (self.project, self.toolchain.origin.as_ref());
         let credentials = credentials::read(project, &old.environment)?;
         let requirements = deploy::requirements(project, credentials.embedded, true);
-        plan::apply(project, "tools", self.mode, origin.plan(&requirements, &self.tools().engine)?)?;
+        plan::apply(&project.report, "tools", self.mode, origin.plan(&requirements, &self.tools().engine)?)?;
         let seen = build::observe(project, &self.tools().engine, origin)?;
         images::build(project, &self.tools().engine, origin, &seen, &mut [], self.mode).map(drop)
     }
@@ -259,7 +259,7 @@ impl UpgradeRun<'_> {
         let (project, tools) = (self.project, self.tools());
         let mut dump = None;
         if old.database {
-            let replicas = upgrade::backend(project, tools)?.map(|backend| backend.replicas);
+            let replicas = upgrade::backend(tools)?.map(|backend| backend.replicas);
             let made = &mut dump;
             let step = Step::new(
                 "dump the database",
@@ -285,7 +285,7 @@ impl UpgradeRun<'_> {
                     Ok(summary)
                 },
             );
-            plan::apply(project, "upgrade", self.mode, vec![step])?;
+            plan::apply(&project.report, "upgrade", self.mode, vec![step])?;
         }
         if self.mode == Mode::DryRun {
             return Ok(None);
@@ -297,14 +297,14 @@ impl UpgradeRun<'_> {
         let (project, tools) = (self.project, self.tools());
         if replicas.is_some() {
             running.progress("stopping the backend");
-            upgrade::scale_backend(project, tools, 0)?;
+            upgrade::scale_backend(tools, 0)?;
         }
         let postgres = self.postgres()?;
         Dump::create(project, &postgres, &from.to_string(), running)
     }
 
     fn postgres(&self) -> Result<Postgres> {
-        let found = Postgres::find(self.tools(), &self.project.settings.chart.namespace)?;
+        let found = Postgres::find(&self.project.settings, self.tools())?;
         found.ok_or_else(|| {
             Failure::new(Class::Cluster, "the embedded database does not run, so it cannot be dumped or restored")
                 .help("see why: cargo xtask status")
@@ -347,7 +347,7 @@ impl UpgradeRun<'_> {
         let tools = self.tools();
         let why = if state.phase == Phase::Delete { "the dump was checked" } else { "its creation did not finish" };
         let step = cluster::delete_step(self.project, tools, why);
-        plan::apply(self.project, "upgrade", Mode::Apply, vec![step])?;
+        plan::apply(&self.project.report, "upgrade", Mode::Apply, vec![step])?;
         state.advance(self.project, Phase::Create)
     }
 
@@ -363,7 +363,7 @@ impl UpgradeRun<'_> {
         deploy::deploy(&project, &args, Some(&mut restore))?;
         UpgradeState::remove(&project)?;
         let kept = upgrade::remove_old(&project)?;
-        let pinned = cluster::pinned(&project)?;
+        let pinned = cluster::pinned(&project.settings)?;
         let took = seconds(self.start.elapsed());
         project.report.ok(format!("the cluster runs Kubernetes {pinned} instead of {}, {took}", state.from));
         if let Some(dump) = &state.dump {
@@ -399,7 +399,7 @@ impl UpgradeRun<'_> {
         let components = project.settings.images.values().map(|image| image.component.as_str());
         let desired = ready.desired.without(components);
         let steps = release::decide_database(project, ready.tools, &desired, ready.secrets.clone(), ready.release);
-        plan::apply(project, "release", Mode::Apply, steps)?;
+        plan::apply(&project.report, "release", Mode::Apply, steps)?;
         let folder = upgrade::folder(project)?;
         let shown = format!("pg_restore < {} | psql    # one transaction", folder.join(&dump.file));
         let step = Step::new("restore the database", "before the application starts", shown, |running: &Running| {
@@ -418,7 +418,7 @@ impl UpgradeRun<'_> {
             dump.check_database(&postgres).context("the restored data differs from the dump")?;
             Ok(format!("{} rows of {} tables, as in the dump", dump.rows(), dump.tables.len()))
         });
-        plan::apply(project, "upgrade", Mode::Apply, vec![step])?;
+        plan::apply(&project.report, "upgrade", Mode::Apply, vec![step])?;
         state.advance(project, Phase::Release)
     }
 

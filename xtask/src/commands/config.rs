@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::dotenv::{self, Contract, Database};
+use crate::failure;
 use crate::project::Project;
 
 use rows::{SettingRow, Value};
@@ -30,7 +31,7 @@ pub fn run(project: &Project, json: bool) -> Result<()> {
 /// Returns the values as a table without secrets, followed by the mistakes in `.env`.
 pub fn text(project: &Project) -> Result<String> {
     let (rows, problem) = collect_rows(project)?;
-    Ok(as_table(&rows) + &problem.map(|problem| format!("\n{problem:#}\n")).unwrap_or_default())
+    Ok(as_table(&rows) + &problem.map(|problem| format!("\n{}\n", failure::message(&problem))).unwrap_or_default())
 }
 
 fn collect_rows(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
@@ -83,14 +84,16 @@ fn secrets(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)
 fn database(environment: &str, contract: &Contract, database: Option<&Database>) -> SettingRow {
     let name = format!("database of {environment}");
     match database {
-        Some(Database::Remote(host)) => SettingRow::new(name, Value::Plain(host.clone()), "DATABASE_URL"),
+        Some(Database::Remote(host)) => {
+            SettingRow::new(name, Value::Plain(host.clone()), contract.kinds.postgres_url.as_str())
+        }
         Some(Database::Embedded) => {
             SettingRow::new(name, Value::Plain("embedded".into()), format!("{}: postgres.enabled", contract.values))
         }
         None if contract.embedded => {
             SettingRow::new(name, Value::Plain("embedded, unless .env names one".into()), contract.values.as_str())
         }
-        None => SettingRow::new(name, Value::Unset, "DATABASE_URL"),
+        None => SettingRow::new(name, Value::Unset, contract.kinds.postgres_url.as_str()),
     }
 }
 

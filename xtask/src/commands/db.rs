@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 
 use crate::api::kinds;
 use crate::credentials::{self, Credentials};
-use crate::dotenv::{DATABASE_URL, DATABASE_URL_UNPOOLED, split_url};
-use crate::failure::{Class, Failure};
+use crate::dotenv::split_url;
+use crate::failure::{self, Class, Failure};
 use crate::origin::Requirement;
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -82,12 +82,16 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
     let environment = &project.settings.dev.environment;
     let credentials = credentials::read(project, environment)?;
     let name = credentials.database.clone();
-    let url = [DATABASE_URL_UNPOOLED, DATABASE_URL].iter().find_map(|key| env_value(&credentials, key)).cloned();
+    let keys = &project.settings.keys;
+    let url = [&keys.postgres_direct_url, &keys.postgres_url]
+        .into_iter()
+        .find_map(|key| env_value(&credentials, key))
+        .cloned();
     if let Some(url) = url {
         let image = project.settings.database.image.clone();
         let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Image(image.clone())])?;
         let image = toolchain.origin.image(&image);
-        let remote = Remote::start(&toolchain.tools.engine, &toolchain.tools.profile, &image, &url)?;
+        let remote = Remote::start(&toolchain.tools, &image, &url)?;
         return Ok(OpenDatabase { postgres: Postgres::remote(remote), toolchain, credentials, name });
     }
     let toolchain = Toolchain::present(project)?;
@@ -95,7 +99,7 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
         let what = "the cluster does not run, so its embedded database does not run either";
         return Err(Failure::new(Class::Cluster, what).help(project.command(&format!("deploy {environment}"))).into());
     }
-    let postgres = Postgres::find(&toolchain.tools, &project.settings.chart.namespace)?.ok_or_else(|| {
+    let postgres = Postgres::find(&project.settings, &toolchain.tools)?.ok_or_else(|| {
         Failure::new(Class::Cluster, "the embedded database does not run").help("see why: cargo xtask status")
     })?;
     Ok(OpenDatabase { toolchain, credentials, postgres, name })
@@ -176,7 +180,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let schema = open.schema()?;
     let contents = postgres.contents_of(file).map_err(|error| {
         // Only an error of pg_restore itself means that the file is damaged; others may come from the engine.
-        if format!("{error:#}").contains("pg_restore: ") {
+        if failure::message(&error).contains("pg_restore: ") {
             return Failure::new(Class::Config, format!("{file} is damaged; nothing was changed"))
                 .because(error)
                 .help("name another dump, or an undamaged copy of this one");
@@ -218,14 +222,14 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         return Ok(());
     };
     running.progress("stopping the backend");
-    let stopped = upgrade::scale_backend(project, tools, 0).context("the database is unchanged");
+    let stopped = upgrade::scale_backend(tools, 0).context("the database is unchanged");
     let deploy = format!("deploy {}", project.settings.dev.environment);
     upgrade::start_backend(project, tools, replicas, &deploy, stopped.and_then(|()| work()))?;
     running.done(format!("{}, as in the dump", describe(&contents)));
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
     let wait = release::wait_step(project, tools, redactor);
-    plan::apply(project, "release", Mode::Apply, vec![wait])?;
+    plan::apply(&project.report, "release", Mode::Apply, vec![wait])?;
     let schema = postgres.schema()?;
     project.report.ok(format!("the application serves again, schema {}", schema.as_deref().unwrap_or("none")));
     Ok(())
@@ -245,14 +249,15 @@ fn uses_database(project: &Project, open: &OpenDatabase, backend: &Backend) -> R
     let secret = backend.secret.as_ref().context("the backend's Deployment names no Secret")?;
     let live = open.toolchain.tools.api()?.get(&kinds::SECRET, secret)?;
     let live = live.with_context(|| format!("the backend's Secret {secret} does not exist"))?;
-    let embedded = || secret_manifest::embedded_url(&project.settings.chart, &Secret::new(""));
-    let here = env_value(&open.credentials, DATABASE_URL).cloned().unwrap_or_else(embedded);
+    let key = &project.settings.keys.postgres_url;
+    let embedded = || secret_manifest::embedded_url(&project.settings, &Secret::new(""));
+    let here = env_value(&open.credentials, key).cloned().unwrap_or_else(embedded);
     // Host and name identify the database; password and parameters may differ.
     let host_and_name = |url: &Secret| {
         let (_, location) = split_url(url.expose());
         location.split('?').next().map(str::to_owned)
     };
-    Ok(secret_manifest::decode(&live, DATABASE_URL)?.is_some_and(|live| host_and_name(&live) == host_and_name(&here)))
+    Ok(secret_manifest::decode(&live, key)?.is_some_and(|live| host_and_name(&live) == host_and_name(&here)))
 }
 
 /// The migrations of this checkout.
@@ -265,9 +270,8 @@ struct Migrations {
 
 impl Migrations {
     fn read(project: &Project) -> Result<Self> {
-        let image = project.settings.images.values().find(|image| image.component == "backend");
-        let folder = project.root.join(&image.context("infra/xtask.toml has no image of the backend")?.context);
-        let folder = folder.join(MIGRATIONS);
+        let (_, image) = project.settings.image_of("backend");
+        let folder = project.root.join(&image.context).join(MIGRATIONS);
         let mut all = Self { versions: Vec::new(), text: String::new() };
         for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
             let entry = entry?;
@@ -326,7 +330,7 @@ fn running_backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>
     if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.state != ProfileState::Running {
         return Ok(None);
     }
-    Ok(upgrade::backend(project, tools)?.filter(|backend| backend.replicas > 0))
+    Ok(upgrade::backend(tools)?.filter(|backend| backend.replicas > 0))
 }
 
 #[cfg(test)]

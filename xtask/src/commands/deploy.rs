@@ -17,6 +17,8 @@ use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Changes, Mode};
 use crate::project::Project;
+use crate::report::Report;
+use crate::settings::Settings;
 use crate::stages::cluster::{self, ControllerManifests, Profile, ProfileState, StartFacts};
 use crate::stages::database;
 use crate::stages::images::load::Wanted;
@@ -154,7 +156,7 @@ type EarlyBuild<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Vec<Built
 /// Builds the applications' images as soon as the origin has brought their base images.
 fn build_early(DeployContext { project, toolchain, supply, .. }: DeployContext<'_>) -> Result<Vec<Built>> {
     let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    supply.wait_for(&base_images(project))?;
+    supply.wait_for(&base_images(&project.settings))?;
     images::build(project, engine, origin, &images::observe(project, engine, origin)?, &mut [], Mode::Apply)
 }
 
@@ -201,10 +203,10 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
     let silence = facts.live.as_ref().err().map(String::as_str);
     // `cluster::decide` refuses a half deleted profile or creates it again.
     let is_new = matches!(facts.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
-    let images = facts.images_for_a_new_node(project);
+    let images = facts.images_for_a_new_node(&project.settings);
     let start = StartFacts::observe(project, tools, origin, &facts.profile, silence)?;
     let steps = cluster::decide(project, tools, origin, &facts.profile, start, &images)?;
-    let mut changes = plan::apply(project, "cluster", mode, steps)?;
+    let mut changes = plan::apply(&project.report, "cluster", mode, steps)?;
     if changes.any() && mode == Mode::Apply {
         facts.observe_again(project, toolchain, credentials)?;
     }
@@ -224,7 +226,7 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
         }
     };
     let wait = release::wait_until_gone(tools, &live.release)?;
-    changes += plan::apply(project, "release", mode, wait.into_iter().collect())?;
+    changes += plan::apply(&project.report, "release", mode, wait.into_iter().collect())?;
     Ok(Some(RunningCluster { profile, live, is_new, images, database, changes }))
 }
 
@@ -252,7 +254,7 @@ fn bring_images(
         let namespace = release::absent_namespace(tools, release);
         let (manifests, class) = (ControllerManifests::read(project)?, &credentials.ingress_class);
         let step = cluster::decide_ingress(project, tools, origin, controllers, manifests, class, namespace)?;
-        plan::apply(project, "cluster", mode, step.into_iter().collect())
+        plan::apply(&project.report, "cluster", mode, step.into_iter().collect())
     };
     let mut images = |early: Option<EarlyBuild<'_>>| -> Result<LoadedImages> {
         let built = match early {
@@ -284,7 +286,7 @@ fn bring_images(
     supply.wait_for(&[Requirement::Tool(Tool::Helm)])?;
     if *is_new && mode == Mode::Apply {
         // minikube did not wait for DNS, so that images could be loaded meanwhile.
-        plan::apply(project, "cluster", mode, vec![cluster::dns_step(tools)])?;
+        plan::apply(&project.report, "cluster", mode, vec![cluster::dns_step(tools)])?;
     }
     Ok(LoadedImages { changes, ..images })
 }
@@ -335,10 +337,10 @@ fn apply_release(
         // Runs beside the rollout, which needs none of the old builds.
         let is_due = !steps.is_empty() && mode == Mode::Apply;
         let remove_old = is_due.then(|| scope.spawn(remove_old));
-        let changes = plan::apply(project, "release", mode, steps)?;
+        let changes = plan::apply(&project.report, "release", mode, steps)?;
         if let Some(remove_old) = remove_old {
             let removed = remove_old.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
-            warn_of_kept_builds(project, removed);
+            warn_of_kept_builds(&project.report, removed);
         }
         anyhow::Ok(changes)
     })?;
@@ -375,7 +377,7 @@ fn prove(
         changes += restarted;
         if let Some(access) = access.as_ref().filter(|_| restarted.any()) {
             // The restart has freed the images whose tag the new pods' images took over.
-            warn_of_kept_builds(project, remove_old_builds(project, tools, &cluster.live, &images.wanted));
+            warn_of_kept_builds(&project.report, remove_old_builds(project, tools, &cluster.live, &images.wanted));
             applied = look(access)?;
         }
     }
@@ -394,7 +396,8 @@ fn prove(
 
     let AppliedState { ids, evidence } = applied;
     let prove = || {
-        let evidence = evidence.map_or_else(|| LiveState::take(tools, None, &access.address, 1), Ok)?;
+        let evidence =
+            evidence.map_or_else(|| LiveState::take(&project.settings, tools, None, &access.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
@@ -410,7 +413,7 @@ fn prove(
         if !unused.is_empty()
             && let Err(error) = release::remove_unused(tools)
         {
-            report.warn(format!("old Secrets could not be removed: {error:#}"));
+            report.warn_because("old Secrets could not be removed", &error);
         }
     }
     if !(before + changes).any() {
@@ -425,9 +428,9 @@ fn prove(
 }
 
 /// Warns of a failed removal of old builds. It does not fail the deploy; the next deploy with changes tries again.
-fn warn_of_kept_builds(project: &Project, removed: Result<()>) {
+fn warn_of_kept_builds(report: &Report, removed: Result<()>) {
     if let Err(error) = removed {
-        project.report.warn(format!("old builds could not be removed: {error:#}"));
+        report.warn_because("old builds could not be removed", &error);
     }
 }
 
@@ -479,7 +482,7 @@ pub fn requirements(project: &Project, embedded: bool, create: bool) -> Vec<Requ
 fn first_requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
     let mut requirements =
         vec![Requirement::Tool(Tool::Kubectl), Requirement::Cluster, Requirement::Tool(Tool::Minikube)];
-    requirements.extend(base_images(project));
+    requirements.extend(base_images(&project.settings));
     if embedded {
         requirements.push(Requirement::Image(project.settings.database.image.clone()));
     }
@@ -487,7 +490,7 @@ fn first_requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
 }
 
 /// Returns the base images of the applications as requirements.
-fn base_images(project: &Project) -> Vec<Requirement> {
-    let base_images: BTreeSet<&String> = project.settings.bases().collect();
+fn base_images(settings: &Settings) -> Vec<Requirement> {
+    let base_images: BTreeSet<&String> = settings.bases().collect();
     base_images.into_iter().cloned().map(Requirement::Image).collect()
 }

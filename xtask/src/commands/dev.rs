@@ -13,14 +13,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use anstyle::{AnsiColor, Style};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::credentials::{self, Credentials};
 use crate::deadlines;
-use crate::dotenv::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY};
+use crate::dotenv::Contract;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::inventory::readable;
@@ -31,6 +31,7 @@ use crate::process;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, Report, seconds};
 use crate::secrets::Secret;
+use crate::settings::{ImageSettings, Keys, Settings};
 use crate::stages::machine;
 use crate::stages::proof::http;
 use crate::stages::release::secret_manifest;
@@ -93,8 +94,9 @@ impl App {
         if self == Self::Backend { "backend" } else { "frontend" }
     }
 
-    fn image(self) -> &'static str {
-        if self == Self::Backend { "todo-backend" } else { "todo-frontend" }
+    /// Returns name and settings of its image.
+    fn image(self, project: &Project) -> (&String, &ImageSettings) {
+        project.settings.image_of(self.name())
     }
 
     fn debug_port(self) -> u16 {
@@ -102,7 +104,7 @@ impl App {
     }
 
     fn folder(self, project: &Project) -> Utf8PathBuf {
-        project.root.join(&project.settings.images[self.image()].context)
+        project.root.join(&self.image(project).1.context)
     }
 }
 
@@ -159,13 +161,16 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
         return Ok(());
     }
     let file = project.target().join("dev-database");
-    let digest = database_digest(credentials)?;
+    let digest = database_digest(&project.settings, credentials)?;
     if files::read(&file)?.as_deref() != Some(digest.as_str()) {
         let loss = format!("migrate the database at {}, now and whenever you save a migration", credentials.database);
         machine::consent_to(
             project,
             &[loss],
-            "without DATABASE_URL in .env, `cargo xtask dev` uses a Postgres of its own",
+            &format!(
+                "without {} in .env, `cargo xtask dev` uses a Postgres of its own",
+                project.settings.keys.postgres_url
+            ),
         )?;
         private::create_dir(&project.target())?;
         private::write(&file, &digest)?;
@@ -174,20 +179,19 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
     Ok(())
 }
 
-fn database_digest(credentials: &Credentials) -> Result<String> {
-    let keys = [AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED];
-    let pairs = credentials.values().filter(|(key, _)| keys.contains(key));
-    secret_manifest::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
+fn database_digest(settings: &Settings, credentials: &Credentials) -> Result<String> {
+    let keys = &settings.keys;
+    let pairs = credentials.values().filter(|(key, _)| *key == keys.random || keys.is_postgres_url(key));
+    secret_manifest::digest(settings, &pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
 }
 
-/// Returns whether the database URLs differ. A new AUTH_SECRET does not count.
+/// Returns whether the database URLs differ. Other values do not count.
 fn names_other_database<'a>(
+    keys: &Keys,
     now: impl Iterator<Item = (&'a str, &'a Secret)>,
     before: impl Iterator<Item = (&'a str, &'a Secret)>,
 ) -> bool {
-    fn is_database_url((key, _): &(&str, &Secret)) -> bool {
-        [DATABASE_URL, DATABASE_URL_UNPOOLED].contains(key)
-    }
+    let is_database_url = |(key, _): &(&str, &Secret)| keys.is_postgres_url(key);
     let exposed = |(key, value): (&'a str, &'a Secret)| (key, value.expose());
     now.filter(is_database_url).map(exposed).ne(before.filter(is_database_url).map(exposed))
 }
@@ -274,7 +278,7 @@ impl<'a> Session<'a> {
             images.push((app, image.reference.clone()));
             steps.extend(image::decide(self.project, self.toolchain, app, image));
         }
-        plan::apply_side_by_side(self.project, STAGE, Mode::Apply, steps)?;
+        plan::apply_side_by_side(&self.project.report, STAGE, Mode::Apply, steps)?;
         let kept = self.stack.name(stack::DATA);
         let stays =
             if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
@@ -320,8 +324,9 @@ impl<'a> Session<'a> {
 
     /// Returns the backend's secrets by name. The supervisor writes them to files, as in a pod.
     fn secrets(&self) -> Value {
-        let embedded = (DATABASE_URL, Secret::new(stack::DATABASE));
-        let scripted = (OPENAI_API_KEY, Secret::new("not-a-secret-of-the-scripted-assistant"));
+        let keys = &self.contract.kinds;
+        let embedded = (keys.postgres_url.as_str(), stack::database_url(&self.project.settings.database.name));
+        let scripted = (keys.openai_key.as_str(), Secret::new("not-a-secret-of-the-scripted-assistant"));
         let own = self.contract.embedded.then_some(embedded).into_iter();
         let own: Vec<_> = own.chain(self.args.fake_assistant.then_some(scripted)).collect();
         let values = self.credentials.values().chain(own.iter().map(|(key, value)| (*key, value)));
@@ -334,9 +339,10 @@ impl<'a> Session<'a> {
             (self.project.clone(), self.args.extra_sources(), self.sources.clone(), self.send.clone());
         std::thread::spawn(move || sources::watch(&project, before, extra, &send));
         let (address, send) = (self.address.clone(), self.send.clone());
+        let paths: Vec<String> = self.project.settings.images.values().map(|image| image.ready.clone()).collect();
         std::thread::spawn(move || {
             // Requesting the page also makes the frontend compile it.
-            for path in ["/api/v1/health?probe=ready", "/sign-in"] {
+            for path in &paths {
                 while !http::get(&address, "", path).is_ok_and(|answer| answer.status == 200) {
                     std::thread::sleep(deadlines::DEV_POLL.time());
                 }
@@ -379,8 +385,9 @@ impl<'a> Session<'a> {
 
     /// Returns the error that ends `dev` after a container exited without being replaced.
     fn ended(&self, part: &str, error: Option<anyhow::Error>) -> anyhow::Error {
-        let words = error.map_or("it was stopped".to_owned(), |error| format!("{error:#}"));
-        Failure::new(Class::Machine, format!("the container {} exited: {words}", self.stack.name(part)))
+        let error = error.unwrap_or_else(|| anyhow!("it was stopped"));
+        Failure::new(Class::Machine, format!("the container {} exited", self.stack.name(part)))
+            .because(error)
             .help("see what it printed: cargo xtask dev --verbose")
             .into()
     }
@@ -410,7 +417,7 @@ impl<'a> Session<'a> {
         let image = image::observe(self.project, self.toolchain, app, self.target(app), &now.apps[&app])?;
         let reference = image.reference.clone();
         let step = image::decide(self.project, self.toolchain, app, image);
-        plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
+        plan::apply(&self.project.report, STAGE, Mode::Apply, step.into_iter().collect())?;
         if let Some(service) = self.services.remove(app.name()) {
             service.end();
         }
@@ -420,7 +427,7 @@ impl<'a> Session<'a> {
     fn deliver_secrets(&mut self, saved: Instant) -> Result<()> {
         let changed = credentials::read(self.project, &self.contract.environment)?;
         let is_embedded = changed.embedded && self.credentials.embedded;
-        if !is_embedded && names_other_database(changed.values(), self.credentials.values()) {
+        if !is_embedded && names_other_database(&self.contract.kinds, changed.values(), self.credentials.values()) {
             self.project.report.warn("`.env` names another database. Restart `cargo xtask dev` to use it.");
             return Ok(());
         }
@@ -489,6 +496,7 @@ fn shorten(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dotenv::tests::{AUTH_SECRET, DATABASE_URL, keys};
 
     #[test]
     fn only_a_changed_url_names_another_database() {
@@ -497,6 +505,7 @@ mod tests {
         };
         let differs = |now: &[(&str, Secret)], before: &[(&str, Secret)]| {
             names_other_database(
+                &keys(),
                 now.iter().map(|(key, value)| (*key, value)),
                 before.iter().map(|(key, value)| (*key, value)),
             )

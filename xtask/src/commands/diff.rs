@@ -32,7 +32,7 @@ pub fn show(
 ) -> Result<()> {
     let Some(changed) = release::diff(project, tools, desired, secrets, observed)? else { return Ok(()) };
     let images: Vec<ImageChange> = built.iter().filter_map(|image| compare_image(project, observed, image)).collect();
-    let drift = release::drift(project, tools, observed);
+    let drift = release::drift(tools, observed);
     project.report.fact(
         "diff",
         json!({

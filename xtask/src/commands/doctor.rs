@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::output;
 use crate::clock;
 use crate::engine::{Engine, EngineMachine};
-use crate::failure::{Class, Failure, Hint};
+use crate::failure::{self, Class, Failure, Hint};
 use crate::files;
 use crate::origin::{self, Origin, Tool, bases};
 use crate::process::Process;
@@ -292,7 +292,7 @@ fn node(project: &Project, machine: &EngineMachine) -> CheckRow {
 /// Returns a bad row from `error`, with its hints as fixes.
 fn bad_row(name: &'static str, error: &anyhow::Error) -> CheckRow {
     let fixes = error.downcast_ref::<Failure>().map(|failure| failure.ways_out().to_vec()).unwrap_or_default();
-    row(name, format!("{error:#}"), Verdict::Bad(fixes))
+    row(name, failure::message(error), Verdict::Bad(fixes))
 }
 
 fn memory(needed: u64, memory: Option<machine::Memory>) -> CheckRow {

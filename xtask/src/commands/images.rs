@@ -71,7 +71,7 @@ fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
     let refresh = origin.refresh(&wanted.collect::<Vec<_>>(), engine)?;
     let references: Vec<String> = refresh.images.iter().map(|name| origin.image(name)).collect();
     let before = engine.image_ids(&references)?;
-    plan::apply(project, "tools", mode, refresh.steps)?;
+    plan::apply(&project.report, "tools", mode, refresh.steps)?;
     if mode == Mode::DryRun {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::dotenv;
+use crate::failure;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
@@ -47,7 +48,7 @@ pub fn run(project: &Project) -> Result<()> {
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
-            row("engine", &format!("{BAD}unknown{BAD:#}: {error:#}"));
+            row("engine", &format!("{BAD}unknown{BAD:#}: {}", failure::message(&error)));
             return Err(error);
         }
     };
@@ -96,7 +97,7 @@ pub fn run(project: &Project) -> Result<()> {
         if ready && observed.record.is_some() {
             if let Some(snapshot) = observed.snapshot {
                 let access = Access::open(&toolchain.tools, &profile).ok().filter(|access| {
-                    let answers = proof::measure(&proof::routes(&snapshot), &access.address, 1);
+                    let answers = proof::measure(&proof::routes(&project.settings, &snapshot), &access.address, 1);
                     !answers.is_empty() && answers.iter().all(RouteAnswer::is_good)
                 });
                 line += &access.map_or(", but its routes do not answer".to_owned(), |access| {

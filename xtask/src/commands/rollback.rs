@@ -52,8 +52,8 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     if observed.is_terminating {
         return Err(observed.refusal(tools).into());
     }
-    let choice = release::choose(&observed, args.revision, clock::now())?;
-    let manifest = release::manifest(project, tools, choice.0)?;
+    let choice = release::choose(&observed, &project.settings.chart.release, args.revision, clock::now())?;
+    let manifest = release::manifest(tools, choice.0)?;
     let target = release::decide_target(&observed, choice, &manifest)?;
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
@@ -64,7 +64,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     images::load(project, &tools.engine, &wanted, &on_nodes, mode)?;
     let run = release::Run::default();
     let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());
-    plan::apply(project, "release", mode, steps)?;
+    plan::apply(&project.report, "release", mode, steps)?;
     if mode == Mode::DryRun {
         project.report.answer("then: request every route, and record the revision as verified");
         return Ok(());
@@ -72,7 +72,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
 
     let ids = ids::of_loaded(project, &wanted)?;
     let access = Access::open(tools, &profile)?;
-    let take = || LiveState::take(tools, run.take_ready(), &access.address, REQUESTS);
+    let take = || LiveState::take(&project.settings, tools, run.take_ready(), &access.address, REQUESTS);
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;

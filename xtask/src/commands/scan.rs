@@ -116,7 +116,7 @@ fn failure(leaks: &[Leak]) -> Failure {
         failure = failure
             .help(
                 "replace the committed secrets, because every clone keeps them: Neon, reset the role's password; \
-                 OpenAI, revoke the key; AUTH_SECRET, openssl rand -hex 32",
+                 OpenAI, revoke the key; a random value, openssl rand -hex 32",
             )
             .help("then, before others pull it: git rebase -i COMMIT^, or git filter-repo --replace-text FILE")
             .help("if a replaced secret must stay, add its line to .gitleaksignore: COMMIT:FILE:RULE:LINE");

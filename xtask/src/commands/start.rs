@@ -40,7 +40,7 @@ pub fn run(project: &Project) -> Result<()> {
     let origin = toolchain.origin.as_ref();
     let facts = StartFacts::observe(project, tools, origin, &profile, silent.as_deref())?;
     let steps = cluster::decide(project, tools, origin, &profile, facts, &[])?;
-    let started = plan::apply(project, "cluster", Mode::Apply, steps)?.any();
+    let started = plan::apply(&project.report, "cluster", Mode::Apply, steps)?.any();
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?;
     if let Some(words) = wait_for_answer(tools, &profile)? {
@@ -60,10 +60,10 @@ pub fn run(project: &Project) -> Result<()> {
     };
     let redactor = release::redactor_of_secrets(tools)?;
     report.hide(&redactor);
-    plan::apply(project, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
+    plan::apply(&project.report, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
     let access = Access::open(tools, &profile)?;
     let prove = || {
-        let evidence = LiveState::take(tools, None, &access.address, REQUESTS)?;
+        let evidence = LiveState::take(&project.settings, tools, None, &access.address, REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;

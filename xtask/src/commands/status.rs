@@ -14,6 +14,7 @@ use super::output;
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
+use crate::report::Report;
 use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
 use crate::stages::proof::{self, Access, Front};
 use crate::stages::release::{self, ObservedRelease};
@@ -49,7 +50,7 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
     }
     let (profile, observed, view) = collect(project, &toolchain, true)?;
     if args.json {
-        add_to_document(project, &view);
+        add_to_document(&project.report, &view);
     } else {
         output::print(project.report.shown(&text::screen(&view, Some(clock::now()))).trim_end())?;
     }
@@ -103,13 +104,13 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
     }
     let mut view = View::new(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
-        let routes = proof::routes(snapshot);
+        let routes = proof::routes(&project.settings, snapshot);
         // Without access no route is shown. A watch does not warn: it would repeat the warning every second.
         let access = match Access::open(tools, &profile) {
             Ok(access) => Some(access),
             Err(error) => {
                 if with_pending {
-                    project.report.warn(format!("cannot request the routes: {error:#}"));
+                    project.report.warn_because("cannot request the routes", &error);
                 }
                 None
             }
@@ -121,7 +122,7 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
                 let measure = |access: &Access| proof::measure(&routes, &access.address, REQUESTS);
                 access.as_ref().map(measure).unwrap_or_default()
             });
-            let drift = scope.spawn(|| release::drift(project, tools, &observed));
+            let drift = scope.spawn(|| release::drift(tools, &observed));
             let pending = with_pending.then(|| pending::list(project, toolchain, &observed)).flatten();
             // Propagate a panic, which must not look like the absence of drift.
             let answers = answers.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -141,9 +142,9 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
 }
 
 /// Adds the view to the JSON document.
-fn add_to_document(project: &Project, view: &View) {
+fn add_to_document(report: &Report, view: &View) {
     let Ok(serde_json::Value::Object(parts)) = serde_json::to_value(view) else { return };
-    parts.into_iter().for_each(|(name, part)| project.report.fact(&name, part));
+    parts.into_iter().for_each(|(name, part)| report.fact(&name, part));
 }
 
 /// Fails if the application is not deployed in a running cluster, and says what to do.
@@ -194,7 +195,7 @@ fn verify(
     }
     let proof = || {
         let access = Access::open(tools, profile)?;
-        let evidence = proof::LiveState::take(tools, None, &access.address, PROOF_REQUESTS)?;
+        let evidence = proof::LiveState::take(&project.settings, tools, None, &access.address, PROOF_REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = project.report.look("proof", "images and routes", proof);

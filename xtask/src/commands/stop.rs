@@ -33,13 +33,13 @@ pub fn run(project: &Project) -> Result<()> {
         _ => {
             if !tools.minikube_exists()? {
                 plan::apply(
-                    project,
+                    &project.report,
                     "tools",
                     Mode::Apply,
                     origin.plan(&[Requirement::Tool(Tool::Minikube)], &tools.engine)?,
                 )?;
             }
-            plan::apply(project, "cluster", Mode::Apply, steps)?;
+            plan::apply(&project.report, "cluster", Mode::Apply, steps)?;
         }
     }
     report.note(format!("todos, images and settings are kept; start the cluster again: {}", project.command("start")));

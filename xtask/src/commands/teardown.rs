@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use camino::Utf8Path;
 use clap::Args;
 use serde_json::Value;
 
@@ -15,13 +16,13 @@ use crate::engine::ping::Answer;
 use crate::engine::{Engine, stop, stored};
 use crate::failure::{Class, Failure};
 use crate::files;
-use crate::labels::SELECTOR;
+use crate::labels::COMPONENT;
 use crate::lock;
 use crate::minikube;
 use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::{Project, SecretsSource};
-use crate::report::bytes;
+use crate::report::{Report, bytes};
 use crate::snapshot::{Snapshot, text, title};
 use crate::stages::cluster::{self, ContextEntry};
 use crate::stages::images::owned::{self, OwnedImage};
@@ -127,7 +128,7 @@ fn ask_consent(project: &Project, args: &Teardown, mut losses: Vec<String>) -> R
         losses.push(format!("stop the private Docker Engine and remove it with all its images{clusters}"));
         losses.extend(dev::stored_todos(&paths)?.iter().map(|volume| dev::loss(volume)));
     }
-    if args.cache && has_brought_artifacts(project)? {
+    if args.cache && has_brought_artifacts(&project.cache)? {
         losses.push(format!("remove {}: tools, downloads and base images", project.cache));
     }
     machine::consent_to(project, &losses, "without flags, only the application is removed: cargo xtask teardown")
@@ -147,7 +148,7 @@ fn remove_from_engine(project: &Project, engine: Engine, args: &Teardown) -> Res
         remove_images(project, engine, args)?;
     }
     if !goes_with_engine {
-        remainder.engine = list_in_engine(project, engine)?;
+        remainder.engine = list_in_engine(&project.cache, engine)?;
     }
     Ok(remainder)
 }
@@ -161,7 +162,7 @@ fn is_in_private(project: &Project) -> Result<bool> {
 fn start_private(project: &Project, observed: &machine::ObservedMachine) -> Result<Engine> {
     let plan = machine::decide(project, observed)?;
     machine::consent(project, &plan.consent)?;
-    plan::apply(project, "machine", Mode::Apply, plan.steps)?;
+    plan::apply(&project.report, "machine", Mode::Apply, plan.steps)?;
     Ok(plan.engine)
 }
 
@@ -192,15 +193,15 @@ fn check_without_engine(project: &Project, args: &Teardown) -> Result<()> {
 }
 
 /// Returns whether an origin has brought anything into the cache.
-fn has_brought_artifacts(project: &Project) -> Result<bool> {
-    files::exists(&project.cache.join(origin::REMEMBERED))
+fn has_brought_artifacts(cache: &Utf8Path) -> Result<bool> {
+    files::exists(&cache.join(origin::REMEMBERED))
 }
 
 /// Removes the private engine, and minikube's records of the profiles whose nodes were in it. Leaves other records alone.
 fn remove_engine(project: &Project) -> Result<()> {
     let nodes = stored::containers(&EnginePaths::new(&project.cache))?;
     let steps = machine::stop_engine(project)?;
-    if !plan::apply(project, "teardown", Mode::Apply, steps)?.any() {
+    if !plan::apply(&project.report, "teardown", Mode::Apply, steps)?.any() {
         project.report.ok("no private engine");
     }
     let minikube = minikube::folder(&minikube::own_home(&project.cache));
@@ -214,7 +215,7 @@ fn remove_engine(project: &Project) -> Result<()> {
 
 /// Removes the cache, unless it holds minikube's records of profiles in another engine.
 fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
-    let profiles = profiles(project)?;
+    let profiles = profiles(&project.cache)?;
     if let Some(profile) = profiles.first() {
         let what = format!("the cache has minikube's records of profiles in another engine: {}", profiles.join(", "));
         return Err(Failure::new(Class::Cluster, what)
@@ -237,7 +238,7 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
     }
     if args.removes_cluster() {
         // A cluster in the private engine, which is not the engine in use, is removed with that engine.
-        let elsewhere = args.removes_engine() && cluster::is_elsewhere(project, tools)?;
+        let elsewhere = args.removes_engine() && cluster::is_elsewhere(&project.cache, tools)?;
         let is_absent = profile.state == cluster::ProfileState::Absent;
         // A run that was killed before minikube recorded the profile leaves a volume.
         let has_volume = is_absent && cluster::has_volume(&tools.engine, name)?;
@@ -254,7 +255,7 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
         let what = if has_volume { "leftover volume of the minikube profile" } else { "minikube profile" };
         ask_consent(project, args, vec![format!("delete the {what} `{name}` and everything in it, todos included")])?;
         let step = cluster::delete_step(project, tools, "asked for");
-        plan::apply(project, "teardown", Mode::Apply, vec![step])?;
+        plan::apply(&project.report, "teardown", Mode::Apply, vec![step])?;
         return Ok(Remainder::default());
     }
     match profile.state {
@@ -290,26 +291,26 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
         let snapshot = Snapshot::take(tools)?;
-        warn_of_unreadable_record(project, &snapshot);
+        warn_of_unreadable_record(report, &snapshot);
         let has_data = snapshot.kind("PersistentVolumeClaim").next().is_some();
         if args.data && has_data {
             ask_consent(project, args, vec!["delete the embedded database's volume with all todos in it".to_owned()])?;
         }
         remainder.todos = has_data && !args.data;
         let context = cluster::context_step(tools, ContextEntry::observe(tools, &profile)?);
-        plan::apply(project, "teardown", Mode::Apply, context.into_iter().collect())?;
+        plan::apply(&project.report, "teardown", Mode::Apply, context.into_iter().collect())?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         // First, because the pods of the release read the Secrets.
         release::uninstall(project, tools)?;
         // Helm does not delete the pods of a failed `helm test`.
-        let tests = format!("{},app.kubernetes.io/component=test", tools.release().selector());
+        let tests = format!("{},{COMPONENT}=test", tools.release().selector());
         api.delete_selected(&kinds::POD, &tests)?;
         running.done("");
-        let selector = match args.data {
-            true => SELECTOR.to_owned(),
+        let mut selector = tools.release().made_selector();
+        if !args.data {
             // The volume needs the password in its Secret.
-            false => format!("{SELECTOR},app.kubernetes.io/component!=postgres"),
-        };
+            selector += &format!(",{COMPONENT}!=postgres");
+        }
         api.delete_selected(&kinds::SECRET, &selector)?;
         api.delete_selected(&kinds::CONFIG_MAP, &selector)?;
         report.ok("Secrets and records removed");
@@ -319,13 +320,13 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok(done);
     }
     if args.data && exists {
-        remove_data(project, tools)?;
+        remove_data(report, tools)?;
     }
     Ok(remainder)
 }
 
 /// Deletes the namespace with the database's volume, or only the volume if the namespace has objects of others.
-fn remove_data(project: &Project, tools: &Toolbox) -> Result<()> {
+fn remove_data(report: &Report, tools: &Toolbox) -> Result<()> {
     let (api, name) = (tools.api()?, tools.namespace());
     let snapshot = Snapshot::take(tools)?;
     // A snapshot lacks these kinds, which the release does not use, and Secrets.
@@ -339,20 +340,20 @@ fn remove_data(project: &Project, tools: &Toolbox) -> Result<()> {
     let others: Vec<String> = snapshot.would_be_lost().into_iter().chain(rest.map(title)).chain(secrets).collect();
     let claims: Vec<&str> = snapshot.kind("PersistentVolumeClaim").map(|claim| text(claim, "/metadata/name")).collect();
     if others.is_empty() {
-        let running = project.report.step("teardown", format!("delete namespace {name}"), "--data");
+        let running = report.step("teardown", format!("delete namespace {name}"), "--data");
         api.delete(&kinds::NAMESPACE, name, Propagation::Background)?;
         confirm_volumes_gone(&api, name, &claims)?;
         running.done("with the database's volume");
         return Ok(());
     }
-    let running = project.report.step("teardown", "delete the database's volume", "--data");
+    let running = report.step("teardown", "delete the database's volume", "--data");
     for claim in &claims {
         api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, claim, Propagation::Background)?;
     }
     confirm_volumes_gone(&api, name, &claims)?;
     running.done("");
     let stays = format!("stays: namespace {name}, which contains other objects: {}", others.join(", "));
-    project.report.note(format!("{stays}  (cargo xtask tool kubectl -- delete namespace {name} removes all)"));
+    report.note(format!("{stays}  (cargo xtask tool kubectl -- delete namespace {name} removes all)"));
     Ok(())
 }
 
@@ -382,9 +383,9 @@ fn confirm_volumes_gone(api: &Api, namespace: &str, claims: &[&str]) -> Result<(
 }
 
 /// Warns of an unreadable record. It is no error, because teardown deletes the record.
-fn warn_of_unreadable_record(project: &Project, snapshot: &Snapshot) {
+fn warn_of_unreadable_record(report: &Report, snapshot: &Snapshot) {
     if let Err(error) = Record::read(snapshot) {
-        project.report.warn(format!("{error}; teardown deletes it with the release"));
+        report.warn(format!("{error}; teardown deletes it with the release"));
     }
 }
 
@@ -399,7 +400,7 @@ fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<
         return Ok(());
     }
     let own = &project.settings.cluster.profile;
-    let others: Vec<String> = profiles(project)?.into_iter().filter(|name| name != own).collect();
+    let others: Vec<String> = profiles(&project.cache)?.into_iter().filter(|name| name != own).collect();
     if let Some(other) = others.first() {
         report.note(format!("the images stay while other profiles use them: {}", others.join(", ")));
         report.note(format!("remove these first: cargo xtask teardown --images --profile {other}"));
@@ -411,13 +412,13 @@ fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<
         return Ok(());
     }
     let step = owned::remove_step(&project.cache, engine, images);
-    plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop)
+    plan::apply(&project.report, "teardown", Mode::Apply, vec![step]).map(drop)
 }
 
 /// Returns the profiles in minikube's records in the cache.
-fn profiles(project: &Project) -> Result<Vec<String>> {
+fn profiles(cache: &Utf8Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for folder in files::entries(&minikube::folder(&minikube::own_home(&project.cache)).join("profiles"))? {
+    for folder in files::entries(&minikube::folder(&minikube::own_home(cache)).join("profiles"))? {
         if files::exists(&folder.join("config.json"))? {
             names.extend(folder.file_name().map(str::to_owned));
         }
@@ -426,7 +427,7 @@ fn profiles(project: &Project) -> Result<Vec<String>> {
 }
 
 /// Returns one line with its size for each thing of xtask in the engine.
-fn list_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
+fn list_in_engine(cache: &Utf8Path, engine: &Engine) -> Result<Vec<String>> {
     let usage = owned::usage(engine)?;
     let build_cache = format!("{} of build cache", bytes(usage.build_cache));
     if engine.private {
@@ -435,7 +436,7 @@ fn list_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
             "the private engine with {count} images, {size}, and {build_cache}  (--engine removes it)"
         )]);
     }
-    let images = owned::observe(&project.cache, engine)?;
+    let images = owned::observe(cache, engine)?;
     let size = |images: &[&OwnedImage]| bytes(images.iter().map(|image| image.size).sum());
     let (built, pulled): (Vec<&OwnedImage>, Vec<&OwnedImage>) = images.iter().partition(|image| image.built);
     let mut lines = Vec::new();
@@ -487,25 +488,29 @@ fn report_remainder(project: &Project, remainder: &Remainder) -> Result<()> {
     if stop::exists(&paths)? && !remainder.engine.iter().any(|line| line.contains("the private engine")) {
         stays("the private engine with images", "--engine");
     }
-    if has_brought_artifacts(project)? {
+    if has_brought_artifacts(&project.cache)? {
         stays("tools and base images in the cache", "--cache");
     }
     if files::exists(&project.dotenv)? {
         stays(".env, which is yours", "rm .env");
     }
     if names_database(project)? {
-        report.note("stays: the database of DATABASE_URL with its tables and todos; no teardown touches it");
+        let key = &project.settings.keys.postgres_url;
+        report.note(format!("stays: the database of {key} with its tables and todos; no teardown touches it"));
     }
     Ok(())
 }
 
 /// Returns whether `.env` names a database. Does not read a pipe, because its writer may ask a person.
 fn names_database(project: &Project) -> Result<bool> {
+    let key = &project.settings.keys.postgres_url;
     if !project.dotenv.is_file() {
-        return Ok(std::env::var_os("DATABASE_URL").is_some_and(|_| project.options.secrets_from == SecretsSource::Env));
+        return Ok(std::env::var_os(key).is_some_and(|_| project.options.secrets_from == SecretsSource::Env));
     }
     let text = files::read(&project.dotenv)?.unwrap_or_default();
-    let assigned =
-        |line: &str| line.trim_start().trim_start_matches("export ").strip_prefix("DATABASE_URL=").map(str::len);
-    Ok(text.lines().filter_map(assigned).any(|length| length > 0))
+    let value = |line: &str| {
+        let assignment = line.trim_start().trim_start_matches("export ").strip_prefix(key.as_str())?;
+        assignment.strip_prefix('=').map(str::len)
+    };
+    Ok(text.lines().filter_map(value).any(|length| length > 0))
 }

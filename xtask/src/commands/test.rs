@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::{deploy, dev};
 use crate::engine::HIDDEN;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::members;
 use crate::origin::{Requirement, Tool};
 use crate::plan::Mode;
@@ -102,14 +102,16 @@ impl Suite {
 
     /// Returns the artifacts that the origin must bring for it.
     pub fn requirements(self, project: &Project) -> Result<Vec<Requirement>> {
-        let bases =
-            |image: &str| project.settings.images[image].bases.values().cloned().map(Requirement::Image).collect();
+        let bases = |component: &str| {
+            let (_, image) = project.settings.image_of(component);
+            image.bases.values().cloned().map(Requirement::Image).collect()
+        };
         Ok(match self {
             Self::Rust => vec![Requirement::Tool(Tool::Gitleaks), Requirement::Tool(Tool::Actionlint)],
             Self::Scan => vec![Requirement::Tool(Tool::Gitleaks)],
             Self::Chart => vec![Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
-            Self::Backend => bases("todo-backend"),
-            Self::Frontend => bases("todo-frontend"),
+            Self::Backend => bases("backend"),
+            Self::Frontend => bases("frontend"),
             // `upgrade` uses its own cache, which borrows the artifacts of the other suites. `ordinary` brings its artifacts
             // after it has checked this machine.
             Self::Upgrade | Self::Ordinary => Vec::new(),
@@ -241,8 +243,8 @@ fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
         Suite::Rust => suites::rust(project),
         Suite::Chart => suites::chart(project),
         Suite::Scan => suites::scan(project),
-        Suite::Backend => suites::image(project, "todo-backend"),
-        Suite::Frontend => suites::image(project, "todo-frontend"),
+        Suite::Backend => suites::image(project, "backend"),
+        Suite::Frontend => suites::image(project, "frontend"),
         Suite::Faults => {
             faults::run(project, only().chain(args.all.then(|| "--all".to_owned())).collect::<Vec<_>>().as_slice())
         }
@@ -257,7 +259,7 @@ fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
     };
     let tally = tally.unwrap_or_else(|error| {
         project.report.error(&error);
-        Tally::failure(format!("{error:#}"))
+        Tally::failure(failure::message(&error))
     });
     SuiteResult { suite, tally, took: start.elapsed() }
 }

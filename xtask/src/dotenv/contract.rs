@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_norway::{Mapping, Value};
 
-use super::{AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY};
 use crate::failure::{Class, Failure, restore};
 use crate::project::Project;
+use crate::settings::Keys;
 
 /// The keys that a deploy to one environment needs and knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +17,12 @@ pub struct Contract {
     pub environment: String,
     /// Its values file, relative to the checkout.
     pub values: String,
-    /// Keys without which no pod starts. DATABASE_URL may be absent where `embedded` is true.
+    /// Keys without which no pod starts. The Postgres URL may be absent where `embedded` is true.
     pub required: Vec<String>,
     /// Keys that may be there.
     pub optional: Vec<String>,
+    /// The keys that xtask knows by the kind of their value.
+    pub kinds: Keys,
     /// Whether the chart brings a Postgres of its own.
     pub embedded: bool,
     /// The class of its Ingress; empty: the cluster's default.
@@ -48,21 +50,21 @@ impl Contract {
         let values = &settings.environment(environment)?.values;
         let base = yaml(&project.root, &settings.chart.path.join("values.yaml"))?;
         let over = yaml(&project.root, values)?;
-        Ok(Self::from_values(environment, values.as_str(), &base, &over))
+        Ok(Self::from_values(environment, values.as_str(), &settings.keys, &base, &over))
     }
 
-    fn from_values(environment: &str, file: &str, base: &Value, over: &Value) -> Self {
-        let list = |name: &str, always: &[&str]| {
+    fn from_values(environment: &str, file: &str, kinds: &Keys, base: &Value, over: &Value) -> Self {
+        let list = |name: &str, always: [&String; 2]| {
             let path = ["backend", "secret", "keys", name];
-            let mut keys: Vec<String> = always.iter().map(|key| (*key).to_owned()).collect();
+            let mut keys: Vec<String> = always.map(String::clone).to_vec();
             let given = at(over, &path).or_else(|| at(base, &path)).and_then(Value::as_sequence);
             keys.extend(given.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
             let mut seen = Vec::new();
             keys.retain(|key| !seen.contains(key) && (seen.push(key.clone()), true).1);
             keys
         };
-        let required = list("required", &[DATABASE_URL, AUTH_SECRET]);
-        let mut optional = list("optional", &[OPENAI_API_KEY, DATABASE_URL_UNPOOLED]);
+        let required = list("required", [&kinds.postgres_url, &kinds.random]);
+        let mut optional = list("optional", [&kinds.openai_key, &kinds.postgres_direct_url]);
         optional.retain(|key| !required.contains(key));
         let value = |path: &[&str]| at(over, path).or_else(|| at(base, path));
         let embedded = value(&["postgres", "enabled"]).is_some_and(is_true);
@@ -74,8 +76,19 @@ impl Contract {
             value.as_str().map(str::to_owned).or_else(|| value.as_f64().map(|number| format!("{number:.0}")))
         };
         let config = CONFIG.iter().filter_map(|(name, path)| Some((*name, as_text(value(path)?)?))).collect();
-        let (environment, values) = (environment.to_owned(), file.to_owned());
-        Self { environment, values, required, optional, embedded, ingress_class, openai_url, openai_model, config }
+        let (environment, values, kinds) = (environment.to_owned(), file.to_owned(), kinds.clone());
+        Self {
+            environment,
+            values,
+            required,
+            optional,
+            kinds,
+            embedded,
+            ingress_class,
+            openai_url,
+            openai_model,
+            config,
+        }
     }
 
     /// Returns whether the assistant uses OpenAI itself, which is the chart's default.
@@ -182,6 +195,7 @@ impl<'de> Deserialize<'de> for Values {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY, keys};
     use super::*;
 
     const BASE: &str = include_str!("../../../infra/helm/values.yaml");
@@ -189,7 +203,7 @@ mod tests {
 
     fn contract(over: &str) -> Contract {
         let parse = |text| parse(text).unwrap();
-        Contract::from_values("dev", "values-dev.yaml", &parse(BASE), &parse(over))
+        Contract::from_values("dev", "values-dev.yaml", &keys(), &parse(BASE), &parse(over))
     }
 
     #[test]

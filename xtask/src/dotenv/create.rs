@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
-use super::{AUTH_SECRET, shown};
+use super::shown;
 use crate::failure::{Class, Failure, restore};
 use crate::plan::Step;
 use crate::project::{Project, SecretsSource};
@@ -25,20 +25,20 @@ pub fn ensure(project: &Project) -> Option<Step<'_>> {
     if !looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return None;
     }
-    let shown = shown(project);
+    let (shown, random) = (shown(project), &project.settings.keys.random);
     Some(Step::new(
         format!("make {shown} from {EXAMPLE}"),
-        "there is none; it gets a random AUTH_SECRET and is for you alone (mode 600)",
-        format!("install -m 600 {EXAMPLE} {shown}  # and AUTH_SECRET=$(openssl rand -hex 32)"),
-        move |_| create(&project.root.join(EXAMPLE), &project.dotenv),
+        format!("there is none; it gets a random {random} and is for you alone (mode 600)"),
+        format!("install -m 600 {EXAMPLE} {shown}  # and {random}=$(openssl rand -hex 32)"),
+        move |_| create(&project.root.join(EXAMPLE), &project.dotenv, random),
     ))
 }
 
-fn create(example: &Utf8Path, dotenv: &Utf8Path) -> Result<String> {
+fn create(example: &Utf8Path, dotenv: &Utf8Path, random: &str) -> Result<String> {
     let text = std::fs::read_to_string(example).map_err(|error| {
         Failure::new(Class::Config, format!("cannot read {EXAMPLE}: {error}")).help(restore(EXAMPLE, &error))
     })?;
-    let text = fill(&text, &Secret::random(32)?)?;
+    let text = fill(&text, random, &Secret::random(32)?)?;
     let dir = dotenv.parent().context("the dotenv file has no folder")?;
     // Created in the same folder with mode 600 under a name that .gitignore covers, then linked: the link is atomic and
     // never replaces a file that another process has made meanwhile.
@@ -46,15 +46,15 @@ fn create(example: &Utf8Path, dotenv: &Utf8Path) -> Result<String> {
     file.write_all(text.expose().as_bytes())?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(dotenv) {
-        Ok(_) => Ok("with a random AUTH_SECRET".to_owned()),
+        Ok(_) => Ok(format!("with a random {random}")),
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok("it exists by now".to_owned()),
         Err(error) => Err(error.error).with_context(|| format!("cannot write {dotenv}")),
     }
 }
 
-/// Returns the example with AUTH_SECRET filled in.
-fn fill(example: &str, secret: &Secret) -> Result<Secret> {
-    let empty = format!("{AUTH_SECRET}=");
+/// Returns the example with the key `random` filled in.
+fn fill(example: &str, random: &str, secret: &Secret) -> Result<Secret> {
+    let empty = format!("{random}=");
     let mut filled = false;
     let lines: Vec<String> = example
         .lines()
@@ -79,6 +79,7 @@ fn fill(example: &str, secret: &Secret) -> Result<Secret> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use super::super::tests::AUTH_SECRET;
     use super::*;
 
     const REAL: &str = include_str!("../../../.env.example");
@@ -89,23 +90,23 @@ mod tests {
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let (example, dotenv) = (root.join(EXAMPLE), root.join(".env"));
         std::fs::write(&example, REAL).unwrap();
-        assert_eq!(create(&example, &dotenv).unwrap(), "with a random AUTH_SECRET");
+        assert_eq!(create(&example, &dotenv, AUTH_SECRET).unwrap(), "with a random AUTH_SECRET");
         assert_eq!(std::fs::metadata(&dotenv).unwrap().permissions().mode() & 0o777, 0o600);
         let first = std::fs::read_to_string(&dotenv).unwrap();
-        assert_eq!(create(&example, &dotenv).unwrap(), "it exists by now");
+        assert_eq!(create(&example, &dotenv, AUTH_SECRET).unwrap(), "it exists by now");
         assert_eq!(std::fs::read_to_string(&dotenv).unwrap(), first);
         assert_eq!(std::fs::read_dir(root).unwrap().count(), 2, "nothing else is left behind");
     }
 
     #[test]
     fn an_example_without_the_line_is_refused() {
-        let error = fill("A=\n# AUTH_SECRET=\n", &Secret::new("x")).unwrap_err().to_string();
+        let error = fill("A=\n# AUTH_SECRET=\n", AUTH_SECRET, &Secret::new("x")).unwrap_err().to_string();
         assert_eq!(error, ".env.example has no line `AUTH_SECRET=` to fill in");
     }
 
     #[test]
     fn the_real_example_filled_in_has_no_problem() {
-        let text = fill(REAL, &Secret::random(32).unwrap()).unwrap();
+        let text = fill(REAL, AUTH_SECRET, &Secret::random(32).unwrap()).unwrap();
         let inspection = super::super::inspect_text(text.expose(), &super::super::tests::contract(true));
         assert_eq!(inspection.problems, []);
         let keys: Vec<_> = inspection.entries.iter().map(|entry| entry.key.as_str()).collect();

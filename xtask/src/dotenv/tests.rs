@@ -1,4 +1,15 @@
 use super::*;
+use crate::settings::{Keys, Settings};
+
+/// The names of the real settings.
+pub const DATABASE_URL: &str = "DATABASE_URL";
+pub const DATABASE_URL_UNPOOLED: &str = "DATABASE_URL_UNPOOLED";
+pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
+pub const AUTH_SECRET: &str = "AUTH_SECRET";
+
+pub fn keys() -> Keys {
+    Settings::read(&crate::project::checkout(None)).unwrap().keys
+}
 
 /// A value of which no part may show up in a message.
 const CANARY: &str = "CANARYq7Zk2m";
@@ -14,6 +25,7 @@ pub(super) fn contract(embedded: bool) -> Contract {
         optional: vec![OPENAI_API_KEY.into(), DATABASE_URL_UNPOOLED.into()],
         embedded,
         ingress_class: String::new(),
+        kinds: keys(),
         openai_url: OPENAI_URL.into(),
         openai_model: String::new(),
         config: Vec::new(),

@@ -1,17 +1,18 @@
 //! Checks the values: present, no placeholders, accepted by the backend. No message shows any part of a value.
 
 use super::url::{self, PostgresUrl};
-use super::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, Database, Entry, OPENAI_API_KEY, Problem};
+use super::{Contract, Database, Entry, Problem};
 use crate::failure::Change;
+use crate::settings::Keys;
 
-/// The backend refuses a shorter AUTH_SECRET: an HS256 key has 32 bytes.
-const AUTH_BYTES: usize = 32;
+/// The backend refuses a shorter random value: an HS256 key has 32 bytes.
+const RANDOM_BYTES: usize = 32;
 
 /// The backend refuses fewer different characters: such a value is not random.
-const AUTH_CHARACTERS: usize = 8;
+const RANDOM_CHARACTERS: usize = 8;
 
-/// Makes an AUTH_SECRET.
-const MAKE_AUTH: &str = "openssl rand -hex 32";
+/// Makes a random value.
+const MAKE_RANDOM: &str = "openssl rand -hex 32";
 
 /// Words that no real secret contains.
 const PLACEHOLDERS: [&str; 11] = [
@@ -44,8 +45,9 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
     let mut checked = Checked::default();
     let set = |key: &str| entries.iter().find(|entry| entry.key == key && !entry.value.is_empty());
     let is_broken = |key: &str| broken.iter().any(|name| name == key);
+    let Keys { postgres_url, postgres_direct_url, openai_key, .. } = &contract.kinds;
     for key in &contract.required {
-        let serves_itself = key == DATABASE_URL && contract.embedded;
+        let serves_itself = key == postgres_url && contract.embedded;
         if set(key).is_none() && !is_broken(key) && !serves_itself {
             let line = entries.iter().find(|entry| entry.key == *key).map(|entry| entry.line);
             checked.problems.push(missing(key, line, contract));
@@ -57,31 +59,31 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
             Err((text, change)) => {
                 checked.problems.push(Problem::of_key(entry.line, format!("{} {text}", entry.key), &entry.key, change));
             }
-            Ok(Some(url)) if entry.key == DATABASE_URL => host = Some(url.host),
-            Ok(Some(url)) if url.host.contains("-pooler.") => checked.notes.push(format!(
-                "{DATABASE_URL_UNPOOLED} names a pooled host (-pooler): migrations gain nothing from it"
-            )),
+            Ok(Some(url)) if entry.key == *postgres_url => host = Some(url.host),
+            Ok(Some(url)) if url.host.contains("-pooler.") => checked
+                .notes
+                .push(format!("{postgres_direct_url} names a pooled host (-pooler): migrations gain nothing from it")),
             Ok(_) => {}
         }
     }
-    match (host, set(DATABASE_URL), is_broken(DATABASE_URL)) {
+    match (host, set(postgres_url), is_broken(postgres_url)) {
         (Some(host), _, _) => checked.database = Some(Database::Remote(host)),
         (None, None, false) if contract.embedded => {
             checked.database = Some(Database::Embedded);
-            if let Some(entry) = set(DATABASE_URL_UNPOOLED) {
+            if let Some(entry) = set(postgres_direct_url) {
                 checked.problems.push(Problem::new(
                     entry.line,
                     format!(
-                        "{DATABASE_URL_UNPOOLED} is set without {DATABASE_URL}: migrations would go to another database"
+                        "{postgres_direct_url} is set without {postgres_url}: migrations would go to another database"
                     ),
-                    format!("set {DATABASE_URL} too, or {}", entry.removal()),
+                    format!("set {postgres_url} too, or {}", entry.removal()),
                 ));
             }
         }
         _ => {}
     }
-    if set(OPENAI_API_KEY).is_none() && !is_broken(OPENAI_API_KEY) {
-        checked.notes.push(format!("no {OPENAI_API_KEY}: the assistant is off"));
+    if set(openai_key).is_none() && !is_broken(openai_key) {
+        checked.notes.push(format!("no {openai_key}: the assistant is off"));
     }
     checked
 }
@@ -91,8 +93,8 @@ fn missing(key: &str, entry: Option<Option<usize>>, contract: &Contract) -> Prob
     let line = entry.flatten();
     let text = format!("{key} {state}");
     match key {
-        AUTH_SECRET => Problem::of_key(line, text, key, Change::SetPrinted(MAKE_AUTH)),
-        DATABASE_URL => {
+        _ if key == contract.kinds.random => Problem::of_key(line, text, key, Change::SetPrinted(MAKE_RANDOM)),
+        _ if key == contract.kinds.postgres_url => {
             let what = format!(
                 "the connection string that Neon shows, or set postgres.enabled to true in {}",
                 contract.values
@@ -114,12 +116,13 @@ fn value(entry: &Entry, contract: &Contract) -> Verdict {
     if text.trim() != text {
         return refuse("begins or ends with a space", "its value without the space inside the quotes");
     }
+    let is_openai_key = key == contract.kinds.openai_key;
     match key {
-        DATABASE_URL | DATABASE_URL_UNPOOLED => url::parse(text).map(Some).map_err(|fault| fault.describe()),
-        AUTH_SECRET => auth(text),
+        _ if contract.kinds.is_postgres_url(key) => url::parse(text).map(Some).map_err(|fault| fault.describe()),
+        _ if key == contract.kinds.random => random(text),
         // A compatible API takes what its operator says: `ollama`, `none`.
-        OPENAI_API_KEY if !contract.asks_openai() => Ok(None),
-        OPENAI_API_KEY if is_placeholder(text) || text.len() < 16 || text.contains(' ') => refuse(
+        _ if is_openai_key && !contract.asks_openai() => Ok(None),
+        _ if is_openai_key && (is_placeholder(text) || text.len() < 16 || text.contains(' ')) => refuse(
             "is a placeholder, no key",
             format!("a key from platform.openai.com, or {}: the assistant is off then", entry.removal()),
         ),
@@ -129,17 +132,17 @@ fn value(entry: &Entry, contract: &Contract) -> Verdict {
 }
 
 /// Checks the backend's own rules before anything is deployed; the backend would refuse to start.
-fn auth(text: &str) -> Verdict {
-    let bad = |text: &str| Err((text.to_owned(), Change::SetPrinted(MAKE_AUTH)));
+fn random(text: &str) -> Verdict {
+    let bad = |text: &str| Err((text.to_owned(), Change::SetPrinted(MAKE_RANDOM)));
     let mut characters: Vec<char> = text.chars().collect();
     characters.sort_unstable();
     characters.dedup();
     if is_placeholder(text) {
         bad("is a placeholder")
-    } else if text.len() < AUTH_BYTES {
-        bad(&format!("is shorter than {AUTH_BYTES} bytes"))
-    } else if characters.len() < AUTH_CHARACTERS {
-        bad(&format!("has fewer than {AUTH_CHARACTERS} different characters"))
+    } else if text.len() < RANDOM_BYTES {
+        bad(&format!("is shorter than {RANDOM_BYTES} bytes"))
+    } else if characters.len() < RANDOM_CHARACTERS {
+        bad(&format!("has fewer than {RANDOM_CHARACTERS} different characters"))
     } else {
         Ok(None)
     }

@@ -124,8 +124,8 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
     });
     if let Err(error) = result {
         clear()?;
-        let what = format!("Debian {} cannot be made from packages: {error:#}", recipe.suite);
-        return Err(Failure::new(Class::Machine, what).help(format!("less {}", quote(&log))).into());
+        let what = format!("Debian {} cannot be made from packages", recipe.suite);
+        return Err(Failure::new(Class::Machine, what).because(error).help(format!("less {}", quote(&log))).into());
     }
     mounts::remove_tree(&work)?;
     std::fs::rename(&versions, versions_file(path)).context("keeping the list of versions")?;

@@ -97,13 +97,13 @@ const SEE_LOG: &str = "its last log lines say why";
 fn help(code: u64) -> &'static str {
     match code {
         2 => "the settings are wrong; its log names them: see .env",
-        3 => "the database cannot be reached or does not wake up: see DATABASE_URL in .env",
-        4 => "the database refuses user or password: see DATABASE_URL in .env",
-        5 => "the server has no such database: see DATABASE_URL in .env",
-        6 => "the server refuses the requested TLS mode: see sslmode of DATABASE_URL in .env",
+        3 => "the database cannot be reached or does not wake up: see its URL in .env",
+        4 => "the database refuses user or password: see its URL in .env",
+        5 => "the server has no such database: see its URL in .env",
+        6 => "the server refuses the requested TLS mode: see sslmode of the database's URL in .env",
         7 | 8 => "the database is at a limit of its plan; its log says which",
         10 => {
-            "other code has migrated this database: deploy that code, or use a branch of your own (DATABASE_URL in .env; \
+            "other code has migrated this database: deploy that code, or use a branch of your own (its URL in .env; \
              embedded: cargo xtask teardown --data deletes all todos)"
         }
         _ => SEE_LOG,

@@ -312,7 +312,7 @@ mod tests {
         assert!(steps[1].what.starts_with("make "), "{}", steps[1].what);
         let place = steps.swap_remove(0);
         assert!(!origin.is_there(&requirements, &engine).unwrap());
-        crate::plan::apply(&project, "tools", crate::plan::Mode::Apply, vec![place]).unwrap();
+        crate::plan::apply(&project.report, "tools", crate::plan::Mode::Apply, vec![place]).unwrap();
         assert!(origin.place(&requirements).unwrap().is_none(), "it is placed before anything else is made");
     }
 

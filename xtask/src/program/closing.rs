@@ -42,7 +42,7 @@ impl Closing {
             let written = events::write_timings(&report.recorder(), &self.title, &self.target);
             match written {
                 Ok(path) => report.answer(format!("timings: {path}")),
-                Err(error) => report.warn(format!("cannot write the timings: {error:#}")),
+                Err(error) => report.warn_because("cannot write the timings", &error),
             }
         }
         if self.output.json {

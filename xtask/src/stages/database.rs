@@ -16,6 +16,7 @@ use crate::plan::Step;
 use crate::process::Process;
 use crate::project::Project;
 use crate::secrets::{Redactor, Secret};
+use crate::settings::Application;
 use crate::snapshot::text;
 use crate::stages::images::recipe;
 use crate::stages::release::{self, Desired, ObservedRelease, SecretPlan};
@@ -23,14 +24,11 @@ use crate::toolbox::Toolbox;
 
 pub use result::{PreflightResult, Vantage};
 
-/// The preflight's command in the backend's image.
-const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
-
 /// A preflight that is due.
 pub struct Preflight<'a> {
     project: &'a Project,
     tools: &'a Toolbox,
-    reason: &'static str,
+    reason: String,
     image: String,
     secret: String,
     url: Secret,
@@ -54,9 +52,9 @@ pub fn decide<'a>(
     let verified = |part: &str| observed.record.as_ref()?.fingerprint.get(part);
     let (name, tag) = backend_image(desired);
     let reason = if verified(part) != desired.fingerprint.get(part) || !secrets.missing(&observed.secrets).is_empty() {
-        "DATABASE_URL is new or changed"
+        format!("{} is new or changed", project.settings.keys.postgres_url)
     } else if has_new_migrations {
-        "the migrations have changed"
+        "the migrations have changed".to_owned()
     } else {
         return None;
     };
@@ -106,22 +104,22 @@ impl<'a> Preflight<'a> {
     /// Returns the step that checks from this machine, before the cluster changes. A failure that is the same everywhere ends
     /// the deploy. An unreachable database does not: the cluster may resolve its name.
     fn look_from_here(&self) -> Step<'a> {
-        let preflight = on_this_machine(self.tools, &self.image, &self.url);
-        let shown = format!("{preflight} < (DATABASE_URL)");
+        let preflight = on_this_machine(&self.project.settings.application, self.tools, &self.image, &self.url);
+        let shown = format!("{preflight} < ({})", self.project.settings.keys.postgres_url);
         let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
-        Step::new("look at the database from here", self.reason, shown, move |running| {
+        Step::new("look at the database from here", self.reason.clone(), shown, move |running| {
             running.progress("a suspended database gets 20 s to wake up");
             let result = match read(&preflight, &redactor) {
                 Ok(result) => result,
                 Err(error) => {
                     // The engine failed to run it, which is no failure of the database.
-                    project.report.warn(format!("the database was not checked from this machine: {error:#}"));
+                    project.report.warn_because("the database was not checked from this machine", &error);
                     return Ok("not known".to_owned());
                 }
             };
             let shown = result.to_string();
             if !result.ok && !result.is_transient() {
-                return Err(result.failure(Vantage::Here, None).into());
+                return Err(result.failure(&project.settings.keys.postgres_url, Vantage::Here, None).into());
             }
             if !result.ok {
                 project.report.warn(format!("from here: {shown}"));
@@ -136,9 +134,13 @@ impl<'a> Preflight<'a> {
     /// Returns the step that checks from a pod, with the Secret mounted as for the backend. A failure ends the deploy.
     fn look_from_pod(&self) -> Step<'a> {
         let namespace = self.project.settings.chart.namespace.clone();
-        let release = self.project.settings.chart.release.clone();
-        let job = job::Job::new(self.tools, &release, &self.image, &self.secret);
-        let shown = format!("{} < (Job {}: {})", job.shown_request(), job.name, COMMAND.join(" "));
+        let job = job::Job::new(&self.project.settings.application, self.tools, &self.image, &self.secret);
+        let shown = format!(
+            "{} < (Job {}: {})",
+            job.shown_request(),
+            job.name,
+            self.project.settings.application.preflight.join(" ")
+        );
         let (project, tools) = (self.project, self.tools);
         let (redactor, here) = (self.redactor.clone(), self.here.clone());
         Step::new("look at the database from a pod", format!("as the backend in {namespace}"), shown, move |running| {
@@ -156,10 +158,10 @@ impl<'a> Preflight<'a> {
             }
             // No release will use the Secret.
             if let Err(error) = release::remove_unused(tools) {
-                project.report.warn(format!("unused Secrets could not be removed: {error:#}"));
+                project.report.warn_because("unused Secrets could not be removed", &error);
             }
             let here = here.lock().ok().and_then(|here| here.clone());
-            let failure: Failure = result.failure(Vantage::Pod, here.as_ref());
+            let failure: Failure = result.failure(&project.settings.keys.postgres_url, Vantage::Pod, here.as_ref());
             Err(failure.into())
         })
     }
@@ -167,13 +169,13 @@ impl<'a> Preflight<'a> {
 
 /// Returns the preflight in a container of the engine, on the machine's network. It reads the URL from standard input, because
 /// arguments and environment of a container are not private.
-pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
+pub fn on_this_machine(application: &Application, tools: &Toolbox, image: &str, url: &Secret) -> Process {
     tools
         .engine
         .docker()
         .args(["run", "--rm", "--interactive", "--network=host", "--pull=never", "--read-only", "--cap-drop=ALL"])
-        .args(["--security-opt=no-new-privileges", "--label=app.kubernetes.io/part-of=todo", image])
-        .args(COMMAND)
+        .args(["--security-opt=no-new-privileges", &format!("--label={}", tools.release().part_of()), image])
+        .args(application.preflight.clone())
         .arg("--stdin")
         .stdin(url.expose())
         .deadline(deadlines::PREFLIGHT)

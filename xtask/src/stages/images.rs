@@ -84,7 +84,7 @@ pub fn build(
                 scope.spawn(|| on_node.content = node.content().ok());
             }
         }
-        apply_side_by_side(project, STAGE, mode, steps)
+        apply_side_by_side(&project.report, STAGE, mode, steps)
     })?;
     if mode == Mode::Apply {
         build::remember(project, states)?;
@@ -116,5 +116,5 @@ pub fn load(
             project.report.skipped(STAGE, &what, &format!("{} has the same image", node.name));
         }
     }
-    apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, on_nodes))
+    apply_side_by_side(&project.report, STAGE, mode, load::steps(project, engine, wanted, on_nodes))
 }

@@ -23,9 +23,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::clock;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
+use crate::labels::Release;
 use crate::node::Images;
 use crate::project::Project;
+use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::toolbox::Toolbox;
 use diagnose::RouteProblem;
@@ -50,14 +52,20 @@ pub struct LiveState {
 impl LiveState {
     /// Reads it now, except for `ready`: the objects with which a rollout has just ended. Requests each route `requests` times
     /// at `address`, while the nodes list their images.
-    pub fn take(tools: &Toolbox, ready: Option<Snapshot>, address: &str, requests: usize) -> Result<Self> {
+    pub fn take(
+        settings: &Settings,
+        tools: &Toolbox,
+        ready: Option<Snapshot>,
+        address: &str,
+        requests: usize,
+    ) -> Result<Self> {
         std::thread::scope(|scope| {
             let nodes = scope.spawn(|| -> Result<_> {
                 let names = tools.nodes()?.into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
                 names.collect()
             });
             let snapshot = ready.map_or_else(|| Snapshot::take(tools), Ok)?;
-            let answers = routes::measure(&routes::routes(&snapshot), address, requests);
+            let answers = routes::measure(&routes::routes(settings, &snapshot), address, requests);
             let nodes = nodes.join().unwrap_or_else(|_| bail!("reading the nodes' images panicked"))?;
             Ok(Self { snapshot, nodes, answers: Some(answers) })
         })
@@ -96,7 +104,7 @@ pub fn prove(
     prove_images(built, &live)?;
     let LiveState { snapshot, nodes, answers } = live;
     let release = &project.settings.chart.release;
-    let wanted = routes::routes(&snapshot);
+    let wanted = routes::routes(&project.settings, &snapshot);
     if wanted.is_empty() {
         return Err(Failure::new(Class::Proof, format!("release {release} has no Ingress, so no address leads to it"))
             .help("revert changes made by hand: cargo xtask deploy dev")
@@ -114,11 +122,13 @@ pub fn prove(
                 std::thread::sleep(RETRY_PAUSE);
                 answers = routes::measure(&wanted, address, 1);
             }
-            Ok(facts) => return Err(failed_routes(&answers, Some(&facts), address).into()),
+            Ok(facts) => return Err(failed_routes(&answers, Some(&facts), address, tools.release()).into()),
             // Report the routes although the cluster cannot explain them.
             Err(error) => {
-                let failure = failed_routes(&answers, None, address);
-                return Err(failure.append(format!("\n  xtask could not ask the cluster why: {error:#}")).into());
+                let failure = failed_routes(&answers, None, address, tools.release());
+                return Err(failure
+                    .append(format!("\n  xtask could not ask the cluster why: {}", failure::message(&error)))
+                    .into());
             }
         }
     }
@@ -140,7 +150,7 @@ fn prove_images(built: &BTreeMap<String, String>, live: &LiveState) -> Result<()
 }
 
 /// Returns a failure with one line for each problem and the routes that have it.
-fn failed_routes(answers: &[RouteAnswer], facts: Option<&IngressFacts>, address: &str) -> Failure {
+fn failed_routes(answers: &[RouteAnswer], facts: Option<&IngressFacts>, address: &str, release: &Release) -> Failure {
     let mut problems: Vec<(RouteProblem, Vec<String>)> = Vec::new();
     for answer in answers.iter().filter(|answer| !answer.is_good()) {
         let problem = RouteProblem::of(answer, facts);
@@ -153,7 +163,7 @@ fn failed_routes(answers: &[RouteAnswer], facts: Option<&IngressFacts>, address:
     let lines: Vec<String> =
         problems.iter().map(|(problem, paths)| format!("{}: {problem}", paths.join(", "))).collect();
     let what = format!("routes do not answer as they should at {address}:\n  {}", lines.join("\n  "));
-    with_help(Failure::new(Class::Proof, what), problems.iter().flat_map(|(problem, _)| problem.help()))
+    with_help(Failure::new(Class::Proof, what), problems.iter().flat_map(|(problem, _)| problem.help(release)))
 }
 
 /// Adds each line to the help of `failure`, once.
@@ -185,8 +195,9 @@ mod tests {
 
     #[test]
     fn routes_with_the_same_problem_are_one_line() {
+        let release = Release { name: "todo".to_owned(), namespace: "todo".to_owned(), chart: "todo".to_owned() };
         let answers = [answer("/", 502, ""), answer("/apix", 502, ""), answer("/api", 500, "todo-backend/x")];
-        let failure = failed_routes(&answers, None, "http://localhost:8080");
+        let failure = failed_routes(&answers, None, "http://localhost:8080", &release);
         let lines: Vec<String> = failure.to_string().lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), 3, "{failure}");
         assert!(lines[1].starts_with("  /, /apix: 502 from the ingress controller"), "{failure}");

@@ -141,7 +141,7 @@ pub fn decide<'a>(
     let missing = secrets.missing(&observed.secrets);
     reasons.extend(missing.iter().map(|name| format!("Secret {name} is not in the cluster")));
     let redactor = secrets.redactor.clone();
-    let mut steps = Vec::from_iter(namespace::step(project, tools, observed));
+    let mut steps = Vec::from_iter(namespace::step(tools, observed));
     if reasons.is_empty() {
         let unready = unready(observed);
         if unready.is_empty() {
@@ -182,7 +182,7 @@ pub fn decide_database<'a>(
     observed: &ObservedRelease,
 ) -> Vec<Step<'a>> {
     let redactor = secrets.redactor.clone();
-    let mut steps = Vec::from_iter(namespace::step(project, tools, observed));
+    let mut steps = Vec::from_iter(namespace::step(tools, observed));
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(uninstall::finish(project, tools, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));
@@ -245,13 +245,13 @@ pub fn record(
 }
 
 /// Returns the objects that somebody has changed by hand since they were verified, with the fields if Helm answers.
-pub fn drift(project: &Project, tools: &Toolbox, observed: &ObservedRelease) -> Vec<String> {
+pub fn drift(tools: &Toolbox, observed: &ObservedRelease) -> Vec<String> {
     let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) else { return Vec::new() };
     let drift: Vec<String> = record.drift(snapshot).iter().map(record::Drift::to_string).collect();
     if drift.is_empty() {
         return drift;
     }
-    match helm::manifest(project, tools, record.revision) {
+    match helm::manifest(tools, record.revision) {
         Ok(wanted) => drift::explain(drift, &wanted, snapshot),
         // Report the drift although Helm cannot name the fields.
         Err(error) => {

@@ -45,13 +45,13 @@ fn mistakes_in_the_settings_are_reported_with_their_line() {
     exit code 3
     -- stderr
     error: infra/xtask.toml:<line>: unknown field `prot`, expected one of `profile`, `port`, `kubernetes`, `cpus`, `memory_mib`, `ingress`, `ingress_image`
-      try: rename prot in infra/xtask.toml:13 to port
+      try: rename prot in infra/xtask.toml:15 to port
     ");
     insta::assert_snapshot!(broken("port = 8080", "port = 80800"), @"
     exit code 3
     -- stderr
     error: infra/xtask.toml:<line>: invalid value: integer `80800`, expected u16
-      try: set port in infra/xtask.toml:13 to a whole number from 0 to 65535
+      try: set port in infra/xtask.toml:15 to a whole number from 0 to 65535
     ");
     insta::assert_snapshot!(broken("[cluster]", "[cluster"), @"
     exit code 3

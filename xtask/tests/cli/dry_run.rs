@@ -191,3 +191,37 @@ fn no_dry_run_shows_secrets() {
     assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("canary"));
     assert_eq!(sandbox.fake("stdin"), "");
 }
+
+#[test]
+fn the_names_of_the_settings_reach_every_command() {
+    let sandbox = Sandbox::with_tools();
+    let keys = [
+        ("DATABASE_URL_UNPOOLED", "SHOP_DIRECT"),
+        ("DATABASE_URL", "SHOP_DB"),
+        ("AUTH_SECRET", "SHOP_RANDOM"),
+        ("OPENAI_API_KEY", "SHOP_AI"),
+    ];
+    let rename = |text: String| keys.iter().fold(text, |text, (old, new)| text.replace(old, new));
+    sandbox.edit("infra/helm/values.yaml", |text| rename(text.to_owned()));
+    sandbox.edit("infra/xtask.toml", |text| {
+        let text = ["name", "release", "namespace"].iter().fold(text.to_owned(), |text, key| {
+            text.replace(&format!("\n{key} = \"todo\""), &format!("\n{key} = \"shop\""))
+        });
+        rename(text.replace("images.todo-", "images.shop-").replace("app.preflight", "shop.check"))
+    });
+    sandbox.dotenv(format!("{}SHOP_DB='postgresql://u:not-a-secret@db.lan/x'\n", rename(DOTENV.to_owned())));
+    sandbox.cluster();
+    sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    // The profile keeps its name, and so does xtask.
+    let of_others = ["todo-xtask", "cluster todo", "--kube-context todo", "docker exec -i todo "];
+    let shown = of_others.iter().fold(run.to_string(), |text, name| text.replace(name, ""));
+    let old = ["todo", "DATABASE_URL", "AUTH_SECRET", "app.preflight"];
+    assert!(!old.iter().any(|name| shown.contains(name)), "{shown}");
+    for name in
+        ["SHOP_DB is new", "part-of=shop shop-backend:", "-m shop.check", "namespaces/shop?", "Secret shop-backend-"]
+    {
+        assert!(shown.contains(name), "{name}: {shown}");
+    }
+}

@@ -10,6 +10,7 @@ use crate::credentials::Credentials;
 use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
 use crate::project::Project;
+use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, ApiServer, ObservedIngress, Profile, ProfileState};
 use crate::stages::images::load::{self, Wanted};
@@ -95,10 +96,10 @@ impl Facts {
     }
 
     /// Returns the references of all known images that a new node needs besides those of Kubernetes.
-    pub fn images_for_a_new_node(&self, project: &Project) -> Vec<String> {
+    pub fn images_for_a_new_node(&self, settings: &Settings) -> Vec<String> {
         let ours = self.images.iter().filter(|image| image.id.is_some()).map(ImageState::reference);
         let database = self.database.iter().map(|image| image.reference.clone());
-        ours.chain(database).chain([project.settings.cluster.ingress_image.clone()]).collect()
+        ours.chain(database).chain([settings.cluster.ingress_image.clone()]).collect()
     }
 }
 
@@ -140,7 +141,7 @@ impl AppliedState {
         ready: Option<Snapshot>,
         address: &str,
     ) -> Result<Self> {
-        let evidence = LiveState::take(tools, ready, address, REQUESTS)?;
+        let evidence = LiveState::take(&project.settings, tools, ready, address, REQUESTS)?;
         Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence) })
     }
 }

@@ -71,7 +71,7 @@ struct DueBuild {
 /// read.
 pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str, files: &Files) -> Result<DevImage> {
     let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    let settings = &project.settings.images[app.image()];
+    let (image, settings) = app.image(project);
     let bases: Vec<String> = settings.bases.values().map(|base| origin.image(base)).collect();
     let ids = engine.image_ids(&bases)?;
     if let Some(missing) = bases.iter().find(|base| !ids.contains_key(*base)) {
@@ -80,7 +80,7 @@ pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str,
     }
     let mut args = settings.bases.clone();
     args.insert("target".to_owned(), target.to_owned());
-    let name = format!("{}-{}", app.image(), if target == testing::TARGET { "dev-test" } else { target });
+    let name = format!("{image}-{}", if target == testing::TARGET { "dev-test" } else { target });
     let last = recipe::last(project, &name);
     let find_image = |files: Files| -> Result<(Recipe, String, bool)> {
         let recipe = Recipe::new(files, args.clone(), ids.clone());
@@ -115,7 +115,7 @@ pub fn decide<'a>(project: &'a Project, toolchain: &'a Toolchain, app: App, imag
     let DevImage { reference, build } = image;
     let DueBuild { name, target, why, recipe, tar, builder } = build?;
     let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    let settings = &project.settings.images[app.image()];
+    let (_, settings) = app.image(project);
     let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
     let command = build::command(project, engine, origin, &builder, settings, &reference).args([
         "--target",

@@ -84,7 +84,7 @@ impl Sources {
     /// Returns all files by their paths in the checkout.
     fn paths(&self, project: &Project) -> Files {
         let apps = self.apps.iter().flat_map(|(app, files)| {
-            let context = &project.settings.images[app.image()].context;
+            let context = &app.image(project).1.context;
             files.iter().map(move |(path, what)| (context.join(path).into_string(), what.clone()))
         });
         apps.chain(self.dotenv.iter().map(|what| (".env".to_owned(), what.clone()))).collect()

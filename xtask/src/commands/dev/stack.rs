@@ -16,6 +16,7 @@ use crate::lock::{self, Lock};
 use crate::private;
 use crate::process::Process;
 use crate::project::Project;
+use crate::secrets::Secret;
 use crate::stages::machine;
 use crate::toolchain::Toolchain;
 use crate::units::hex;
@@ -32,8 +33,6 @@ const PROCESS: &str = "todo-xtask.dev.process";
 const PROXY_PORT: u16 = 8000;
 /// The folder of the database's socket. The database listens nowhere else, so it needs no password.
 const SOCKET: &str = "/var/run/postgresql";
-/// The URL of that database.
-pub const DATABASE: &str = "postgresql://todo@/todo?host=/var/run/postgresql";
 /// The URL of the scripted assistant, in the backend's own container.
 const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
 
@@ -213,7 +212,8 @@ impl Stack {
         let data = "/var/lib/postgresql/data";
         let mut options = vec![self.volume(DATA, data), self.volume("socket", SOCKET)];
         // The image requires a password, which nobody can use: the socket asks for none.
-        let pairs = [("USER", "todo"), ("DB", "todo"), ("PASSWORD", "not-a-secret")];
+        let name = project.settings.database.name.as_str();
+        let pairs = [("USER", name), ("DB", name), ("PASSWORD", "not-a-secret")];
         options.extend(pairs.map(|(name, value)| format!("--env=POSTGRES_{name}={value}")));
         options.push(format!("--env=PGDATA={data}/pgdata"));
         let image = toolchain.origin.image(&project.settings.database.image);
@@ -253,6 +253,11 @@ impl Stack {
     pub fn in_backend(&self, command: &[&str]) -> Process {
         self.engine.docker().args(["exec", &self.name(App::Backend.name())]).args(command.iter().copied())
     }
+}
+
+/// Returns the URL of the database `name` in [`Stack::postgres`].
+pub fn database_url(name: &str) -> Secret {
+    Secret::new(format!("postgresql://{name}@/{name}?host={SOCKET}"))
 }
 
 fn id(checkout: &Utf8Path) -> String {

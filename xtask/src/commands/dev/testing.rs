@@ -48,7 +48,7 @@ impl Suite {
     }
 
     fn folder(self, project: &Project) -> Utf8PathBuf {
-        let context = |app: App| project.settings.images[app.image()].context.clone();
+        let context = |app: App| app.image(project).1.context.clone();
         match self {
             Self::Of(app) => context(app),
             Self::Browser => context(App::Frontend).join(BROWSER),
@@ -80,7 +80,7 @@ fn test_script(app: App) -> &'static str {
 
 /// Returns the step that builds the image of the browser's tests.
 pub fn build_browser<'a>(project: &'a Project, toolchain: &'a Toolchain) -> Result<Step<'a>> {
-    let frontend = &project.settings.images[App::Frontend.image()];
+    let (_, frontend) = App::Frontend.image(project);
     let image = ImageSettings { context: frontend.context.join(BROWSER), ..frontend.clone() };
     let (_, tar) = context::pack(&project.root.join(&image.context), &project.target())?;
     let engine = &toolchain.tools.engine;
@@ -106,14 +106,14 @@ impl Runner<'_> {
         let Self { project, toolchain, stack } = self;
         let Suite::Of(app) = suite else {
             let run = stack.browser_tests(suite.name(), BROWSER_IMAGE)?;
-            plan::apply(project, STAGE, Mode::Apply, vec![build_browser(project, toolchain)?])?;
+            plan::apply(&project.report, STAGE, Mode::Apply, vec![build_browser(project, toolchain)?])?;
             let path = (!path.is_empty()).then(|| path.to_owned());
             return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(path), Vec::new()));
         };
         let image = image::observe(project, toolchain, app, TARGET, &sources.apps[&app])?;
         let reference = image.reference.clone();
         let step = image::decide(project, toolchain, app, image);
-        plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
+        plan::apply(&project.report, STAGE, Mode::Apply, step.into_iter().collect())?;
         let run = stack.tests(suite.name(), &reference).args(["sh", "-c", test_script(app), path]);
         Ok((run, sources.pack(project, app)?))
     }

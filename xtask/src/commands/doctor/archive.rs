@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::secrets::Redactor;
-use crate::{clock, private};
+use crate::{clock, failure, private};
 
 /// Maximum length of a text in bytes. Longer ones keep their end, where errors are.
 const MAX_LENGTH: usize = 512 * 1024;
@@ -44,7 +44,7 @@ impl Archive {
 
     /// Adds the redacted text from `collect`, or its error: a bundle must succeed while other things fail.
     pub fn collect(&mut self, name: &str, collect: impl FnOnce() -> Result<String>) -> Result<()> {
-        let text = collect().unwrap_or_else(|error| format!("could not be collected: {error:#}\n"));
+        let text = collect().unwrap_or_else(|error| format!("could not be collected: {}\n", failure::message(&error)));
         self.add(name, &text)
     }
 

@@ -9,8 +9,10 @@ use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::commands::{config, status};
 use crate::dotenv;
+use crate::failure;
 use crate::git::git;
 use crate::inventory;
+use crate::labels::{Release, label};
 use crate::process::Process;
 use crate::project::Project;
 use crate::secrets::Redactor;
@@ -54,10 +56,10 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
         let shown = status::plain(project, toolchain);
         archive.collect("status.txt", || Ok(shown.as_ref().map_err(cloned_error)?.0.clone()))?;
         archive.collect("status.json", || Ok(shown.as_ref().map_err(cloned_error)?.1.clone()))?;
-        add_cluster(&mut archive, project, tools)?;
+        add_cluster(&mut archive, tools)?;
     } else {
         let why = match (&toolchain, &observed) {
-            (Err(error), _) | (_, Some(Err(error))) => format!("{error:#}"),
+            (Err(error), _) | (_, Some(Err(error))) => failure::message(error),
             _ => "the cluster does not run".to_owned(),
         };
         archive.add("status.txt", &format!("{why}\n"))?;
@@ -70,7 +72,7 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
 }
 
 fn cloned_error(error: &anyhow::Error) -> anyhow::Error {
-    anyhow::anyhow!("{error:#}")
+    anyhow::anyhow!(failure::message(error))
 }
 
 /// Returns a redactor for every value in `.env`, even an invalid one, and in the cluster's Secrets, including old ones.
@@ -104,13 +106,13 @@ fn versions(project: &Project, tools: Option<&Toolbox>) -> String {
 fn run_and_show(command: &Process) -> String {
     let output = match command.output() {
         Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        Err(error) => format!("{error:#}\n"),
+        Err(error) => failure::message(&error) + "\n",
     };
     format!("$ {command}\n{output}\n")
 }
 
-fn add_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Result<()> {
-    let release = &project.settings.chart.release;
+fn add_cluster(archive: &mut Archive, tools: &Toolbox) -> Result<()> {
+    let release = &tools.release().name;
     let api = tools.api()?;
     let of = |resource, scope| Ok(inventory::yaml(&api.list(resource, scope)?.items));
     let snapshot = Snapshot::take(tools);
@@ -133,7 +135,7 @@ fn add_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Res
     for (name, command) in commands {
         archive.add(&format!("cluster/{name}"), &run_and_show(&command))?;
     }
-    for pod in pods().into_iter().flatten().filter(|pod| is_of_interest(pod)) {
+    for pod in pods().into_iter().flatten().filter(|pod| is_of_interest(pod, tools.release())) {
         let (api, name) = (api.in_namespace(text(pod, "/metadata/namespace")), text(pod, "/metadata/name"));
         let logs = |previous| {
             let options = LogOptions { previous, timestamps: true, tail: Some(LINES), ..LogOptions::default() };
@@ -149,10 +151,8 @@ fn add_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Res
 }
 
 /// Returns whether the pod belongs to the application or to an ingress controller, even one of others.
-fn is_of_interest(pod: &Value) -> bool {
-    let label = |name: &str| pod["metadata"]["labels"][name].as_str().unwrap_or_default();
-    label("app.kubernetes.io/part-of") == "todo"
-        || ["traefik", "ingress-nginx"].contains(&label("app.kubernetes.io/name"))
+fn is_of_interest(pod: &Value, release: &Release) -> bool {
+    release.is_part(pod) || ["traefik", "ingress-nginx"].contains(&label(pod, "app.kubernetes.io/name"))
 }
 
 /// Adds the files that earlier runs left below `target/xtask`.

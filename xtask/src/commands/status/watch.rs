@@ -11,6 +11,7 @@ use super::view::View;
 use super::{collect, output};
 use crate::clock;
 use crate::deadlines;
+use crate::failure;
 use crate::project::Project;
 use crate::toolchain::Toolchain;
 
@@ -67,9 +68,9 @@ fn observe(project: &Project, toolchain: &Toolchain, json: bool) -> (String, Str
         Ok((.., view)) => (screen(&view, Some(clock::now())), screen(&view, None)),
         Err(error) if json => {
             let at = clock::rfc3339(clock::now());
-            (serde_json::json!({"at": at, "error": format!("{error:#}")}).to_string(), error.to_string())
+            (serde_json::json!({"at": at, "error": failure::message(&error)}).to_string(), error.to_string())
         }
-        Err(error) => (format!("cannot read the status: {error:#}"), error.to_string()),
+        Err(error) => (format!("cannot read the status: {}", failure::message(&error)), error.to_string()),
     }
 }
 

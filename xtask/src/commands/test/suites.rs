@@ -14,22 +14,23 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::Mode;
 use crate::process::{ALL, Process};
 use crate::project::Project;
+use crate::report::Report;
 use crate::stages::images::{build, context};
 use crate::tally::Tally;
 use crate::toolchain::{self, Toolchain};
 use crate::units::quote;
 
 /// Runs a command as one test.
-fn run_check(project: &Project, name: &str, process: &Process) -> Tally {
-    Tally::of(&project.report, name, |running| {
+fn run_check(report: &Report, name: &str, process: &Process) -> Tally {
+    Tally::of(report, name, |running| {
         process.stream(|line| running.progress(line))?;
         Ok(String::new())
     })
 }
 
 /// Runs a test runner and reads the number of passed tests from its output.
-fn run_counted(project: &Project, name: &str, process: &Process) -> Tally {
-    let running = project.report.step("test", name, "");
+fn run_counted(report: &Report, name: &str, process: &Process) -> Tally {
+    let running = report.step("test", name, "");
     let mut output = String::new();
     let result = process.stream(|line| {
         running.progress(line);
@@ -43,7 +44,7 @@ fn run_counted(project: &Project, name: &str, process: &Process) -> Tally {
     }
     drop(running);
     let log = output.lines().rev().take(60).collect::<Vec<_>>();
-    log.iter().rev().for_each(|line| project.report.line(format!("    | {line}")));
+    log.iter().rev().for_each(|line| report.line(format!("    | {line}")));
     tally.failed = tally.failed.max(1);
     tally
 }
@@ -52,16 +53,16 @@ fn run_counted(project: &Project, name: &str, process: &Process) -> Tally {
 pub fn rust(project: &Project) -> Result<Tally> {
     let cargo =
         |args: &[&str]| members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(deadlines::CARGO);
-    let mut tally = run_check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"]));
+    let mut tally = run_check(&project.report, "cargo fmt", &cargo(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    tally += run_check(project, "cargo clippy", &cargo(&clippy));
+    tally += run_check(&project.report, "cargo clippy", &cargo(&clippy));
     // Some tests need gitleaks or actionlint, so they are marked as ignored.
     let toolchain = Toolchain::bring(project, Mode::Apply, &Suite::Rust.requirements(project)?)?;
     let tool = |tool| toolchain.origin.tool(tool).into_string();
     let test =
         cargo(&["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--", "--include-ignored"]);
     let test = test.env("TODO_TEST_GITLEAKS", tool(Tool::Gitleaks)).env("TODO_TEST_ACTIONLINT", tool(Tool::Actionlint));
-    tally += run_counted(project, "cargo test", &test);
+    tally += run_counted(&project.report, "cargo test", &test);
     Ok(tally)
 }
 
@@ -89,7 +90,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
     for values in &sets {
         let name = values.rsplit('/').next().unwrap_or(values);
         let lint = helm(&["lint", "--strict", chart.as_str(), "--values", values]);
-        tally += run_check(project, &format!("helm lint with {name}"), &lint);
+        tally += run_check(&project.report, &format!("helm lint with {name}"), &lint);
     }
     let unittest = Process::new(toolchain.origin.tool(Tool::HelmUnittest).as_str()).args([
         "--strict",
@@ -122,8 +123,8 @@ fn unittest_counts(text: &str) -> (usize, usize) {
 }
 
 /// Runs the suite of an application in the `test` target of its image, with that image's Python or Node.
-pub fn image(project: &Project, name: &str) -> Result<Tally> {
-    let image = &project.settings.images[name];
+pub fn image(project: &Project, component: &str) -> Result<Tally> {
+    let (name, image) = project.settings.image_of(component);
     let requirements: Vec<Requirement> = image.bases.values().cloned().map(Requirement::Image).collect();
     let toolchain = Toolchain::bring(project, Mode::Apply, &requirements)?;
     let engine = &toolchain.tools.engine;
@@ -135,13 +136,13 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)
         .log(project.log(&format!("test-{name}")));
-    if run_check(project, &format!("build the test image of {name}"), &build).failed > 0 {
+    if run_check(&project.report, &format!("build the test image of {name}"), &build).failed > 0 {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
             .help(format!("less {}", quote(project.log(&format!("test-{name}")))))
             .into());
     }
     let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
-    Ok(run_counted(project, &format!("tests of {name}"), &run))
+    Ok(run_counted(&project.report, &format!("tests of {name}"), &run))
 }
 
 /// Runs a suite of `xtask-e2e`, which tests the running xtask program.

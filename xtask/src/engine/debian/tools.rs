@@ -173,7 +173,7 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
     // Fetches installed packages again, but only missing dependencies.
     let install = ["--quiet", "--yes", "--download-only", "--no-install-recommends", "--reinstall", "install"];
     if let Err(error) = apt("apt-get").args(install).args(WANTED).run() {
-        return Err(cannot_fetch(&update.err().unwrap_or(error)).into());
+        return Err(cannot_fetch(update.err().unwrap_or(error)).into());
     }
     let archives = work.join("cache/archives").read_dir_utf8()?.flatten();
     for archive in archives.filter(|entry| entry.file_name().ends_with(".deb")) {
@@ -224,8 +224,9 @@ fn no_apt() -> Failure {
         .help("install Docker Engine with your distribution's packages, start it and run the same command again")
 }
 
-fn cannot_fetch(error: &anyhow::Error) -> Failure {
-    Failure::new(Class::Machine, format!("apt cannot fetch mmdebstrap: {error:#}"))
+fn cannot_fetch(error: anyhow::Error) -> Failure {
+    Failure::new(Class::Machine, "apt cannot fetch mmdebstrap")
+        .because(error)
         .help("apt-get update   # shows whether the machine's package sources can be reached")
         .help("apt-cache policy mmdebstrap   # Ubuntu has it in `universe`")
 }

@@ -132,7 +132,7 @@ impl<'a> Maker<'a> {
         let last = machine.len().saturating_sub(1);
         for (number, step) in machine.into_iter().enumerate() {
             let name = |number| if number == last { ENGINE_JOB.to_owned() } else { format!("{ENGINE_JOB} {number}") };
-            let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, vec![step]).map(drop));
+            let run = Box::new(move || plan::apply(&self.project.report, STAGE, Mode::Apply, vec![step]).map(drop));
             let after = number.checked_sub(1).map(name).into_iter().collect();
             jobs.push(Job { name: name(number), lane: Lane::Engine, after, run });
         }
@@ -166,7 +166,7 @@ impl<'a> Maker<'a> {
             jobs.push(Job { name: artifact.to_string(), lane, after, run });
         }
         if let Some(step) = place {
-            let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, vec![step]).map(drop));
+            let run = Box::new(move || plan::apply(&self.project.report, STAGE, Mode::Apply, vec![step]).map(drop));
             jobs.insert(0, Job { name: "place".to_owned(), lane: Lane::Compile, after: vec![KUBE.to_owned()], run });
         }
         if !fetches.is_empty() {
@@ -187,7 +187,7 @@ impl<'a> Maker<'a> {
         let used = folder_size(&self.caches.dir);
         running.progress("removing Go's caches");
         if let Err(error) = self.caches.drop_all() {
-            self.project.report.warn(format!("Go's caches in {} stay: {error:#}", self.caches.dir));
+            self.project.report.warn_because(format!("Go's caches in {} stay", self.caches.dir), &error);
         }
         let note = if used > 0 { format!(", {} of Go's caches dropped", bytes(used)) } else { String::new() };
         Ok(format!("{} artifacts in {}{note}", artifacts.len(), crate::report::seconds(start.elapsed())))
@@ -267,9 +267,8 @@ impl<'a> Maker<'a> {
             Some(others) if !others.is_empty() => {
                 let others = others.into_iter().flatten().collect();
                 if let Err(error) = self.caches.trim(name, &self.manifest.go[name], &others) {
-                    self.project
-                        .report
-                        .warn(format!("modules and compiled packages of {name} stay for now: {error:#}"));
+                    let what = format!("modules and compiled packages of {name} stay for now");
+                    self.project.report.warn_because(what, &error);
                 }
                 Ok(())
             }

@@ -64,11 +64,11 @@ fn planned_applied_and_run() {
     let requirements = [Requirement::Tool(Tool::Kubectl), Requirement::Tool(Tool::Helm), Requirement::Cluster];
     let project = project();
 
-    apply(&project, "tools", Mode::DryRun, origin.plan(&requirements, &nobody()).unwrap()).unwrap();
+    apply(&project.report, "tools", Mode::DryRun, origin.plan(&requirements, &nobody()).unwrap()).unwrap();
     assert!(kubectl.seen().is_empty() && !origin.dir.exists(), "a dry run does nothing");
 
     assert_eq!(
-        apply(&project, "tools", Mode::Apply, origin.plan(&requirements, &nobody()).unwrap()).unwrap(),
+        apply(&project.report, "tools", Mode::Apply, origin.plan(&requirements, &nobody()).unwrap()).unwrap(),
         Changes::of(2)
     );
     for tool in [Tool::Kubectl, Tool::Helm] {
@@ -110,7 +110,7 @@ fn reports_an_archive_without_its_program() {
     let dir = tempfile::tempdir().unwrap();
     let origin = origin(&manifest, &dir);
     let steps = origin.plan(&[Requirement::Tool(Tool::Helm)], &nobody()).unwrap();
-    let error = apply(&project(), "tools", Mode::Apply, steps).unwrap_err();
+    let error = apply(&project().report, "tools", Mode::Apply, steps).unwrap_err();
     assert!(error.to_string().contains("has no file `linux-amd64/helm`"), "{error}");
     assert!(!origin.tool(Tool::Helm).exists());
 }
@@ -147,7 +147,7 @@ fn an_image_that_is_missing_is_pulled_by_its_official_name() {
     let lacks = Engine::scripted(dir.path(), "echo 'No such image: python:3.13-slim-trixie' >&2\nexit 1");
     let steps = origin.plan(&requirements, &lacks).unwrap();
     assert!(steps[0].command.ends_with("docker pull python:3.13-slim-trixie"), "{}", steps[0].command);
-    let error = apply(&project(), "bases", Mode::Apply, steps).unwrap_err();
+    let error = apply(&project().report, "bases", Mode::Apply, steps).unwrap_err();
     assert!(error.to_string().contains("cannot pull python:3.13-slim-trixie"), "{error}");
     assert_eq!(origin.image("python:3.13-slim-trixie"), "python:3.13-slim-trixie");
     assert!(origin.minikube_flags().is_empty());
@@ -160,5 +160,5 @@ fn an_image_planned_before_the_engine_is_made_is_recorded_when_it_is_pulled() {
     let requirements = [Requirement::Image("python:3.13-slim-trixie".to_owned())];
     let later = Engine { empty: true, ..Engine::scripted(dir.path(), PULLED) };
     let steps = origin.plan_beside(&requirements, &later, Vec::new()).unwrap();
-    assert_eq!(apply(&project(), "bases", Mode::Apply, steps).unwrap(), Changes::of(1));
+    assert_eq!(apply(&project().report, "bases", Mode::Apply, steps).unwrap(), Changes::of(1));
 }

@@ -9,7 +9,7 @@ use super::profile::{self, Profile, ProfileState};
 use crate::api::{Health, Scope, kinds};
 use crate::clock;
 use crate::deadlines;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::process;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
@@ -43,7 +43,7 @@ pub fn observe(tools: &Toolbox, profile: &Profile) -> Result<ApiServer> {
         Ok(Health::Refused(words)) => return Ok(ApiServer::Away(words)),
         Ok(Health::Silent(words)) => words,
         Err(error) if process::ending() => return Err(error),
-        Err(error) => return Ok(ApiServer::Away(format!("{error:#}"))),
+        Err(error) => return Ok(ApiServer::Away(failure::message(&error))),
     };
     Ok(match kubelet(tools)?.as_str() {
         "active" | "activating" | "reloading" => ApiServer::Starting(words),

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::available;
 use crate::api::{Api, Propagation, Resource, Scope, kinds};
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
+use crate::labels::{COMPONENT, Release, label};
 use crate::node::NodeImages;
 use crate::origin::Origin;
 use crate::plan::Step;
@@ -22,8 +23,8 @@ use crate::stages::images::load::{self, Wanted};
 use crate::toolbox::Toolbox;
 use outage::{Outage, OutageProbe};
 
-/// The labels of the controller in `infra/ingress`.
-const MANAGED: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=ingress-controller";
+/// The component of the controller in `infra/ingress`.
+const CONTROLLERS: &str = "ingress-controller";
 
 /// The field manager of the controller's objects: that of `kubectl apply --server-side`, which older versions of xtask used
 /// and users may use by hand. With another manager, fields that a newer manifest drops would stay.
@@ -38,7 +39,7 @@ const CONTROLLER: &str = "traefik.io/ingress-controller";
 /// The argument with the namespaces that the controller serves. Without it, the controller serves all.
 const NAMESPACES: &str = "--providers.kubernetesingress.namespaces=";
 
-/// The comment on lines of a manifest with the release's namespace. The files have `todo` there, for use by hand.
+/// The comment on lines of a manifest that end in the release's namespace. The files have a default there, for use by hand.
 const RELEASE: &str = "  # the release's namespace";
 
 /// An IngressClass.
@@ -70,7 +71,7 @@ impl ObservedIngress {
         let api = tools.api()?;
         let kinds = [kinds::INGRESS_CLASS, kinds::DEPLOYMENT, kinds::ROLE, kinds::ROLE_BINDING];
         let lists = api.list_all(&kinds, Scope::Cluster)?;
-        let mut observed = Self::of(lists.iter().flat_map(|list| &list.items));
+        let mut observed = Self::of(lists.iter().flat_map(|list| &list.items), tools.release());
         let own = tools.namespace();
         if observed.ours.is_some() && served_namespaces(&observed.deployment).is_none_or(|all| all != [own]) {
             observed.others = observed.namespaces_with_ingresses(&api.list(&kinds::INGRESS, Scope::Cluster)?.items);
@@ -79,12 +80,11 @@ impl ObservedIngress {
         Ok(observed)
     }
 
-    fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
+    fn of<'a>(objects: impl IntoIterator<Item = &'a Value>, release: &Release) -> Self {
         let mut observed = Self::default();
         for object in objects {
-            let label = |name: &str| object["metadata"]["labels"][name].as_str().unwrap_or_default();
-            let part = label("app.kubernetes.io/part-of") == "todo";
-            let ours = part && label("app.kubernetes.io/component") == "ingress-controller";
+            let part = release.is_part(object);
+            let ours = part && label(object, COMPONENT) == CONTROLLERS;
             match text(object, "/kind") {
                 "IngressClass" => {
                     let default = &object["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"];
@@ -97,7 +97,7 @@ impl ObservedIngress {
                     let available = number(object, "/status/availableReplicas") > 0;
                     observed.ours = Some(available || observed.ours.unwrap_or(false));
                 }
-                "Role" | "RoleBinding" if part && label("app.kubernetes.io/name") == "traefik" => {
+                "Role" | "RoleBinding" if part && label(object, "app.kubernetes.io/name") == "traefik" => {
                     observed.permissions.push(object.clone());
                 }
                 _ => {}
@@ -261,12 +261,12 @@ pub fn decide<'a>(
         }
         let outage = if update_reason(&now, &objects).is_some() {
             running.progress("replacing its pod");
-            update(&api, &objects, super::profile(tools)?.address())?
+            update(&api, &objects, tools.release(), super::profile(tools)?.address())?
         } else {
             apply(&api, &objects)?;
             if now.ours.is_some() && now.lacks_permission(&objects) {
                 // Traefik backs off longer and longer after a refused request, so new pods are faster.
-                for pod in api.select(&kinds::POD, Scope::Cluster, MANAGED)? {
+                for pod in api.select(&kinds::POD, Scope::Cluster, &tools.release().component_selector(CONTROLLERS))? {
                     in_its_namespace(&api, &pod).delete(
                         &kinds::POD,
                         text(&pod, "/metadata/name"),
@@ -275,7 +275,7 @@ pub fn decide<'a>(
                 }
             }
             running.progress("waiting for it to be available");
-            wait_until_available(&api)?;
+            wait_until_available(&api, tools.release())?;
             None
         };
         // No pod needs these any more.
@@ -288,22 +288,27 @@ pub fn decide<'a>(
 }
 
 /// Updates the controller to `objects`, or restores the old objects if that fails. Returns the measured outage of `address`.
-fn update(api: &Api, objects: &[Value], address: Option<String>) -> Result<Option<Outage>> {
+fn update(api: &Api, objects: &[Value], release: &Release, address: Option<String>) -> Result<Option<Outage>> {
     let before = read_live_objects(api, objects)?;
     // The node's port 80 allows one pod at a time, so the old pod ends before the new one starts.
     let outage = OutageProbe::begin(address.clone());
-    let Err(error) = apply(api, objects).and_then(|()| wait_until_available(api)) else { return Ok(outage.end()) };
-    let restored = apply(api, &before).and_then(|()| wait_until_available(api));
+    let apply = |objects: &[Value]| apply(api, objects).and_then(|()| wait_until_available(api, release));
+    let Err(error) = apply(objects) else { return Ok(outage.end()) };
+    let restored = apply(&before);
     let answers = outage.end().map(|measured| measured.answers);
     let what = match (restored, answers) {
-        (Err(restoring), _) => format!("the previous controller could not be restored: {restoring:#}"),
+        (Err(restoring), _) => {
+            format!("the previous controller could not be restored: {}", failure::message(&restoring))
+        }
         (Ok(()), Some(true)) => "the previous controller serves again".to_owned(),
         (Ok(()), Some(false)) => {
             format!("the previous controller runs again, but {} does not answer as before", address.unwrap_or_default())
         }
         (Ok(()), None) => "the previous controller runs again; no route was requested".to_owned(),
     };
-    Err(Failure::new(Class::Cluster, format!("{error:#}\n  {what}"))
+    Err(Failure::new(Class::Cluster, "the ingress controller could not be updated")
+        .because(error)
+        .append(format!("\n  {what}"))
         .help("cargo xtask tool kubectl -- get pods,events -A")
         .into())
 }
@@ -365,7 +370,8 @@ impl ControllerManifests {
         let all = [namespace].into_iter().chain(others.iter().map(String::as_str)).collect::<Vec<_>>();
         let mut objects = Vec::new();
         for (file, text) in &self.0 {
-            let line = |line: &str| match line.strip_suffix(RELEASE).and_then(|line| line.strip_suffix("todo")) {
+            let without_default = |line: &'_ str| line.rfind([' ', '=']).map(|at| line[..=at].to_owned());
+            let line = |line: &str| match line.strip_suffix(RELEASE).and_then(without_default) {
                 Some(head) if head.ends_with(NAMESPACES) => format!("{head}{}\n", all.join(",")),
                 Some(head) => format!("{head}{namespace}\n"),
                 None => format!("{line}\n"),
@@ -390,11 +396,12 @@ impl ControllerManifests {
     }
 }
 
-fn wait_until_available(api: &Api) -> Result<()> {
-    if available::wait(api, "the ingress controller", MANAGED)? {
+fn wait_until_available(api: &Api, release: &Release) -> Result<()> {
+    let labels = release.component_selector(CONTROLLERS);
+    if available::wait(api, "the ingress controller", &labels)? {
         return Ok(());
     }
-    let what = format!("infra/ingress has no Deployment with the labels {MANAGED}");
+    let what = format!("infra/ingress has no Deployment with the labels {labels}");
     Err(Failure::new(Class::Config, what).into())
 }
 
@@ -402,12 +409,13 @@ fn wait_until_available(api: &Api) -> Result<()> {
 pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
     let api = tools.api()?;
     // The namespace is deleted last, so while it exists, other objects may exist.
-    if api.select(&kinds::NAMESPACE, Scope::Cluster, MANAGED)?.is_empty() {
+    let labels = tools.release().component_selector(CONTROLLERS);
+    if api.select(&kinds::NAMESPACE, Scope::Cluster, &labels)?.is_empty() {
         return Ok(None);
     }
     let mut lists = api.list_all(&[kinds::INGRESS, kinds::INGRESS_CLASS, kinds::DEPLOYMENT], Scope::Cluster)?;
     let ingresses = lists.remove(0).items;
-    let observed = ObservedIngress::of(lists.iter().flat_map(|list| &list.items));
+    let observed = ObservedIngress::of(lists.iter().flat_map(|list| &list.items), tools.release());
     let namespaces = observed.namespaces_with_ingresses(&ingresses);
     if !namespaces.is_empty() {
         let list = Vec::from_iter(namespaces).join(", ");
@@ -428,6 +436,10 @@ mod tests {
     use super::*;
     use crate::api::tests::api_server::{ApiServer, Reply, status};
     use crate::api::tests::client;
+
+    fn release() -> Release {
+        Release { name: "todo".into(), namespace: "shop".into(), chart: "todo".into() }
+    }
 
     fn objects() -> Vec<Value> {
         objects_for(&[])
@@ -466,7 +478,7 @@ mod tests {
                        "annotations": {"ingressclass.kubernetes.io/is-default-class": default}},
                    "status": {"availableReplicas": available.parse::<u64>().ok()}})
         };
-        ObservedIngress::of(&text.lines().map(object).collect::<Vec<_>>())
+        ObservedIngress::of(&text.lines().map(object).collect::<Vec<_>>(), &release())
     }
 
     #[test]
@@ -494,7 +506,7 @@ mod tests {
     fn reads_the_recorded_answer_of_a_cluster() {
         let text = include_str!("../../../tests/recorded/cluster/ingress.json");
         let list: Value = serde_json::from_str(text).unwrap();
-        let observed = ObservedIngress::of(list["items"].as_array().unwrap());
+        let observed = ObservedIngress::of(list["items"].as_array().unwrap(), &release());
         // The recording lacks `spec.controller`.
         let classes = vec![IngressClass { name: CLASS.to_owned(), default: true, traefik: false }];
         assert_eq!((&observed.classes, observed.ours, observed.image()), (&classes, Some(true), "traefik:v3.6.7"));
@@ -506,7 +518,7 @@ mod tests {
         let mut ours = deployment(&objects);
         ours["spec"]["progressDeadlineSeconds"] = json!(600);
         ours["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = json!("/dev/termination-log");
-        let why = |live: &Value| update_reason(&ObservedIngress::of([live]), &objects);
+        let why = |live: &Value| update_reason(&ObservedIngress::of([live], &release()), &objects);
         assert_eq!(why(&ours), None, "what the API server adds is no difference");
         let pinned = image_of(&ours).to_owned();
         let mut old = ours.clone();
@@ -551,7 +563,7 @@ mod tests {
         live["status"]["availableReplicas"] = json!(1);
         let class = objects.last().unwrap();
         let why = |permissions: &[Value]| {
-            let observed = ObservedIngress::of(permissions.iter().chain([&live, class]));
+            let observed = ObservedIngress::of(permissions.iter().chain([&live, class]), &release());
             needed_action(&observed, &objects, "").map(|(what, why)| format!("{what}: {why}"))
         };
         let of = |objects: &[Value]| objects.iter().filter(|object| is_permission(object)).cloned().collect::<Vec<_>>();
@@ -569,7 +581,8 @@ mod tests {
     #[test]
     fn keeps_serving_ingresses_of_other_namespaces_after_an_update() {
         let all = [ingress("shop", None), ingress("web", Some("traefik")), ingress("other", Some("nginx"))];
-        let namespaces = |live: Value| Vec::from_iter(ObservedIngress::of(&[live]).namespaces_with_ingresses(&all));
+        let namespaces =
+            |live: Value| Vec::from_iter(ObservedIngress::of(&[live], &release()).namespaces_with_ingresses(&all));
         let ours = deployment(&objects());
         assert_eq!(namespaces(without_namespaces(ours.clone())), ["shop", "web"]);
         assert_eq!(namespaces(ours.clone()), ["shop"]);
@@ -579,7 +592,7 @@ mod tests {
         assert_eq!(served_namespaces(&deployment(&objects)), Some(vec!["shop", "web"]));
         let roles = objects.iter().filter(|object| object["kind"] == "Role");
         assert_eq!(roles.map(|role| text(role, "/metadata/namespace")).collect::<Vec<_>>(), ["shop", "web"]);
-        let why = update_reason(&ObservedIngress::of(&[without_namespaces(ours)]), &objects).unwrap();
+        let why = update_reason(&ObservedIngress::of(&[without_namespaces(ours)], &release()), &objects).unwrap();
         assert!(why.contains("it goes on serving web; "), "{why}");
     }
 
@@ -602,7 +615,9 @@ mod tests {
         server.on("GET /apis/apps/v1/deployments", &[Reply::Json(200, "", list)]);
         let refused = status(422, "Invalid", "a port is taken", json!({}));
         server.on(&format!("PATCH {deployments}"), &[Reply::Json(422, "", refused), Reply::Pass]);
-        let error = update(&api, &objects, None).unwrap_err().to_string();
+        let error = update(&api, &objects, &release(), None).unwrap_err();
+        assert!(error.chain().count() > 1, "the API server's answer is the cause");
+        let error = failure::message(&error);
         assert!(error.contains("a port is taken"), "{error}");
         assert!(error.ends_with("the previous controller runs again; no route was requested"), "{error}");
         assert_eq!(server.object(path).unwrap()["rules"], before["rules"]);

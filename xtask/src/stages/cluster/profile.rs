@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use camino::Utf8Path;
 use serde_json::Value;
 
 use super::api_server::{self, ApiServer};
@@ -13,7 +14,7 @@ use crate::clock;
 use crate::deadlines;
 use crate::engine::paths::EnginePaths;
 use crate::engine::stored;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::files;
 use crate::origin::Origin;
 use crate::origin::bases::Brought;
@@ -186,7 +187,7 @@ impl StartFacts {
             }
             (ProfileState::Absent, _) => Self::New("there is no profile of that name", new()?),
             (ProfileState::HalfDeleted(how), _) => {
-                let (name, is_elsewhere) = (&tools.profile, is_elsewhere(project, tools)?);
+                let (name, is_elsewhere) = (&tools.profile, is_elsewhere(&project.cache, tools)?);
                 let content = || origin.node_content();
                 let has_data =
                     is_elsewhere || *how != NODE_GONE || volume::has_data(&tools.engine, name, content().as_ref())?;
@@ -221,7 +222,7 @@ pub fn decide<'a>(
         StartFacts::Start(why, None) => Ok(vec![start(project, tools, origin, profile, &why, None)?]),
         StartFacts::New(why, node) => {
             let start = start(project, tools, origin, profile, why, Some(node))?;
-            let fill = volume::step(project, tools, origin, &version::pinned(project)?.to_string(), images);
+            let fill = volume::step(project, tools, origin, &version::pinned(&project.settings)?.to_string(), images);
             Ok(fill.into_iter().chain([start]).collect())
         }
         StartFacts::Other if profile.state == ProfileState::Paused => {
@@ -251,8 +252,8 @@ pub fn decide<'a>(
 }
 
 /// Returns whether the profile's node is in the private engine although xtask uses the user's own one.
-pub fn is_elsewhere(project: &Project, tools: &Toolbox) -> Result<bool> {
-    Ok(!tools.engine.private && stored::containers(&EnginePaths::new(&project.cache))?.contains(&tools.profile))
+pub fn is_elsewhere(cache: &Utf8Path, tools: &Toolbox) -> Result<bool> {
+    Ok(!tools.engine.private && stored::containers(&EnginePaths::new(cache))?.contains(&tools.profile))
 }
 
 /// Returns the error for a node in the private engine while xtask uses the user's own one.
@@ -269,7 +270,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
     let delete = tools.minikube().arg("delete").deadline(deadlines::MINIKUBE_DELETE);
     Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
         let name = &tools.profile;
-        if is_elsewhere(project, tools)? {
+        if is_elsewhere(&project.cache, tools)? {
             return Err(elsewhere(project, name).into());
         }
         let profile = observe(tools)?;
@@ -361,7 +362,7 @@ fn start<'a>(
     refuse_users(tools, profile, "start")?;
     let log = project.log("minikube-start");
     let own = profile.kubernetes(tools)?;
-    let kubernetes = own.clone().map_or_else(|| version::pinned(project), Ok)?;
+    let kubernetes = own.clone().map_or_else(|| version::pinned(&project.settings), Ok)?;
     let mut command = tools
         .minikube()
         .arg("start")
@@ -410,7 +411,7 @@ fn start<'a>(
         let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
         let recorded = images_before.map_or(Ok(()), |images| record_node_image(tools, origin, &images));
         started.map_err(|error| {
-            let lacks_inotify = lacks_inotify(tools, &format!("{error:#}"));
+            let lacks_inotify = lacks_inotify(tools, &failure::message(&error));
             let mut failure = Failure::new(Class::Cluster, "minikube did not start").because(error);
             if lacks_inotify {
                 failure = failure.help(INOTIFY);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::profile::Profile;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
+use crate::settings::Settings;
 use crate::toolbox::Toolbox;
 
 /// A version of Kubernetes. A pre-release orders before its release.
@@ -38,8 +39,8 @@ impl fmt::Display for Version {
 }
 
 /// Returns the version that the checkout pins for new profiles.
-pub fn pinned(project: &Project) -> Result<Version> {
-    let text = &project.settings.cluster.kubernetes;
+pub fn pinned(settings: &Settings) -> Result<Version> {
+    let text = &settings.cluster.kubernetes;
     Version::parse(text).ok_or_else(|| {
         Failure::new(Class::Config, format!("`{text}` is not a version of Kubernetes"))
             .help("edit cluster.kubernetes in infra/xtask.toml; see what is pinned: cargo xtask pins")
@@ -63,7 +64,7 @@ pub fn recorded(config: &Value, path: &Utf8Path) -> Result<Version> {
 /// Describes in one line how the Kubernetes of an existing profile differs from the pinned one; `None` if it does not.
 pub fn difference(project: &Project, tools: &Toolbox, profile: &Profile) -> Result<Option<String>> {
     let Some(running) = profile.kubernetes(tools)? else { return Ok(None) };
-    let pinned = pinned(project)?;
+    let pinned = pinned(&project.settings)?;
     let supported = VersionRange::of_chart(project)?;
     let upgrade = project.command("cluster upgrade");
     let outside = if supported.contains(&running) {

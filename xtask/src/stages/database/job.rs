@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::COMMAND;
 use crate::api::{Api, Log, LogOptions, Propagation, Scope, Write, kinds};
 use crate::deadlines;
+use crate::labels::Release;
 use crate::report::Running;
+use crate::settings::Application;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
 
@@ -33,10 +34,10 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Returns the Job of `release` with the backend's `image` and `secret`.
-    pub fn new(tools: &'a Toolbox, release: &str, image: &str, secret: &str) -> Self {
-        let name = format!("{release}-preflight");
-        let manifest = manifest(&name, release, image, secret);
+    /// Returns the Job with the backend's `image` and `secret`.
+    pub fn new(application: &Application, tools: &'a Toolbox, image: &str, secret: &str) -> Self {
+        let name = format!("{}-preflight", tools.release().name);
+        let manifest = manifest(application, &name, tools.release(), image, secret);
         Self { name, tools, manifest }
     }
 
@@ -121,21 +122,15 @@ fn pod_state(pod: Option<&Value>) -> PodState {
 
 /// Returns the manifest: allowed by Pod Security `restricted`, with the backend's user and mounts. Kubernetes deletes the Job
 /// by itself if xtask is killed.
-fn manifest(name: &str, release: &str, image: &str, secret: &str) -> Value {
-    let labels = json!({
-        "app.kubernetes.io/name": "todo",
-        "app.kubernetes.io/instance": release,
-        "app.kubernetes.io/component": "preflight",
-        "app.kubernetes.io/part-of": "todo",
-        "app.kubernetes.io/managed-by": "xtask",
-    });
+fn manifest(application: &Application, name: &str, release: &Release, image: &str, secret: &str) -> Value {
+    let labels = release.component_labels("preflight");
     let container = json!({
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": "Never",
-        "command": COMMAND,
+        "command": application.preflight,
         "volumeMounts": [
-            {"name": "secrets", "mountPath": "/etc/todo/secrets", "readOnly": true},
+            {"name": "secrets", "mountPath": application.secrets, "readOnly": true},
             {"name": "tmp", "mountPath": "/tmp"},
         ],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
@@ -178,9 +173,19 @@ mod tests {
 
     #[test]
     fn the_secret_is_only_mounted() {
-        let manifest = manifest("todo-preflight", "todo", "todo-backend:1", "todo-backend-0a1b2c3d");
+        let application = Application {
+            identity_header: String::new(),
+            preflight: vec!["check".to_owned()],
+            secrets: "/etc/shop".to_owned(),
+        };
+        let release = Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() };
+        let manifest = manifest(&application, "todo-preflight", &release, "todo-backend:1", "todo-backend-0a1b2c3d");
         assert_eq!(manifest.to_string().matches("todo-backend-0a1b2c3d").count(), 1);
         let container = &manifest["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(
+            (&container["command"], &container["volumeMounts"][0]["mountPath"]),
+            (&json!(["check"]), &json!("/etc/shop"))
+        );
         assert!(container.get("env").is_none() && container.get("args").is_none());
     }
 

@@ -64,8 +64,9 @@ impl PreflightResult {
         ["unreachable", "waking up", "too many connections"].contains(&self.kind.as_str())
     }
 
-    /// Returns the failure of a database that cannot be used from `vantage`; `here` is the earlier result from this machine.
-    pub fn failure(&self, vantage: Vantage, here: Option<&Self>) -> Failure {
+    /// Returns the failure of a database, whose URL is the value of `key`, that cannot be used from `vantage`; `here` is the
+    /// earlier result from this machine.
+    pub fn failure(&self, key: &str, vantage: Vantage, here: Option<&Self>) -> Failure {
         let from = match (vantage, here) {
             (Vantage::Here, _) => "from this machine",
             (Vantage::Pod, Some(here)) if here.ok => "from a pod, although it answers on this machine",
@@ -87,10 +88,10 @@ impl PreflightResult {
         }
         failure.help(match self.kind.as_str() {
             "waking up" | "too many connections" | "missing privilege" | "diverged" => {
-                "then again: cargo xtask deploy dev"
+                "then again: cargo xtask deploy dev".to_owned()
             }
-            "quota exceeded" => "see the provider's console (Neon: Billing), or set another DATABASE_URL in .env",
-            _ => "edit DATABASE_URL in .env, then: cargo xtask deploy dev",
+            "quota exceeded" => format!("see the provider's console (Neon: Billing), or set another {key} in .env"),
+            _ => format!("edit {key} in .env, then: cargo xtask deploy dev"),
         })
     }
 }
@@ -170,7 +171,7 @@ mod tests {
             (bad("unreachable", "name resolution"), "unreachable (at name resolution)", "edit DATABASE_URL"),
         ];
         for (result, what, help) in table {
-            let failure = result.failure(Vantage::Here, None);
+            let failure = result.failure("DATABASE_URL", Vantage::Here, None);
             assert!(failure.to_string().contains(what), "{failure}");
             assert!(failure.to_string().contains("todo@db.lan:5432/todo: its words"));
             assert_eq!(failure.hints()[0], "Do this.");
@@ -182,14 +183,15 @@ mod tests {
     #[test]
     fn a_pods_result_is_compared_with_the_machines() {
         let pod = bad("unreachable", "name resolution");
-        let failure = pod.failure(Vantage::Pod, Some(&good()));
+        let failure = pod.failure("DATABASE_URL", Vantage::Pod, Some(&good()));
         assert!(failure.to_string().contains("from a pod, although it answers on this machine"), "{failure}");
         assert!(failure.hints()[1].contains("k8s-app=kube-dns"));
-        let hints = |kind| bad(kind, "migrations").failure(Vantage::Pod, Some(&good())).hints().join("\n");
+        let hints =
+            |kind| bad(kind, "migrations").failure("DATABASE_URL", Vantage::Pod, Some(&good())).hints().join("\n");
         assert!(hints("unreachable").contains("firewall"));
         assert!(!hints("diverged").contains("firewall") && !hints("missing privilege").contains("firewall"));
         assert!(
-            pod.failure(Vantage::Pod, Some(&pod.clone()))
+            pod.failure("DATABASE_URL", Vantage::Pod, Some(&pod.clone()))
                 .to_string()
                 .contains("cannot be used from this machine, nor from a pod")
         );

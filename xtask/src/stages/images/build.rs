@@ -18,6 +18,7 @@ use crate::process::{Process, proxies};
 use crate::project::Project;
 use crate::report::Running;
 use crate::settings::ImageSettings;
+use crate::units::quote;
 
 /// The label of images that xtask builds.
 pub const LABEL: &str = "app=todo-xtask";
@@ -243,7 +244,11 @@ pub fn run(project: &Project, command: Process, name: &str, image: &ImageSetting
         let reason = output.failure().map_or(error, anyhow::Error::msg);
         return Err(Failure::new(Class::Image, format!("{name} did not build"))
             .because(reason)
-            .help(format!("edit {}/Dockerfile or the files that it copies; the whole output: {log}", image.context))
+            .help(format!(
+                "edit {}/Dockerfile or the files that it copies; the whole output: {}",
+                image.context,
+                quote(&log)
+            ))
             .into());
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::store::StoredImage;
 use super::stream::{Sent, import_command, save_command, send, send_stored};
 use crate::deadlines;
 use crate::engine::Engine;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::node::{Node, NodeImages, canonical};
 use crate::plan::Step;
 use crate::project::Project;
@@ -142,7 +142,7 @@ pub fn load(
             if !node.answers() {
                 return Err(load_error(error));
             }
-            let why = format!("{error:#}");
+            let why = failure::message(&error);
             let why = why.lines().last().unwrap_or_default().trim_start_matches([' ', '|']);
             let instead = if have.is_empty() { "sending all of it" } else { "sending what `docker save` prints" };
             let what = format!("{} refused {} as it was sent: {instead}", node.name, wanted.reference);

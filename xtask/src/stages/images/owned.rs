@@ -9,7 +9,7 @@ use camino::Utf8Path;
 use super::build::LABEL;
 use crate::deadlines;
 use crate::engine::Engine;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::origin::bases;
 use crate::plan::Step;
 
@@ -127,7 +127,7 @@ pub fn remove_step<'a>(cache: &'a Utf8Path, engine: &'a Engine, owned: Vec<Owned
         for image in &owned {
             running.progress(&image.reference);
             let Err(error) = engine.docker().args(["image", "rm", &image.reference]).run() else { continue };
-            let words = format!("{error:#}");
+            let words = failure::message(&error);
             let list = if words.contains("conflict") { &mut used } else { &mut failed };
             list.push(format!(
                 "{}: {}",

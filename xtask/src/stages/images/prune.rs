@@ -273,7 +273,11 @@ mod tests {
         ] {
             let engine = Engine::scripted(dir.path(), &format!("[ \"$2\" = rm ] && exit 1\n{inspect}"));
             let steps = builds.steps(&engine, &NAMES, 0, &set(&[]));
-            assert_eq!(crate::plan::apply(&project, "images", Mode::Apply, steps).is_ok(), is_removed, "{inspect}");
+            assert_eq!(
+                crate::plan::apply(&project.report, "images", Mode::Apply, steps).is_ok(),
+                is_removed,
+                "{inspect}"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::deadlines;
 use crate::engine::{Engine, EngineMachine};
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 
 /// A condition and whether it holds.
 #[derive(Debug)]
@@ -39,7 +39,8 @@ pub fn conditions(engine: &Engine, machine: &EngineMachine) -> Result<Vec<Condit
 /// Returns the context that the user's `docker` uses (DOCKER_CONTEXT, else `docker context use`) and its host.
 fn context(engine: &Engine) -> Result<(String, String)> {
     let ask = engine.docker().args(["context", "inspect", "--format", "{{.Name}} {{.Endpoints.docker.Host}}"]);
-    let text = ask.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| unreadable(&format!("{error:#}")))?;
+    let text =
+        ask.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| unreadable(&failure::message(&error)))?;
     let (name, host) =
         text.trim().split_once(' ').ok_or_else(|| unreadable(&format!("it printed `{}`", text.trim())))?;
     Ok((name.to_owned(), host.to_owned()))

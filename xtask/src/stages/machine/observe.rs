@@ -13,7 +13,7 @@ use crate::engine::debian::Recipe;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::{self, Answer};
 use crate::engine::{Engine, HIDDEN, start, tree};
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::files;
 use crate::project::Project;
 use crate::report::bytes;
@@ -143,7 +143,7 @@ fn ask_system_engine(cache: &Utf8Path) -> Answer {
             let kind = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
             return match kind == Some(std::io::ErrorKind::NotFound) {
                 true => Answer::Absent("there is no `docker` on PATH".to_owned()),
-                false => Answer::Unknown(format!("{error:#}")),
+                false => Answer::Unknown(failure::message(&error)),
             };
         }
     };

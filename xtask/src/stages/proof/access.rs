@@ -124,10 +124,12 @@ impl Access {
         }
         child.kill();
         let _ = reader.join();
-        let reason = Arc::into_inner(child).and_then(|child| child.finish().err()).map(|error| format!(": {error:#}"));
-        let what =
-            format!("cannot open a port-forward to {workload} in namespace {namespace}{}", reason.unwrap_or_default());
-        Err(Failure::new(Class::Proof, what)
+        let what = format!("cannot open a port-forward to {workload} in namespace {namespace}");
+        let mut failure = Failure::new(Class::Proof, what);
+        if let Some(reason) = Arc::into_inner(child).and_then(|child| child.finish().err()) {
+            failure = failure.because(reason);
+        }
+        Err(failure
             .help(format!(
                 "see whether it runs: cargo xtask --profile {profile} tool kubectl -- get pods -n {namespace}"
             ))

@@ -6,6 +6,7 @@ use std::fmt;
 use super::facts::IngressFacts;
 use super::http::RequestError;
 use super::routes::{PathKind, RouteAnswer};
+use crate::labels::{INSTANCE, Release};
 
 /// Why a route fails. Lists of names are those that the cluster has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +67,9 @@ impl RouteProblem {
         }
     }
 
-    /// Returns the next steps.
-    pub fn help(&self) -> Vec<String> {
-        let tool = "cargo xtask tool kubectl --";
+    /// Returns the next steps for `release`.
+    pub fn help(&self, release: &Release) -> Vec<String> {
+        let (tool, Release { name, namespace, .. }) = ("cargo xtask tool kubectl --", release);
         let lines: Vec<String> = match self {
             Self::NothingListens => vec![
                 "see whether the node runs and publishes the port: cargo xtask status".into(),
@@ -82,10 +83,10 @@ impl RouteProblem {
                 vec!["install the controller and its class: cargo xtask deploy dev".into()]
             }
             Self::NoDefaultClass(known) | Self::ClassMissing(_, known) => {
-                let name = known.first().map_or("NAME", String::as_str);
+                let class = known.first().map_or("NAME", String::as_str);
                 vec![
                     "revert changes made by hand: cargo xtask deploy dev".into(),
-                    format!("or name a class that exists: ingress.className: {name} in infra/helm/values-dev.yaml"),
+                    format!("or name a class that exists: ingress.className: {class} in infra/helm/values-dev.yaml"),
                 ]
             }
             Self::ClassForeign(class, ..) => vec![
@@ -93,19 +94,19 @@ impl RouteProblem {
                 format!("or install the controller of class {class}, or leave ingress.className empty for the default"),
             ],
             Self::NotServed(_) => vec![
-                format!("{tool} describe ingress -n todo"),
+                format!("{tool} describe ingress -n {namespace}"),
                 "the controller's log says why it ignores the Ingress: \
                  cargo xtask tool kubectl -- logs -n ingress-traefik deployment/traefik --tail=50"
                     .into(),
             ],
             Self::NoEndpoints(service, _) => vec![
-                format!("{tool} get pods,endpointslices -n todo -l app.kubernetes.io/name=todo"),
+                format!("{tool} get pods,endpointslices -n {namespace} -l {INSTANCE}={name}"),
                 format!("cargo xtask logs {}", service.rsplit('-').next().unwrap_or_default()),
                 "restore replicas and selector: cargo xtask deploy dev".into(),
             ],
             Self::PodsUnreachable(service, _) | Self::Application(service, _) => {
-                let name = service.split('/').next().unwrap_or_default();
-                vec![format!("cargo xtask logs {}", name.rsplit('-').next().unwrap_or_default())]
+                let service = service.split('/').next().unwrap_or_default();
+                vec![format!("cargo xtask logs {}", service.rsplit('-').next().unwrap_or_default())]
             }
             Self::PrefixMismatch(..) => vec![
                 "revert a pathType that was changed by hand: cargo xtask deploy dev".into(),
@@ -115,12 +116,12 @@ impl RouteProblem {
                     .into(),
             ],
             Self::WrongService(..) => vec![
-                format!("{tool} describe ingress -n todo"),
+                format!("{tool} describe ingress -n {namespace}"),
                 "revert changes made by hand: cargo xtask deploy dev".into(),
             ],
             Self::Certificate(_) => vec![
                 format!(
-                    "see whether the Secret that the Ingress names exists: {tool} describe ingress,secrets -n todo"
+                    "see whether the Secret that the Ingress names exists: {tool} describe ingress,secrets -n {namespace}"
                 ),
                 "put a renewed certificate into that Secret; it takes effect without a deploy".into(),
             ],
@@ -297,11 +298,13 @@ mod tests {
                 "answered by todo-backend/x, but the path belongs to todo-frontend",
             ),
         ];
+        let release = Release { name: "shop".to_owned(), namespace: "shops".to_owned(), chart: "shop".to_owned() };
         let mut problems = std::collections::BTreeSet::new();
         for (answer, facts, expected) in table {
             let problem = RouteProblem::of(&answer, Some(&facts));
             assert!(problem.to_string().contains(expected), "{problem} lacks {expected}");
-            assert!(!problem.help().is_empty());
+            let hints = problem.help(&release).join("\n");
+            assert!(!hints.is_empty() && !hints.contains("-n todo"), "{hints}");
             problems.insert(problem);
         }
         assert_eq!(problems.len(), 13);

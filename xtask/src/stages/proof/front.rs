@@ -3,9 +3,9 @@
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::mpsc;
 
-use super::routes::{RouteAnswer, routes};
+use super::routes::{RouteAnswer, rules};
 use crate::deadlines;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, text};
 
 /// The address at which a user finds the application.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,10 +28,10 @@ impl Front {
     }
 
     fn resolved_by(address: &str, snapshot: &Snapshot, resolve: impl Fn(&str) -> Option<Vec<IpAddr>>) -> Self {
-        let routes = routes(snapshot);
+        let hosts: Vec<&str> = rules(snapshot).map(|rule| text(rule, "/host")).collect();
         // An Ingress for any host serves the address as it is.
-        let host = match routes.first() {
-            Some(first) if routes.iter().all(|route| !route.host.is_empty()) => first.host.replacen('*', "any", 1),
+        let host = match hosts.first() {
+            Some(first) if hosts.iter().all(|host| !host.is_empty()) => first.replacen('*', "any", 1),
             _ => return Self { address: address.to_owned(), hint: None },
         };
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());

@@ -29,15 +29,20 @@ impl Phases {
     }
 }
 
+impl Response {
+    /// Returns the value of a header; empty: there is none.
+    pub fn header(&self, name: &str) -> &str {
+        header(&self.head, name).unwrap_or_default()
+    }
+}
+
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: u16,
-    /// `X-Served-By`; empty: none of our applications answered.
-    pub served_by: String,
-    /// `Location`; empty: none.
-    pub location: String,
+    /// Status line and headers.
+    head: String,
     /// Why this machine does not trust the certificate; `None`: it does, or there is none.
     pub untrusted: Option<String>,
     /// Where the time went.
@@ -164,8 +169,7 @@ fn parse(answer: &[u8], phases: Phases) -> Result<Response, RequestError> {
     let head = String::from_utf8_lossy(&answer[..end_of_head(answer).unwrap_or(answer.len())]);
     let status = head.lines().next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
     let Some(status) = status else { return Err(RequestError::Other("the answer is not HTTP".to_owned())) };
-    let header = |name: &str| header(&head, name).unwrap_or_default().to_owned();
-    Ok(Response { status, served_by: header("x-served-by"), location: header("location"), untrusted: None, phases })
+    Ok(Response { status, head: head.into_owned(), untrusted: None, phases })
 }
 
 #[cfg(test)]
@@ -217,8 +221,8 @@ mod tests {
             write!(stream, "Location: /sign-in\r\nContent-Length: 0\r\n\r\n").unwrap();
         });
         let response = get(&address, "todo.test", "/a?b").unwrap();
-        assert_eq!((response.status, response.served_by.as_str()), (307, "todo-frontend/p"));
-        assert_eq!(response.location, "/sign-in");
+        assert_eq!((response.status, response.header("X-Served-By")), (307, "todo-frontend/p"));
+        assert_eq!(response.header("location"), "/sign-in");
         assert!(response.phases.first_byte >= Duration::from_millis(60), "{:?}", response.phases);
         assert!(response.phases.total() >= response.phases.first_byte);
         let asked = receiver.recv().unwrap();

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::http::{self, Phases, RequestError};
 use crate::deadlines;
+use crate::settings::Settings;
 use crate::snapshot::{Snapshot, text};
 
 /// How a requested path relates to the Ingress' paths.
@@ -30,6 +31,8 @@ pub struct Route {
     pub service: String,
     /// How the path relates to the Ingress' paths.
     pub kind: PathKind,
+    /// The header with the Service and the pod that answered.
+    pub identity_header: String,
 }
 
 /// The answers of one route.
@@ -39,7 +42,7 @@ pub struct RouteAnswer {
     pub route: Route,
     /// The status of the last answer, if any came.
     pub status: Option<u16>,
-    /// The pod that served it (`X-Served-By`), as `todo-backend/<pod>`.
+    /// The Service and the pod that served it, as `todo-backend/<pod>`; empty: neither of ours.
     pub served_by: String,
     /// All pods that answered.
     pub pods: BTreeSet<String>,
@@ -93,12 +96,16 @@ impl RouteAnswer {
 }
 
 /// Returns the routes of our Ingresses: each host and path, a path below it that its application serves, and one beside it.
-pub fn routes(snapshot: &Snapshot) -> Vec<Route> {
-    let rules = snapshot.kind("Ingress").filter_map(|ingress| ingress.pointer("/spec/rules")?.as_array()).flatten();
-    rules.flat_map(routes_of_rule).collect()
+pub fn routes(settings: &Settings, snapshot: &Snapshot) -> Vec<Route> {
+    rules(snapshot).flat_map(|rule| routes_of_rule(settings, rule)).collect()
 }
 
-fn routes_of_rule(rule: &Value) -> Vec<Route> {
+/// Returns the rules of our Ingresses.
+pub fn rules(snapshot: &Snapshot) -> impl Iterator<Item = &Value> {
+    snapshot.kind("Ingress").filter_map(|ingress| ingress.pointer("/spec/rules")?.as_array()).flatten()
+}
+
+fn routes_of_rule(settings: &Settings, rule: &Value) -> Vec<Route> {
     let paths: Vec<(&str, &str)> = rule
         .pointer("/http/paths")
         .and_then(Value::as_array)
@@ -111,12 +118,13 @@ fn routes_of_rule(rule: &Value) -> Vec<Route> {
         path,
         service: service.to_owned(),
         kind,
+        identity_header: settings.application.identity_header.clone(),
     };
     let mut routes = Vec::new();
     for (path, service) in &paths {
         routes.push(route((*path).to_owned(), service, PathKind::Rule));
-        if let Some(below) = below(service) {
-            routes.push(route(below.to_owned(), service, PathKind::Below));
+        if let Some(below) = below(settings, service) {
+            routes.push(route(below, service, PathKind::Below));
         }
         let beside = format!("{}x", path.trim_end_matches('/'));
         // `Prefix` matches whole path elements: the longest other prefix serves `/apix`.
@@ -137,8 +145,9 @@ pub fn is_encrypted<'a>(ingresses: impl IntoIterator<Item = &'a Value>) -> bool 
 }
 
 /// Returns a path of `service` that it serves without its database.
-fn below(service: &str) -> Option<&'static str> {
-    service.ends_with("-backend").then_some("/api/v1/health")
+fn below(settings: &Settings, service: &str) -> Option<String> {
+    let component = service.rsplit('-').next()?;
+    settings.images.values().find(|image| image.component == component)?.path.clone()
 }
 
 /// Returns an HTTP client for the application: no proxy, ten seconds at most, and no status is an error.
@@ -182,11 +191,12 @@ fn measure_route(route: &Route, address: &str, count: usize) -> RouteAnswer {
     for _ in 0..route.requests(count) {
         match http::get(address, &host, &route.path) {
             Ok(response) => {
+                let served_by = response.header(&route.identity_header);
                 answer.times.push(response.phases.total().as_millis());
                 answer.phases.push(response.phases);
-                answer.pods.insert(response.served_by.clone());
+                answer.pods.insert(served_by.to_owned());
                 answer.status = Some(response.status);
-                answer.served_by = response.served_by;
+                answer.served_by = served_by.to_owned();
                 answer.untrusted = response.untrusted;
             }
             Err(error) => answer.error = Some(error),
@@ -210,7 +220,13 @@ pub mod tests {
         let service = if path.starts_with("/api/") || path == "/api" { "todo-backend" } else { "todo-frontend" };
         let kind = if path.ends_with('x') { PathKind::Beside } else { PathKind::Rule };
         RouteAnswer {
-            route: Route { host: String::new(), path: path.into(), service: service.into(), kind },
+            route: Route {
+                host: String::new(),
+                path: path.into(),
+                service: service.into(),
+                kind,
+                identity_header: String::new(),
+            },
             status: Some(status),
             served_by: served_by.into(),
             pods: BTreeSet::from([served_by.to_owned()]),
@@ -269,10 +285,16 @@ pub mod tests {
         let ours = json!({"kind": "Ingress", "metadata": helms,
             "spec": {"rules": [{"http": paths}, {"host": "*.todo.test", "http": paths}]}});
         let other = json!({"kind": "Ingress", "metadata": {"name": "other"}, "spec": {"rules": [{"http": paths}]}});
-        let routes = routes(&Snapshot::of_release("todo", "todo", vec![ours, other]));
-        let shown: Vec<String> = routes.iter().map(|r| format!("{}{} {}", r.host, r.path, r.service)).collect();
+        let mut settings = Settings::read(&crate::project::checkout(None)).unwrap();
+        let snapshot = Snapshot::of_release("todo", "todo", vec![ours, other]);
+        let found = routes(&settings, &snapshot);
+        let shown: Vec<String> = found.iter().map(|r| format!("{}{} {}", r.host, r.path, r.service)).collect();
         let one = ["/api todo-backend", "/api/v1/health todo-backend", "/apix todo-frontend", "/ todo-frontend"];
         let two = one.map(|line| format!("*.todo.test{line}"));
         assert_eq!(shown, [one.map(str::to_owned), two].concat());
+        settings.application.identity_header = "X-Pod".to_owned();
+        settings.images.get_mut("todo-backend").unwrap().path = Some("/up".to_owned());
+        let found = routes(&settings, &snapshot);
+        assert_eq!((found[1].path.as_str(), found[1].identity_header.as_str()), ("/up", "X-Pod"));
     }
 }

@@ -55,7 +55,7 @@ pub fn against_live(
 ) -> Result<Option<ReleaseDiff>> {
     let Some(revision) = observed.helm.deployed() else { return Ok(None) };
     let (live, wanted) = std::thread::scope(|scope| {
-        let live = scope.spawn(|| helm::manifest(project, tools, revision));
+        let live = scope.spawn(|| helm::manifest(tools, revision));
         let wanted = helm::render(project, tools, desired);
         (live.join(), wanted)
     });

@@ -9,7 +9,7 @@ use super::secrets;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::deadlines;
-use crate::failure::{Class, Failure, Hint};
+use crate::failure::{self, Class, Failure, Hint};
 use crate::inventory;
 use crate::judge::{Finding, Gravity};
 use crate::private;
@@ -58,7 +58,7 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, failed: 
         }
         Err(error) => {
             drop(running);
-            failure.help(format!("the evidence could not be saved: {error:#}"))
+            failure.help(format!("the evidence could not be saved: {}", failure::message(&error)))
         }
     }
 }
@@ -81,7 +81,7 @@ fn last_log(tools: &Toolbox, finding: &Finding) -> Vec<String> {
     };
     match read() {
         Ok(text) => text.unwrap_or_default().lines().map(str::to_owned).collect(),
-        Err(error) => vec![format!("(its log cannot be read: {error:#})")],
+        Err(error) => vec![format!("(its log cannot be read: {})", failure::message(&error))],
     }
 }
 
@@ -121,12 +121,12 @@ fn save(
     let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(deadlines::EVIDENCE);
     let history = match helm.output() {
         Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        Err(error) => format!("{error:#}\n"),
+        Err(error) => failure::message(&error) + "\n",
     };
     write("helm-history.txt", &history)?;
     let api = tools.api()?;
     // A request that fails must not cost the other files: its error is saved in place of its answer.
-    let or_error = |text: Result<String>| text.unwrap_or_else(|error| format!("{error:#}\n"));
+    let or_error = |text: Result<String>| text.unwrap_or_else(|error| failure::message(&error) + "\n");
     let all_of = |resource| Ok(inventory::yaml(&api.list(resource, Scope::Cluster)?.items));
     write("nodes.txt", &or_error(all_of(&kinds::NODE)))?;
     let quotas = or_error(api.list(&kinds::RESOURCE_QUOTA, Scope::Namespace).map(|list| inventory::yaml(&list.items)));
@@ -144,7 +144,7 @@ fn save(
         match log(tools, &pod, &container, true, SAVED_LINES) {
             Ok(Some(text)) => write(&name, &text)?,
             Ok(None) => {}
-            Err(error) => write(&name, &format!("{error:#}\n"))?,
+            Err(error) => write(&name, &(failure::message(&error) + "\n"))?,
         }
     }
     // The next failure tries again; this bundle is saved.

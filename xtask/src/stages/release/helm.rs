@@ -9,7 +9,7 @@ use super::values;
 use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::deadlines;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::plan::Step;
 use crate::process::Process;
 use crate::project::Project;
@@ -170,14 +170,14 @@ pub fn shown_render(project: &Project, tools: &Toolbox, desired: &Desired) -> St
 
 /// Renders the manifests that [`upgrade`] would apply, with a dry run on the API server.
 pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<String> {
-    let text = helm_render(project, tools, desired).read().map_err(|error| explain(project, &error))?;
+    let text = helm_render(project, tools, desired).read().map_err(|error| explain(project, error))?;
     let release: serde_json::Value = serde_json::from_str(&text).context("helm did not print JSON")?;
     release["manifest"].as_str().map(str::to_owned).context("helm rendered no manifest")
 }
 
 /// Reads the manifests of a revision that Helm keeps.
-pub fn manifest(project: &Project, tools: &Toolbox, revision: u64) -> Result<String> {
-    let release = &project.settings.chart.release;
+pub fn manifest(tools: &Toolbox, revision: u64) -> Result<String> {
+    let release = &tools.release().name;
     tools.helm().class(Class::Cluster).args(["get", "manifest", release, "--revision", &revision.to_string()]).read()
 }
 
@@ -199,21 +199,21 @@ const UNANSWERED: [&str; 12] = [
 ];
 
 /// Returns Helm's error with its class and the next steps.
-pub fn explain(project: &Project, error: &anyhow::Error) -> Failure {
-    classify(&format!("{error:#}"), || values::files(project))
+pub fn explain(project: &Project, error: anyhow::Error) -> Failure {
+    classify(&failure::message(&error), || values::files(project)).because(error)
 }
 
 fn classify(message: &str, files: impl FnOnce() -> Vec<values::File>) -> Failure {
     if UNANSWERED.iter().any(|unanswered| message.contains(unanswered)) {
-        return Failure::new(Class::Cluster, format!("Helm did not finish: {message}"))
+        return Failure::new(Class::Cluster, "Helm did not finish")
             .help("see whether the cluster answers: cargo xtask status");
     }
-    let what = format!("Helm refused the release: {message}");
-    if what.contains("because it is being terminated") {
+    let what = "Helm refused the release";
+    if message.contains("because it is being terminated") {
         return Failure::new(Class::Cluster, what)
             .help("somebody is deleting the namespace; a deploy waits until it is gone: cargo xtask deploy dev");
     }
-    if what.contains("has no deployed releases") {
+    if message.contains("has no deployed releases") {
         return Failure::new(Class::Cluster, what)
             .help("an uninstall did not finish; a deploy finishes it first: cargo xtask deploy dev");
     }

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::ObservedRelease;
 use crate::api::{Api, MANAGER, kinds};
 use crate::failure::{Class, Failure};
+use crate::labels::Release;
 use crate::plan::Step;
 use crate::process;
-use crate::project::Project;
 use crate::snapshot::{is_terminating, text};
 use crate::toolbox::Toolbox;
 
@@ -79,30 +79,25 @@ fn remaining_content(namespace: &Value) -> String {
 
 /// Returns the manifest of the namespace, if it does not exist.
 pub fn absent(tools: &Toolbox, observed: &ObservedRelease) -> Option<Value> {
-    observed.snapshot.is_none().then(|| manifest(tools.namespace()))
+    observed.snapshot.is_none().then(|| manifest(tools.release()))
 }
 
-fn manifest(name: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": name, "labels": {
-            "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
-            ENFORCE: LEVEL,
-            "pod-security.kubernetes.io/warn": LEVEL,
-        }},
-    })
+fn manifest(release: &Release) -> Value {
+    let mut labels = release.made_labels();
+    (labels[ENFORCE], labels["pod-security.kubernetes.io/warn"]) = (json!(LEVEL), json!(LEVEL));
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": release.namespace, "labels": labels}})
 }
 
 /// Returns the step that creates the namespace, or labels an existing one so that it enforces Pod Security.
-pub fn step<'a>(project: &Project, tools: &'a Toolbox, observed: &ObservedRelease) -> Option<Step<'a>> {
+pub fn step<'a>(tools: &'a Toolbox, observed: &ObservedRelease) -> Option<Step<'a>> {
     let (what, why) = match &observed.snapshot {
         None => ("create", "it does not exist; enforces Pod Security `restricted`"),
         Some(_) if observed.enforced != LEVEL => ("label", "it does not enforce Pod Security `restricted`"),
         Some(_) => return None,
     };
-    let name = project.settings.chart.namespace.clone();
-    let manifest = manifest(&name);
-    let shown = Api::shown_apply(&manifest, &name, MANAGER);
+    let name = tools.namespace();
+    let manifest = manifest(tools.release());
+    let shown = Api::shown_apply(&manifest, name, MANAGER);
     Some(Step::new(format!("{what} namespace {name}"), why, shown, move |_| {
         tools.api()?.apply(&manifest, MANAGER).map(|_| String::new())
     }))

@@ -158,8 +158,7 @@ impl Record {
     pub fn store(&self, tools: &Toolbox) -> Result<()> {
         let manifest = serde_json::json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": NAME, "labels": {
-                "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo"}},
+            "metadata": {"name": NAME, "labels": tools.release().made_labels()},
             "data": {KEY: serde_json::to_string_pretty(self)?},
         });
         tools.api()?.apply(&manifest, MANAGER).context("writing the record of the last verified state")?;

@@ -34,7 +34,7 @@ pub fn restart_outdated(
 ) -> Result<Changes> {
     let outdated = outdated(built, nodes, snapshot);
     let steps = if outdated.is_empty() { Vec::new() } else { vec![restart_step(project, tools, &outdated, redactor)?] };
-    plan::apply(project, "release", mode, steps)
+    plan::apply(&project.report, "release", mode, steps)
 }
 
 /// Returns the step that restarts all `outdated` workloads and follows their rollout.

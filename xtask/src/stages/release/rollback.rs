@@ -32,10 +32,10 @@ pub struct Target {
 
 /// Chooses the revision to roll back to, and says why: `requested`, or the last one that was verified before the present one.
 /// `now` is in seconds since 1970.
-pub fn choose(observed: &ObservedRelease, requested: Option<u64>, now: u64) -> Result<(u64, String)> {
+pub fn choose(observed: &ObservedRelease, release: &str, requested: Option<u64>, now: u64) -> Result<(u64, String)> {
     let (revision, why) = match requested {
         Some(revision) => (revision, "you asked for it".to_owned()),
-        None => choose_verified(observed, now)?,
+        None => choose_verified(observed, release, now)?,
     };
     if !observed.helm.revisions.iter().any(|kept| kept.number == revision) {
         return Err(unknown_revision(observed, revision).into());
@@ -66,7 +66,7 @@ fn verified_revisions(observed: &ObservedRelease) -> Vec<Verified> {
 
 /// Returns the default revision and why: the one verified before the present one or, if that was never verified, the last
 /// verified one.
-fn choose_verified(observed: &ObservedRelease, now: u64) -> Result<(u64, String)> {
+fn choose_verified(observed: &ObservedRelease, release: &str, now: u64) -> Result<(u64, String)> {
     let is_kept = |old: &&Verified| observed.helm.revisions.iter().any(|revision| revision.number == old.revision);
     let all = verified_revisions(observed);
     let newest = observed.helm.newest().map(|revision| revision.number);
@@ -78,7 +78,7 @@ fn choose_verified(observed: &ObservedRelease, now: u64) -> Result<(u64, String)
     };
     let Some(old) = found else {
         return Err(Failure::new(Class::Rollout, "no other revision was verified")
-            .help("choose any revision that Helm keeps: cargo xtask tool helm -- history todo")
+            .help(format!("choose any revision that Helm keeps: cargo xtask tool helm -- history {release}"))
             .into());
     };
     let when = clock::age(now.saturating_sub(old.verified_at));
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn the_default_is_the_revision_that_was_verified_before() {
         let chosen = |all: &[(u64, &str)], helm: &[u64]| {
-            choose(&observed(all, helm), None, 0).map(|(revision, _)| revision).ok()
+            choose(&observed(all, helm), "shop", None, 0).map(|(revision, _)| revision).ok()
         };
         assert_eq!(chosen(&[(5, "b"), (4, "a"), (3, "z")], &[5, 4, 3]), Some(4));
         // Revision 5 has the content of 3, so 4 is the one that differs.
@@ -206,11 +206,14 @@ mod tests {
         assert_eq!(chosen(&[(5, "b"), (4, "a")], &[6, 5, 4]), Some(5));
         assert_eq!(chosen(&[(5, "b"), (4, "a")], &[5]), None);
         assert_eq!(chosen(&[(5, "b")], &[5]), None);
+        let error = choose(&observed(&[(5, "b")], &[5]), "shop", None, 0).unwrap_err();
+        let hints = error.downcast_ref::<Failure>().unwrap().hints();
+        assert_eq!(hints, ["choose any revision that Helm keeps: cargo xtask tool helm -- history shop"]);
     }
 
     #[test]
     fn an_unknown_revision_is_refused_with_those_that_helm_keeps() {
-        let failure = choose(&observed(&[(5, "b"), (4, "a")], &[6, 5]), Some(9), 0).unwrap_err().to_string();
+        let failure = choose(&observed(&[(5, "b"), (4, "a")], &[6, 5]), "shop", Some(9), 0).unwrap_err().to_string();
         assert_eq!(failure, "Helm keeps no revision 9; it keeps: 6 (x), 5 (x, verified)");
     }
 

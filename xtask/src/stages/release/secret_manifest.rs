@@ -13,9 +13,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::dotenv::{AUTH_SECRET, DATABASE_URL, Database, Dotenv, OPENAI_API_KEY};
+use crate::dotenv::{Database, Dotenv};
 use crate::secrets::{Redactor, Secret};
-use crate::settings::Chart;
+use crate::settings::{Chart, Settings};
 use crate::units;
 
 /// Key of the embedded database's password in its Secret.
@@ -46,27 +46,29 @@ pub fn postgres(chart: &Chart, password: &Secret) -> Manifest {
 }
 
 /// The backend's Secret. `embedded` is the embedded database's password, needed where `.env` names no database.
-pub fn backend(chart: &Chart, dotenv: &Dotenv, embedded: Option<&Secret>) -> Result<Manifest> {
+pub fn backend(settings: &Settings, dotenv: &Dotenv, embedded: Option<&Secret>) -> Result<Manifest> {
+    let Settings { chart, keys, .. } = settings;
     let mut pairs: Vec<(&str, String)> =
         dotenv.values().map(|(key, value)| (key, value.expose().to_owned())).filter(|(_, v)| !v.is_empty()).collect();
     if dotenv.database == Database::Embedded {
         let password = embedded.context("the embedded database's password is not known yet")?;
-        pairs.push((DATABASE_URL, embedded_url(chart, password).expose().to_owned()));
+        pairs.push((&keys.postgres_url, embedded_url(settings, password).expose().to_owned()));
     }
-    if !pairs.iter().any(|(key, _)| *key == OPENAI_API_KEY) {
+    if !pairs.iter().any(|(key, _)| *key == keys.openai_key) {
         // Present but empty: the assistant is off, and the specification's three keys are there (FR-011 to FR-013).
-        pairs.push((OPENAI_API_KEY, String::new()));
+        pairs.push((&keys.openai_key, String::new()));
     }
     pairs.sort();
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let name = format!("{}-backend-{}", chart.release, digest(&pairs)?);
+    let name = format!("{}-backend-{}", chart.release, digest(settings, &pairs)?);
     Ok(manifest(chart, "backend", name, &pairs))
 }
 
 /// Where the backend finds the embedded database. No TLS: the traffic does not leave the node.
-pub fn embedded_url(chart: &Chart, password: &Secret) -> Secret {
+pub fn embedded_url(settings: &Settings, password: &Secret) -> Secret {
+    let (name, host) = (&settings.database.name, postgres_name(&settings.chart));
     let password = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC);
-    Secret::new(format!("postgresql://todo:{password}@{}:5432/todo?sslmode=disable", postgres_name(chart)))
+    Secret::new(format!("postgresql://{name}:{password}@{host}:5432/{name}?sslmode=disable"))
 }
 
 /// A new password for the embedded database.
@@ -107,12 +109,14 @@ pub fn redactor_of(secrets: &[Value]) -> Redactor {
 }
 
 /// Eight hex digits that change with the content and tell nothing of it: HMAC-SHA256 over the pairs, each part preceded
-/// by its length. The key is AUTH_SECRET, part of the content and itself random: who does not know it can test no
+/// by its length. The key is the random value, part of the content and itself random: who does not know it can test no
 /// guess of the other values against a name that everybody may read.
-pub fn digest(pairs: &[(&str, &str)]) -> Result<String> {
-    let key = pairs.iter().find(|(key, _)| *key == AUTH_SECRET).context("AUTH_SECRET is missing")?.1;
+pub fn digest(settings: &Settings, pairs: &[(&str, &str)]) -> Result<String> {
+    let name = &settings.keys.random;
+    let random = pairs.iter().find(|(key, _)| key == name);
+    let key = random.with_context(|| format!("{name} is missing"))?.1;
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
-    mac.update(b"todo secret 1\n");
+    mac.update(format!("{} secret 1\n", settings.chart.name).as_bytes());
     for part in pairs.iter().flat_map(|(key, value)| [key, value]) {
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part.as_bytes());
@@ -129,13 +133,7 @@ fn manifest(chart: &Chart, component: &str, name: String, pairs: &[(&str, &str)]
         "metadata": {
             "name": name,
             "namespace": chart.namespace,
-            "labels": {
-                "app.kubernetes.io/name": "todo",
-                "app.kubernetes.io/instance": chart.release,
-                "app.kubernetes.io/component": component,
-                "app.kubernetes.io/part-of": "todo",
-                "app.kubernetes.io/managed-by": "xtask",
-            },
+            "labels": chart.as_release().component_labels(component),
         },
         "type": "Opaque",
         "immutable": true,

@@ -9,7 +9,7 @@ use super::helm::Revision;
 use super::record::Record;
 use super::secret_manifest::redactor_of;
 use crate::api::{MANAGER, Propagation, Scope, kinds};
-use crate::labels::{Release, SELECTOR, is_xtasks, label};
+use crate::labels::{COMPONENT, Release, label};
 use crate::plan::Step;
 
 use crate::secrets::{Redactor, Secret};
@@ -43,7 +43,7 @@ pub fn observe(tools: &Toolbox) -> Result<ObservedSecrets> {
 
 /// Returns a redactor of the values of all Secrets that xtask created, old ones included.
 pub fn redactor(tools: &Toolbox) -> Result<Redactor> {
-    Ok(redactor_of(&tools.api()?.select(&kinds::SECRET, Scope::Namespace, SELECTOR)?))
+    Ok(redactor_of(&tools.api()?.select(&kinds::SECRET, Scope::Namespace, &tools.release().made_selector())?))
 }
 
 fn parse(secrets: &[Value], release: &Release) -> Result<ObservedSecrets> {
@@ -57,9 +57,9 @@ fn parse(secrets: &[Value], release: &Release) -> Result<ObservedSecrets> {
                 status: label(secret, "status").to_owned(),
                 created: text(secret, "/metadata/creationTimestamp").to_owned(),
             });
-        } else if is_xtasks(secret) {
+        } else if release.has_made(secret) {
             existing.ours.push(name.to_owned());
-            if label(secret, "app.kubernetes.io/component") == "backend" {
+            if label(secret, COMPONENT) == "backend" {
                 existing.per_revision.push(name.to_owned());
             }
         } else {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn ours() -> Release {
-        Release { name: "todo".into(), namespace: "todo".into() }
+        Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{drift, secret_manifest, secrets};
 use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::deadlines;
-use crate::failure::{Class, Failure};
+use crate::failure::{self, Class, Failure};
 use crate::judge;
 use crate::process::{self, Process};
 use crate::project::Project;
@@ -123,7 +123,7 @@ impl Run {
         self.state().before = Some(before);
         match helm.run() {
             Ok(()) => Ok(()),
-            Err(error) => Err(fall_back(project, tools, self, helm::explain(project, &error))),
+            Err(error) => Err(fall_back(project, tools, self, helm::explain(project, error))),
         }
     }
 
@@ -157,7 +157,7 @@ pub fn fall_back(project: &Project, tools: &Toolbox, run: &Run, failure: Failure
     match undone {
         Ok(result) => failure.append(format!("\n  {result}{}", describe_running(tools))).into(),
         Err(error) => failure
-            .append(format!("\n  it could not be undone: {error:#}{}", describe_running(tools)))
+            .append(format!("\n  it could not be undone: {}{}", failure::message(&error), describe_running(tools)))
             .help("cargo xtask deploy dev")
             .into(),
     }
@@ -241,18 +241,18 @@ fn rollback_to(project: &Project, tools: &Toolbox, own: &Revision, revision: u64
         let newest = helm.newest().map_or("none".to_owned(), |now| format!("{} ({})", now.number, now.status));
         format!("after the rollback Helm's newest revision is {newest}, not {} (deployed)", own.number + 1)
     })?;
-    renumber_record(project, tools, &snapshot, revision, now.number)?;
+    renumber_record(tools, &snapshot, revision, now.number)?;
     Ok(now.number)
 }
 
 /// Changes the record of `revision`, if it is that one's, to the revision number `now`. The cluster gives objects that the
 /// rollback created again other values, e.g. the address of a Service, so these are compared with Helm's manifest.
 /// `snapshot` has the objects after the rollback.
-fn renumber_record(project: &Project, tools: &Toolbox, snapshot: &Snapshot, revision: u64, now: u64) -> Result<()> {
+fn renumber_record(tools: &Toolbox, snapshot: &Snapshot, revision: u64, now: u64) -> Result<()> {
     let Some(record) = Record::read(snapshot)?.filter(|record| record.revision == revision) else { return Ok(()) };
     let drifted: Vec<String> = record.drift(snapshot).into_iter().map(|drift| drift.object).collect();
     if !drifted.is_empty() {
-        let wanted = drift::objects(&helm::manifest(project, tools, now)?);
+        let wanted = drift::objects(&helm::manifest(tools, now)?);
         let is_as_verified = |object: &String| {
             let is_recreated = |live: &&Value| {
                 let created = clock::parse(text(live, "/metadata/creationTimestamp"));
@@ -299,7 +299,7 @@ fn remove_first_install(project: &Project, tools: &Toolbox) -> Result<String> {
 fn describe_running(tools: &Toolbox) -> String {
     let snapshot = match Snapshot::take(tools) {
         Ok(snapshot) => snapshot,
-        Err(error) => return format!("\n  xtask cannot read what runs now: {error:#}"),
+        Err(error) => return format!("\n  xtask cannot read what runs now: {}", failure::message(&error)),
     };
     let image = |name: &str| {
         let workload = snapshot.workloads().find(|w| text(w, "/metadata/name") == name)?;

@@ -7,16 +7,14 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Scope, Write, kinds};
 use crate::deadlines;
-use crate::failure::{Class, Failure};
-use crate::labels::Release;
+use crate::failure::{self, Class, Failure};
+use crate::labels::{COMPONENT, Release};
 use crate::project::Project;
 use crate::snapshot::{has_ended, number, text};
 use crate::toolbox::Toolbox;
 
 /// Namespaces that every cluster has.
 const STANDARD: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
-/// Labels of the backend's pods.
-const BACKEND: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=backend";
 
 /// The contents of the cluster, which an upgrade deletes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,11 +41,10 @@ impl Contents {
         for item in items {
             let (kind, name) = (text(item, "/kind"), text(item, "/metadata/name"));
             let within = text(item, "/metadata/namespace");
-            // Also the namespace of the ingress controller, which has no other mark.
-            let is_part_of_todo = text(item, "/metadata/labels/app.kubernetes.io~1part-of") == "todo";
             let (namespace, is_ours) = (release.namespace.as_str(), release.owns(item));
             match kind {
-                "Namespace" if !is_part_of_todo && name != namespace && !STANDARD.contains(&name) => {
+                // The namespace of the ingress controller has no other mark.
+                "Namespace" if !release.is_part(item) && name != namespace && !STANDARD.contains(&name) => {
                     contents.foreign.push(format!("namespace {name}"));
                 }
                 "PersistentVolumeClaim" if within == namespace && name == format!("data-{postgres}-0") => {
@@ -86,8 +83,8 @@ pub struct Backend {
 }
 
 /// Reads the backend's Deployment; `None`: it does not exist.
-pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
-    let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(project))?;
+pub fn backend(tools: &Toolbox) -> Result<Option<Backend>> {
+    let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(tools))?;
     Ok(deployment.map(|deployment| {
         let list = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_array).cloned().unwrap_or_default();
         let volumes = list(&deployment, "/spec/template/spec/volumes");
@@ -97,13 +94,13 @@ pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
     }))
 }
 
-fn backend_name(project: &Project) -> String {
-    format!("{}-backend", project.settings.chart.release)
+fn backend_name(tools: &Toolbox) -> String {
+    format!("{}-backend", tools.release().name)
 }
 
 /// Scales the backend. At 0, waits until all its pods are gone, so that nothing writes to the database.
-pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Result<()> {
-    let (api, name) = (tools.api()?, backend_name(project));
+pub fn scale_backend(tools: &Toolbox, replicas: u64) -> Result<()> {
+    let (api, name) = (tools.api()?, backend_name(tools));
     let patch = json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]);
     if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
@@ -119,16 +116,18 @@ pub fn start_backend<T>(
     deploy: &str,
     result: Result<T>,
 ) -> Result<T> {
-    let Err(scaling) = scale_backend(project, tools, replicas) else { return result };
+    let Err(scaling) = scale_backend(tools, replicas) else { return result };
     let start = project.command(deploy);
     Err(match result {
         Ok(_) => scaling.context(format!("the backend is still stopped; start it: {start}")),
-        Err(error) => error.context(format!("the backend is still stopped ({scaling:#}); start it: {start}")),
+        Err(error) => {
+            error.context(format!("the backend is still stopped ({}); start it: {start}", failure::message(&scaling)))
+        }
     })
 }
 
 fn wait_until_no_pod_is_left(api: &Api, release: &Release) -> Result<()> {
-    let selector = format!("{},{BACKEND}", release.selector());
+    let selector = format!("{},{COMPONENT}=backend", release.selector());
     let start = Instant::now();
     loop {
         let pods = api.select(&kinds::POD, Scope::Namespace, &selector)?;
@@ -171,7 +170,7 @@ mod tests {
 
     #[test]
     fn objects_of_others_are_listed_as_foreign() {
-        let release = Release { name: "todo".into(), namespace: "todo".into() };
+        let release = Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() };
         let ours = [
             item("Namespace", "", "kube-system", ""),
             item("Namespace", "", "todo", ""),

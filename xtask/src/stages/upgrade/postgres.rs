@@ -18,10 +18,9 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::node::{CRICTL, Node};
 use crate::process::Process;
+use crate::settings::Settings;
 use crate::toolbox::Toolbox;
 
-/// User and database of the chart.
-const NAME: &str = "todo";
 /// Selects name, number of rows, and sum of the rows' hashes of each table outside Postgres' own schemas.
 const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname), \
     (xpath('/row/rows/text()', x))[1]::text, (xpath('/row/hash/text()', x))[1]::text \
@@ -61,7 +60,7 @@ pub struct Postgres(Endpoint);
 
 enum Endpoint {
     /// The embedded database, in a running container.
-    Embedded { node: Box<Node>, container: String },
+    Embedded { node: Box<Node>, container: String, name: String },
     /// The database of a URL.
     Remote(Box<Remote>),
 }
@@ -78,12 +77,12 @@ pub struct DumpContents {
 }
 
 impl Postgres {
-    /// Finds the embedded database; `None`: no node runs one in `namespace`.
-    pub fn find(tools: &Toolbox, namespace: &str) -> Result<Option<Self>> {
+    /// Finds the embedded database; `None`: no node runs one in the release's namespace.
+    pub fn find(settings: &Settings, tools: &Toolbox) -> Result<Option<Self>> {
         let label = |name: &str, value: &str| ["--label".to_owned(), format!("io.kubernetes.{name}={value}")];
         for node in tools.nodes()? {
             let list = node.crictl(["ps", "--state", "Running", "--output", "json"]);
-            let list = list.args(label("container.name", "postgres")).args(label("pod.namespace", namespace));
+            let list = list.args(label("container.name", "postgres")).args(label("pod.namespace", tools.namespace()));
             let listing: Value = serde_json::from_str(&list.deadline(deadlines::DATABASE_QUERY).read()?)
                 .context("crictl printed no JSON")?;
             let containers = listing["containers"].as_array().context("crictl printed no list of containers")?;
@@ -92,7 +91,8 @@ impl Postgres {
                 [container] => {
                     let container =
                         container["id"].as_str().context("crictl printed a container without an ID")?.to_owned();
-                    return Ok(Some(Self(Endpoint::Embedded { node: Box::new(node), container })));
+                    let name = settings.database.name.clone();
+                    return Ok(Some(Self(Endpoint::Embedded { node: Box::new(node), container, name })));
                 }
                 _ => bail!("node {} runs {} containers of the database", node.name, containers.len()),
             }
@@ -108,7 +108,9 @@ impl Postgres {
     /// Returns a command that runs beside the database.
     fn exec(&self, args: &[&str]) -> Process {
         let process = match &self.0 {
-            Endpoint::Embedded { node, container } => node.crictl(["exec", "-i", container]).args(args.iter().copied()),
+            Endpoint::Embedded { node, container, .. } => {
+                node.crictl(["exec", "-i", container]).args(args.iter().copied())
+            }
             Endpoint::Remote(remote) => remote.exec(args),
         };
         process.class(Class::Database).deadline(deadlines::DATABASE_QUERY)
@@ -117,7 +119,7 @@ impl Postgres {
     /// Returns the arguments that connect a client program to the database.
     fn connection_args(&self) -> Vec<&str> {
         match &self.0 {
-            Endpoint::Embedded { .. } => vec!["--username", NAME, "--dbname", NAME],
+            Endpoint::Embedded { name, .. } => vec!["--username", name, "--dbname", name],
             Endpoint::Remote(remote) => vec!["--dbname", remote.url()],
         }
     }
@@ -127,7 +129,7 @@ impl Postgres {
         let args = [&["psql"][..], &self.connection_args()].concat();
         match &self.0 {
             _ if !is_terminal => self.exec(&args).args(["--set=ON_ERROR_STOP=1"]),
-            Endpoint::Embedded { node, container } => {
+            Endpoint::Embedded { node, container, .. } => {
                 let node = engine.docker().args(["exec", "-it", &node.name]);
                 node.args(CRICTL).args(["exec", "-it", container]).args(args)
             }

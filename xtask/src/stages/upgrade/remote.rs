@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::process::{Piped, Process};
 use crate::secrets::Secret;
+use crate::toolbox::Toolbox;
 
 /// The file with the password in the container.
 const PASSWORDS: &str = "/tmp/passwords";
@@ -27,13 +28,14 @@ pub struct Remote {
 
 impl Remote {
     /// Starts the container from `image`, for the database at `url`.
-    pub fn start(engine: &Engine, profile: &str, image: &str, url: &Secret) -> Result<Self> {
+    pub fn start(tools: &Toolbox, image: &str, url: &Secret) -> Result<Self> {
+        let (engine, profile) = (&tools.engine, &tools.profile);
         let (url, password) = split_password(url)?;
         let container = format!("todo-xtask-db-{profile}-{}", std::process::id());
         let run = engine
             .docker()
             .args(["run", "--rm", "--interactive", "--network=host", "--pull=never", "--user=0", "--cap-drop=ALL"])
-            .args(["--security-opt=no-new-privileges", "--label=app.kubernetes.io/part-of=todo"])
+            .args(["--security-opt=no-new-privileges", &format!("--label={}", tools.release().part_of())])
             .args([format!("--name={container}"), format!("--env=PGPASSFILE={PASSWORDS}")])
             .args(["--entrypoint=cat", image])
             // A person may use a shell in it; other clients have their own deadlines.
@@ -96,7 +98,7 @@ const UNSUPPORTED: [&str; 10] = [
 
 /// Splits a URL into the URL without its password, and the password: arguments are not private.
 fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
-    let (scheme, rest) = url.expose().split_once("://").context("DATABASE_URL is not a URL")?;
+    let (scheme, rest) = url.expose().split_once("://").context("the value for the database is not a URL")?;
     let (userinfo, location) = dotenv::split_url(rest);
     let (server, query) = location.split_once('?').unwrap_or((location, ""));
     let (mut kept, mut password) = (Vec::new(), None);
@@ -105,7 +107,7 @@ fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
         match name {
             "password" => password = Some(value),
             _ if UNSUPPORTED.contains(&name) || name == "sslrootcert" && value != "system" => {
-                let what = format!("DATABASE_URL has the parameter {name}, which `db` does not support");
+                let what = format!("the database's URL has the parameter {name}, which `db` does not support");
                 return Err(Failure::new(Class::Config, what)
                     .help("use psql, pg_dump and pg_restore of your own with that URL")
                     .into());
@@ -118,7 +120,7 @@ fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
         let (name, given) = userinfo.split_once(':').map_or((userinfo, None), |(name, given)| (name, Some(given)));
         ensure!(
             !name.contains(['?', '/', '@']),
-            "DATABASE_URL has `?`, `/` or `@` in its user; write %3F, %2F or %40 instead"
+            "the database's URL has `?`, `/` or `@` in its user; write %3F, %2F or %40 instead"
         );
         // In libpq, the parameter overrides the password before the host.
         password = password.or(given);

@@ -9,6 +9,7 @@ use camino::Utf8PathBuf;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::deadlines;
+use crate::failure;
 use crate::project::Project;
 use crate::report::Report;
 use crate::stages::images::context::{FOLDER, Files};
@@ -130,7 +131,7 @@ impl ReadFailures {
     }
 
     fn count_failure(&mut self, error: Option<&anyhow::Error>) -> Option<&str> {
-        let words = error.map_or(String::new(), |error| format!("{error:#}"));
+        let words = error.map(failure::message).unwrap_or_default();
         self.count = if words.is_empty() || words != self.words { 1 } else { self.count.saturating_add(1) };
         self.words = words;
         (self.count == WARN_AFTER && !self.words.is_empty()).then_some(self.words.as_str())

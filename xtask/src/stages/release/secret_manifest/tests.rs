@@ -1,9 +1,10 @@
 use super::*;
+use crate::dotenv::tests::{AUTH_SECRET, DATABASE_URL, OPENAI_API_KEY};
 
 const AUTH: &str = "not-a-secret-0123456789abcdefghijklmn";
 
-fn chart() -> Chart {
-    Chart { path: "infra/helm".into(), release: "todo".into(), namespace: "todo".into() }
+fn settings() -> Settings {
+    Settings::read(&crate::project::checkout(None)).unwrap()
 }
 
 fn dotenv(pairs: &[(&str, &str)]) -> Dotenv {
@@ -21,7 +22,7 @@ fn value(manifest: &Manifest, key: &str) -> Option<String> {
 #[test]
 fn a_remote_database_is_used_exactly_as_it_is_written() {
     let url = "postgresql://u:not-a-secret@ep-a-pooler.eu.aws.neon.tech/db?sslmode=require&channel_binding=require";
-    let manifest = backend(&chart(), &dotenv(&[(AUTH_SECRET, AUTH), (DATABASE_URL, url)]), None).unwrap();
+    let manifest = backend(&settings(), &dotenv(&[(AUTH_SECRET, AUTH), (DATABASE_URL, url)]), None).unwrap();
     assert_eq!(value(&manifest, DATABASE_URL).as_deref(), Some(url));
     assert_eq!(value(&manifest, AUTH_SECRET).as_deref(), Some(AUTH));
     assert_eq!(value(&manifest, OPENAI_API_KEY).as_deref(), Some(""));
@@ -36,20 +37,20 @@ fn a_remote_database_is_used_exactly_as_it_is_written() {
 #[test]
 fn the_embedded_database_needs_its_password() {
     let dotenv = dotenv(&[(AUTH_SECRET, AUTH)]);
-    assert!(backend(&chart(), &dotenv, None).is_err());
-    let manifest = backend(&chart(), &dotenv, Some(&Secret::new("a b/c"))).unwrap();
+    assert!(backend(&settings(), &dotenv, None).is_err());
+    let manifest = backend(&settings(), &dotenv, Some(&Secret::new("a b/c"))).unwrap();
     let url = value(&manifest, DATABASE_URL).unwrap();
     assert!(
         url.starts_with("postgresql://todo:a%20b%2Fc@") && url.ends_with("todo-postgres:5432/todo?sslmode=disable")
     );
-    let postgres = postgres(&chart(), &Secret::new("a b/c"));
+    let postgres = postgres(&settings().chart, &Secret::new("a b/c"));
     assert_eq!(postgres.name, "todo-postgres");
     assert_eq!(value(&postgres, POSTGRES_PASSWORD).as_deref(), Some("a b/c"));
 }
 
 #[test]
 fn the_name_follows_the_content_and_nothing_else() {
-    let name = |pairs: &[(&str, &str)]| backend(&chart(), &dotenv(pairs), Some(&Secret::new("p"))).unwrap().name;
+    let name = |pairs: &[(&str, &str)]| backend(&settings(), &dotenv(pairs), Some(&Secret::new("p"))).unwrap().name;
     let base = name(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "k")]);
     assert_eq!(base.len(), "todo-backend-".len() + 8);
     assert_eq!(base, name(&[(OPENAI_API_KEY, "k"), (AUTH_SECRET, AUTH)]), "order does not matter");
@@ -58,7 +59,7 @@ fn the_name_follows_the_content_and_nothing_else() {
         name(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "l")]),
         name(&[(AUTH_SECRET, AUTH)]),
         name(&[(AUTH_SECRET, &other), (OPENAI_API_KEY, "k")]),
-        backend(&chart(), &dotenv(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "k")]), Some(&Secret::new("q")))
+        backend(&settings(), &dotenv(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "k")]), Some(&Secret::new("q")))
             .unwrap()
             .name,
     ];
@@ -68,8 +69,8 @@ fn the_name_follows_the_content_and_nothing_else() {
 
 #[test]
 fn the_boundary_between_key_and_value_is_part_of_the_digest() {
-    let one = digest(&[(AUTH_SECRET, AUTH), ("A", "BC")]).unwrap();
-    assert_ne!(one, digest(&[(AUTH_SECRET, AUTH), ("AB", "C")]).unwrap());
+    let one = digest(&settings(), &[(AUTH_SECRET, AUTH), ("A", "BC")]).unwrap();
+    assert_ne!(one, digest(&settings(), &[(AUTH_SECRET, AUTH), ("AB", "C")]).unwrap());
 }
 
 #[test]
@@ -83,7 +84,7 @@ fn refuses_an_undecodable_value_without_showing_it() {
 
 #[test]
 fn a_manifest_does_not_show_its_content() {
-    let manifest = postgres(&chart(), &Secret::new("CANARY"));
+    let manifest = postgres(&settings().chart, &Secret::new("CANARY"));
     assert_eq!(format!("{manifest:?}"), "Manifest(todo-postgres)");
 }
 
@@ -104,4 +105,22 @@ fn values_in_the_cluster_are_known_to_a_redactor() {
     let secrets =
         [json!({"data": {"A": STANDARD.encode("not-a-secret-one")}}), json!({"data": {"B": STANDARD.encode("x")}})];
     assert_eq!(redactor_of(&secrets).redact("a not-a-secret-one x"), "a *** x");
+}
+
+#[test]
+fn the_names_are_those_of_the_settings() {
+    let mut other = settings();
+    let names = ["SHOP_URL", "SHOP_DIRECT", "SHOP_RANDOM", "SHOP_KEY"].map(str::to_owned);
+    let keys = &mut other.keys;
+    [keys.postgres_url, keys.postgres_direct_url, keys.random, keys.openai_key] = names;
+    (other.chart.name, other.chart.release, other.chart.namespace) = ("shop".into(), "shop".into(), "shops".into());
+    other.database.name = "orders".to_owned();
+    let manifest = backend(&other, &dotenv(&[("SHOP_RANDOM", AUTH)]), Some(&Secret::new("p"))).unwrap();
+    assert_eq!(
+        value(&manifest, "SHOP_URL").unwrap(),
+        "postgresql://orders:p@shop-postgres:5432/orders?sslmode=disable"
+    );
+    assert_eq!(value(&manifest, "SHOP_KEY").as_deref(), Some(""));
+    let shown = object(&manifest).to_string();
+    assert!(!["todo", "AUTH_SECRET", "DATABASE_URL", "OPENAI"].iter().any(|name| shown.contains(name)), "{shown}");
 }
