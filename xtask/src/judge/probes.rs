@@ -6,7 +6,7 @@ use super::Symptom;
 use super::hosts::last_line;
 use super::pods::{Container, containers};
 use crate::clock;
-use crate::snapshot::{ObjectEvent, Snapshot, number, text};
+use crate::snapshot::{Snapshot, number, text};
 
 /// Failures of a probe before they count: a start, or a database that wakes up, takes a moment.
 const MIN_FAILURES: u64 = 3;
@@ -21,7 +21,7 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Symptom> {
     running
         .map(|c| {
             let what = format!("{} runs but is not ready", c.title());
-            let event = snapshot.last_event(c.pod, &["Unhealthy"]).filter(|event| !is_outdated(&c, event));
+            let event = snapshot.last_event(c.pod, &["Unhealthy"]).filter(|event| !is_outdated(&c, &event.time));
             let Some(event) = event else {
                 return Symptom::waiting(c.subject(), what);
             };
@@ -36,7 +36,7 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Symptom> {
                     None => return Symptom::waiting(c.subject(), cause),
                 }
             }
-            if event.count < MIN_FAILURES || is_starting(&event.message) {
+            if event.count < MIN_FAILURES || is_starting(&c, &event.message) {
                 return Symptom::waiting(c.subject(), cause);
             }
             Symptom::fatal(c.subject(), cause).help(help(&c, &answer)).log(c.pod_name(), c.name())
@@ -44,16 +44,13 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Symptom> {
         .collect()
 }
 
-/// Returns whether the failure is over: the container has passed its startup probe since, or the pod was ready since. After a
-/// restart of the node, events of the pod's first start are still there.
-fn is_outdated(c: &Container<'_>, event: &ObjectEvent) -> bool {
-    if event.message.starts_with("Startup") && c.status["started"] == true {
-        return true;
-    }
+/// Returns whether the event at `time` is older than the pod's present unreadiness. After a restart of the node, events
+/// of the pod's first start are still there, although it was ready in between.
+fn is_outdated(c: &Container<'_>, time: &str) -> bool {
     let conditions = c.pod["status"]["conditions"].as_array().into_iter().flatten();
     let mut since = conditions.filter(|condition| condition["type"] == "Ready" && condition["status"] == "False");
     let since = since.next().and_then(|condition| clock::parse(text(condition, "/lastTransitionTime")));
-    clock::parse(&event.time).zip(since).is_some_and(|(time, since)| time + REPORT_DELAY < since)
+    clock::parse(time).zip(since).is_some_and(|(time, since)| time + REPORT_DELAY < since)
 }
 
 /// Returns the message of a line of the backend's log that says what the backend waits for.
@@ -76,10 +73,10 @@ fn answer(message: &str) -> String {
 }
 
 /// Returns whether the container is still starting: its startup probe got no answer yet. The probe's own limit ends that.
-/// An answer, even an error, comes from a program that has started. A refused connection is a mistake: our applications
-/// listen before they prepare anything, and the startup probe of Postgres is a command.
-fn is_starting(message: &str) -> bool {
-    message.starts_with("Startup") && !["statuscode:", "connection refused"].iter().any(|end| message.contains(end))
+/// An answer, even an error, comes from a program that has started.
+fn is_starting(c: &Container<'_>, message: &str) -> bool {
+    let answered = message.contains("statuscode:");
+    message.starts_with("Startup") && !answered && c.status["started"] != true
 }
 
 /// Returns the failing probe as `readiness probe GET /healthz on port http`.
@@ -92,7 +89,7 @@ fn describe_probe(c: &Container<'_>, message: &str) -> String {
             let words = exec["command"].as_array().into_iter().flatten().filter_map(Value::as_str);
             format!(" {}", words.collect::<Vec<_>>().join(" "))
         }
-        _ => probe.get("tcpSocket").map_or_else(String::new, |tcp| format!(" of port {}", plain(&tcp["port"]))),
+        _ => String::new(),
     };
     format!("{kind} probe{how}")
 }

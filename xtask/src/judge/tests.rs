@@ -133,40 +133,16 @@ fn an_unready_container_is_fatal_unless_its_log_says_what_it_waits_for() {
     assert_eq!(gravity(Some("waiting for nothing that anybody knows")).0, Gravity::Fatal);
 }
 
-#[test]
-fn a_failing_startup_probe_is_fatal_once_the_program_could_answer() {
-    let found = |started: bool, probe: Value, message: &str| {
-        let spec = json!({"startupProbe": probe, "ports": [{"containerPort": 8000}]});
-        let mut value = backend_json(spec, json!({"started": started, "state": {"running": {}}}));
-        value["items"][2]["message"] = message.into();
-        let finding = findings(&Snapshot::parse(&value.to_string()).unwrap()).swap_remove(0);
-        (finding.gravity, format!("{}\n{}", finding.cause, lines(&finding)))
-    };
-    let command = || json!({"exec": {"command": ["pg_isready"]}});
-    let (gravity, text) = found(false, command(), "Startup probe failed: 127.0.0.1:5432 - no response");
-    assert!(gravity == Gravity::Waiting && text.contains("startup probe pg_isready, got"), "{text}");
-    let port = || json!({"tcpSocket": {"port": "http"}});
-    let refused = "Startup probe failed: dial tcp 10.244.0.4:8000: connect: connection refused";
-    let (gravity, text) = found(false, port(), refused);
-    assert!(gravity == Gravity::Fatal && text.contains("listen on 0.0.0.0 and on port 8000"), "{text}");
-    assert!(text.contains("startup probe of port http, got connection refused 3 times"), "{text}");
-    // It passed its startup probe, and its first readiness probe has not ended yet.
-    let (gravity, text) = found(true, port(), refused);
-    assert_eq!((gravity, text.as_str()), (Gravity::Waiting, "container backend runs but is not ready\n"));
-    let hangs = "Readiness probe failed: Get \"http://10.244.0.4:8000/\": context deadline exceeded";
-    assert_eq!(found(true, port(), hangs).0, Gravity::Fatal);
-}
-
 /// After a restart of the node, events of the pod's first start are still there (seen by `test ordinary`).
 #[test]
 fn a_probe_that_failed_before_the_pod_was_ready_does_not_count() {
     let gravity = |unready_since: &str| {
         let probe = json!({"exec": {"command": ["pg_isready"]}});
         let status = json!({"ready": false, "started": true, "state": {"running": {}}});
-        let mut value = backend_json(json!({"readinessProbe": probe}), status);
+        let mut value = backend_json(json!({"startupProbe": probe}), status);
         value["items"][1]["status"]["conditions"] =
             json!([{"type": "Ready", "status": "False", "lastTransitionTime": unready_since}]);
-        value["items"][2]["message"] = "Readiness probe failed: 127.0.0.1:5432 - no response".into();
+        value["items"][2]["message"] = "Startup probe failed: 127.0.0.1:5432 - no response".into();
         value["items"][2]["lastTimestamp"] = "2026-11-27T19:46:28Z".into();
         findings(&Snapshot::parse(&value.to_string()).unwrap())[0].gravity
     };
