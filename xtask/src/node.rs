@@ -21,12 +21,12 @@ fn has_not_begun(output: &Output) -> bool {
     output.status.code() == Some(126) && String::from_utf8_lossy(&output.stderr).contains("read init-p")
 }
 
-/// `crictl`. By default it gives up a connection to containerd after 2 s, which a busy machine may take.
-pub const CRICTL: [&str; 2] = ["crictl", "--timeout=20s"];
+/// `crictl`. By default it waits 2 s for containerd, which a busy machine may take.
+pub const CRICTL: [&str; 2] = ["crictl", "--timeout=10s"];
 
 /// Lists all images of a node, then the names of those images in the filters that are complete. The first list alone also has
 /// images of an interrupted import. The last line shows that the output is complete.
-const LIST: &str = r#"crictl --timeout=20s images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
+const LIST: &str = r#"crictl --timeout=10s images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
 
 /// The images of a node.
 #[derive(Clone, Debug, Default)]

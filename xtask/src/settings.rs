@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chart_and_the_ingress_controller_have_the_charts_name() {
+    fn the_chart_and_the_ingress_controller_have_the_names_of_the_settings() {
         let (root, settings) = (crate::project::checkout(None), real());
         let read = |path: &Utf8Path| std::fs::read_to_string(root.join(path)).unwrap();
         let chart = read(&settings.chart.path.join("Chart.yaml"));
@@ -272,6 +272,12 @@ mod tests {
         let label = format!("app.kubernetes.io/part-of: {}", settings.chart.name);
         let controller = read(&settings.cluster.ingress.join("30-deployment.yaml"));
         assert!(controller.contains(&label), "{label}");
+        let database = read(&settings.chart.path.join("templates/postgres/statefulset.yaml"));
+        for name in ["POSTGRES_USER", "POSTGRES_DB"] {
+            assert!(database.contains(&format!("- name: {name}\n              value: {}\n", settings.database.name)), "{name}");
+        }
+        let backend = read(&settings.chart.path.join("templates/backend/deployment.yaml"));
+        assert!(backend.contains(&format!("mountPath: {}", settings.application.secrets)));
     }
 
     #[test]

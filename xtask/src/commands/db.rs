@@ -85,13 +85,12 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
     let keys = &project.settings.keys;
     let url = [&keys.postgres_direct_url, &keys.postgres_url]
         .into_iter()
-        .find_map(|key| env_value(&credentials, key))
-        .cloned();
-    if let Some(url) = url {
+        .find_map(|key| Some((key, env_value(&credentials, key)?.clone())));
+    if let Some((key, url)) = url {
         let image = project.settings.database.image.clone();
         let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Image(image.clone())])?;
         let image = toolchain.origin.image(&image);
-        let remote = Remote::start(&toolchain.tools, &image, &url)?;
+        let remote = Remote::start(&toolchain.tools, &image, key, &url)?;
         return Ok(OpenDatabase { postgres: Postgres::remote(remote), toolchain, credentials, name });
     }
     let toolchain = Toolchain::present(project)?;

@@ -339,7 +339,8 @@ impl<'a> Session<'a> {
             (self.project.clone(), self.args.extra_sources(), self.sources.clone(), self.send.clone());
         std::thread::spawn(move || sources::watch(&project, before, extra, &send));
         let (address, send) = (self.address.clone(), self.send.clone());
-        let paths: Vec<String> = self.project.settings.images.values().map(|image| image.ready.clone()).collect();
+        let settings = &self.project.settings;
+        let paths = ["backend", "frontend"].map(|component| settings.image_of(component).1.ready.clone());
         std::thread::spawn(move || {
             // Requesting the page also makes the frontend compile it.
             for path in &paths {

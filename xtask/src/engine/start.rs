@@ -125,11 +125,11 @@ pub fn start(project: &Project, paths: &EnginePaths, key: &str, running: &Runnin
         Answer::Version(version) => {
             match rules {
                 Ok(rules) => network::give_back(paths, &paths.tree(key), &rules)?,
-                Err(error) => project.report.warn_because(
-                    "if another engine runs here, start it again: the firewall's rules were not readable before the \
-                     engine started",
-                    &error,
-                ),
+                Err(error) => {
+                    let what = "the firewall's rules were not readable before the private engine started";
+                    project.report.warn_because(what, &error);
+                    project.report.note("start another engine of this machine again: its rules may be gone");
+                }
             }
             tree::drop_others(paths, key)?;
             Ok(format!("Docker Engine {version}"))

@@ -97,9 +97,9 @@ const SEE_LOG: &str = "its last log lines say why";
 fn help(code: u64) -> &'static str {
     match code {
         2 => "the settings are wrong; its log names them: see .env",
-        3 => "the database cannot be reached or does not wake up: see its URL in .env",
-        4 => "the database refuses user or password: see its URL in .env",
-        5 => "the server has no such database: see its URL in .env",
+        3 => "the database cannot be reached or does not wake up: see the database's URL in .env",
+        4 => "the database refuses user or password: see the database's URL in .env",
+        5 => "the server has no such database: see the database's URL in .env",
         6 => "the server refuses the requested TLS mode: see sslmode of the database's URL in .env",
         7 | 8 => "the database is at a limit of its plan; its log says which",
         10 => {

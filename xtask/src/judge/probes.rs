@@ -104,7 +104,8 @@ fn help(c: &Container<'_>, answer: &str) -> String {
         Some(404) => format!("nothing is at that path: correct {probe}, or add the route to the application"),
         Some(401 | 403) => format!("a health route must not require a session: correct the route, or {probe}"),
         Some(503) => {
-            "the route reports whether the database answers: see its URL in .env, and the container's log".to_owned()
+            "the route reports whether the database answers: see the database's URL in .env, and the container's log"
+                .to_owned()
         }
         Some(_) => "the application answers with an error: its log says why".to_owned(),
         None if answer.contains("refused") => {

@@ -209,8 +209,7 @@ pub fn remove_unused(tools: &Toolbox) -> Result<()> {
     secrets::remove_unused(tools, &existing, &keep).map(|_| ())
 }
 
-/// Records the revision of `run`, which was proven with `snapshot`, as verified. Returns the Secrets that no kept revision
-/// seems to need any more.
+/// Records the revision of `run`, which was proven with `snapshot`, as verified. Returns what [`record`] returns.
 pub fn record_desired(
     tools: &Toolbox,
     run: &Run,
@@ -226,7 +225,7 @@ pub fn record_desired(
 }
 
 /// Records what `verified` returns for the deployed revision and the present time in seconds since 1970. Returns the Secrets
-/// that no kept revision seems to need any more.
+/// that no verified revision needs: candidates for [`remove_unused`].
 pub fn record(
     tools: &Toolbox,
     run: &Run,
@@ -241,7 +240,8 @@ pub fn record(
     let verified = verified(deployed, crate::clock::now());
     let record = Record::new(verified, snapshot, &kept)?;
     record.store(tools)?;
-    Ok(secrets::unused(&existing, &secrets::named_by_revisions(Some(&record), snapshot)))
+    // `snapshot` may name more: a ReplicaSet that the rollout pushed out of the history is deleted a moment later.
+    Ok(secrets::unused(&existing, &record.all_secrets()))
 }
 
 /// Returns the objects that somebody has changed by hand since they were verified, with the fields if Helm answers.
@@ -266,10 +266,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::tests::{api_server::ApiServer, toolbox};
+    use crate::api::tests::api_server::{ApiServer, Reply};
+    use crate::api::tests::toolbox;
 
     #[test]
-    fn a_record_returns_the_secrets_that_no_kept_revision_names() {
+    fn no_secret_is_removed_unless_everything_that_may_need_it_was_read() {
+        let server = ApiServer::start();
+        let labels = json!({"app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
+            "app.kubernetes.io/component": "backend"});
+        let secret = json!({"kind": "Secret", "metadata": {"name": "stale", "labels": labels}});
+        server.put("/api/v1/namespaces/todo/secrets/stale", secret);
+        for kind in ["replicasets", "configmaps", "secrets"] {
+            let list = format!("GET /*/namespaces/todo/{kind}");
+            server.on(&list, &[Reply::Text(403, "no")]);
+            assert!(remove_unused(&toolbox(&server)).is_err(), "{kind}");
+            server.on(&list, &[Reply::Pass]);
+        }
+        assert_eq!(server.writes(), [""; 0]);
+        remove_unused(&toolbox(&server)).unwrap();
+        assert_eq!(server.writes(), ["DELETE /api/v1/namespaces/todo/secrets/stale"]);
+    }
+
+    #[test]
+    fn a_record_returns_the_secrets_that_no_verified_revision_names() {
         let server = ApiServer::start();
         let secret = |name: &str, labels: serde_json::Value| {
             let object = json!({"kind": "Secret", "metadata": {"name": name, "labels": labels}});
@@ -291,7 +310,7 @@ mod tests {
             verified_at,
         };
         let unused = record(&toolbox(&server), &Run::default(), &Snapshot::of(vec![set]), verified).unwrap();
-        assert_eq!(unused, ["stale"]);
+        assert_eq!(unused, ["running", "stale"]);
         let requests: Vec<String> = server.received().into_iter().map(|request| request.line).collect();
         let (secrets, record) = ("/api/v1/namespaces/todo/secrets", "/api/v1/namespaces/todo/configmaps/todo-xtask");
         assert_eq!(requests, [format!("GET {secrets}"), format!("PATCH {record}")]);

@@ -28,7 +28,7 @@ fn healthy() -> Sandbox {
     sandbox.dotenv(DOTENV);
     sandbox.cluster();
     sandbox.release();
-    sandbox.on("docker exec -i todo crictl --timeout=20s images *", r#"echo '{"images": []}'"#);
+    sandbox.on("docker exec -i todo crictl --timeout=10s images *", r#"echo '{"images": []}'"#);
     sandbox
 }
 

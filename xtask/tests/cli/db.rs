@@ -156,7 +156,7 @@ impl Restore {
         sandbox.cluster();
         sandbox.release();
         sandbox.dotenv(DOTENV);
-        sandbox.on("docker exec -i todo crictl --timeout=20s ps *", r#"echo '{"containers": [{"id": "db"}]}'"#);
+        sandbox.on("docker exec -i todo crictl --timeout=10s ps *", r#"echo '{"containers": [{"id": "db"}]}'"#);
         let sources = json!([{"secret": {"name": "todo-backend-x"}}]);
         let deployment = json!({"kind": "Deployment", "apiVersion": "apps/v1",
             "metadata": {"name": "todo-backend", "generation": 1, "annotations": {
@@ -168,7 +168,7 @@ impl Restore {
                        "replicas": 2}});
         sandbox.api().put(BACKEND, deployment.clone());
         sandbox.api().on(&format!("PATCH {BACKEND}"), &[Reply::Json(200, "", deployment)]);
-        let restore = Self::of(sandbox, "docker exec -i todo crictl --timeout=20s exec -i db", "", script, SQL);
+        let restore = Self::of(sandbox, "docker exec -i todo crictl --timeout=10s exec -i db", "", script, SQL);
         restore.serves("postgresql://todo:not-a-secret@todo-postgres:5432/todo?sslmode=disable");
         restore
     }

@@ -154,7 +154,7 @@ fn no_dry_run_shows_secrets() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-canary@db.lan/x'\n"));
     sandbox.cluster();
-    sandbox.on("docker exec -i todo crictl --timeout=20s images *", r#"echo '{"images": []}'"#);
+    sandbox.on("docker exec -i todo crictl --timeout=10s images *", r#"echo '{"images": []}'"#);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
     insta::assert_snapshot!(run, @r#"
     exit code 0
@@ -211,7 +211,7 @@ fn the_names_of_the_settings_reach_every_command() {
     });
     sandbox.dotenv(format!("{}SHOP_DB='postgresql://u:not-a-secret@db.lan/x'\n", rename(DOTENV.to_owned())));
     sandbox.cluster();
-    sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
+    sandbox.on("docker exec -i todo crictl --timeout=10s images *", r#"echo '{"images": []}'"#);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     // The profile keeps its name, and so does xtask.

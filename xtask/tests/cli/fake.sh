@@ -40,10 +40,10 @@ case "$tool $*" in
     done
     exit $code
     ;;
-"docker exec -i todo sh -c crictl --timeout=20s images "*)
+"docker exec -i todo sh -c crictl --timeout=10s images "*)
     # Two commands on the node in one.
     shift 7
-    (answer docker exec -i todo crictl --timeout=20s images -o json) || exit
+    (answer docker exec -i todo crictl --timeout=10s images -o json) || exit
     [ $# -eq 0 ] || (answer docker exec -i todo ctr -n k8s.io images check -q "$@")
     code=$?
     echo end

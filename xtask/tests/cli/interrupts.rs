@@ -50,7 +50,7 @@ fn ctrl_c_ends_everything_with_code_130() {
         let sandbox = building();
         sandbox.dotenv(DOTENV);
         sandbox.cluster();
-        sandbox.on("docker exec -i todo crictl --timeout=20s images *", r#"echo '{"images": []}'"#);
+        sandbox.on("docker exec -i todo crictl --timeout=10s images *", r#"echo '{"images": []}'"#);
         let running = sandbox.start(&[command, &["--origin=release"]].concat());
         let groups = ["backend", "frontend"].map(|name| sandbox.wait_for_line(name).parse::<i32>().unwrap());
         let before = sandbox.fake("calls");

@@ -26,7 +26,7 @@ pub fn cluster() -> Sandbox {
         .map(|name| serde_json::json!({"id": ID, "repoTags": [format!("docker.io/library/{name}")]}))
         .collect();
     let listed = serde_json::json!({"images": listed});
-    sandbox.on("docker exec -i todo crictl --timeout=20s images *", &format!("echo '{listed}'"));
+    sandbox.on("docker exec -i todo crictl --timeout=10s images *", &format!("echo '{listed}'"));
     sandbox
 }
 

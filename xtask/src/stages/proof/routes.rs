@@ -146,8 +146,8 @@ pub fn is_encrypted<'a>(ingresses: impl IntoIterator<Item = &'a Value>) -> bool 
 
 /// Returns a path of `service` that it serves without its database.
 fn below(settings: &Settings, service: &str) -> Option<String> {
-    let component = service.rsplit('-').next()?;
-    settings.images.values().find(|image| image.component == component)?.path.clone()
+    let serves = |component: &str| service.strip_suffix(component).is_some_and(|name| name.ends_with('-'));
+    settings.images.values().find(|image| serves(&image.component))?.path.clone()
 }
 
 /// Returns an HTTP client for the application: no proxy, ten seconds at most, and no status is an error.

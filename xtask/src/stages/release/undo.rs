@@ -23,6 +23,9 @@ use crate::report::Running;
 use crate::snapshot::{Snapshot, key, text};
 use crate::toolbox::Toolbox;
 
+/// Maximum age of objects that a proof is about, in seconds.
+const RECENT: u64 = 2;
+
 /// What the steps of one run share.
 #[derive(Clone, Debug, Default)]
 pub struct Run(Arc<Mutex<SharedState>>);
@@ -110,9 +113,10 @@ impl Run {
         self.state().ready = Some(snapshot);
     }
 
-    /// Takes the objects with which the rollout has ended. They are there once: the caller's next steps may change them.
+    /// Takes the objects with which the rollout has just ended; `None` if that is more than [`RECENT`] ago. They are there
+    /// once: the caller's next steps may change them.
     pub fn take_ready(&self) -> Option<Snapshot> {
-        self.state().ready.take()
+        self.state().ready.take().filter(|ready| clock::now().saturating_sub(ready.taken()) <= RECENT)
     }
 
     /// Runs `helm`, which changes the release. Undoes a failure if `undoes`. That Helm succeeded is not proven before
@@ -354,8 +358,10 @@ mod tests {
     fn the_objects_that_a_rollout_ended_with_are_judged_once() {
         let run = Run::default();
         assert!(run.take_ready().is_none());
-        run.clone().set_ready(Snapshot::default());
+        run.clone().set_ready(Snapshot::of(Vec::new()));
         assert!(run.take_ready().is_some() && run.take_ready().is_none());
+        run.set_ready(Snapshot::default());
+        assert!(run.take_ready().is_none(), "taken in 1970");
     }
 
     #[test]

@@ -27,10 +27,10 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Starts the container from `image`, for the database at `url`.
-    pub fn start(tools: &Toolbox, image: &str, url: &Secret) -> Result<Self> {
+    /// Starts the container from `image`, for the database at `url`, the value of `key`.
+    pub fn start(tools: &Toolbox, image: &str, key: &str, url: &Secret) -> Result<Self> {
         let (engine, profile) = (&tools.engine, &tools.profile);
-        let (url, password) = split_password(url)?;
+        let (url, password) = split_password(key, url)?;
         let container = format!("todo-xtask-db-{profile}-{}", std::process::id());
         let run = engine
             .docker()
@@ -97,8 +97,8 @@ const UNSUPPORTED: [&str; 10] = [
 ];
 
 /// Splits a URL into the URL without its password, and the password: arguments are not private.
-fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
-    let (scheme, rest) = url.expose().split_once("://").context("the value for the database is not a URL")?;
+fn split_password(key: &str, url: &Secret) -> Result<(String, Option<Secret>)> {
+    let (scheme, rest) = url.expose().split_once("://").with_context(|| format!("{key} is not a URL"))?;
     let (userinfo, location) = dotenv::split_url(rest);
     let (server, query) = location.split_once('?').unwrap_or((location, ""));
     let (mut kept, mut password) = (Vec::new(), None);
@@ -107,7 +107,7 @@ fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
         match name {
             "password" => password = Some(value),
             _ if UNSUPPORTED.contains(&name) || name == "sslrootcert" && value != "system" => {
-                let what = format!("the database's URL has the parameter {name}, which `db` does not support");
+                let what = format!("{key} has the parameter {name}, which `db` does not support");
                 return Err(Failure::new(Class::Config, what)
                     .help("use psql, pg_dump and pg_restore of your own with that URL")
                     .into());
@@ -120,7 +120,7 @@ fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
         let (name, given) = userinfo.split_once(':').map_or((userinfo, None), |(name, given)| (name, Some(given)));
         ensure!(
             !name.contains(['?', '/', '@']),
-            "the database's URL has `?`, `/` or `@` in its user; write %3F, %2F or %40 instead"
+            "{key} has `?`, `/` or `@` in its user; write %3F, %2F or %40 instead"
         );
         // In libpq, the parameter overrides the password before the host.
         password = password.or(given);
@@ -160,7 +160,7 @@ mod tests {
             ("postgresql://u:@db.test/todo", "postgresql://u@db.test/todo", None),
             ("postgresql://db.test/todo?sslrootcert=system", "postgresql://db.test/todo?sslrootcert=system", None),
         ] {
-            let (found, secret) = split_password(&Secret::new(url)).unwrap();
+            let (found, secret) = split_password("DATABASE_URL", &Secret::new(url)).unwrap();
             assert_eq!((found.as_str(), secret.as_ref().map(Secret::expose)), (rest, password));
         }
     }
@@ -172,7 +172,7 @@ mod tests {
             ("postgresql://u@db.test/todo?scram_client_key=not-a-secret", "scram_client_key"),
             ("postgresql://db.test?password=not-a-secret@x", "in its user"),
         ] {
-            let error = split_password(&Secret::new(url)).unwrap_err().to_string();
+            let error = split_password("DATABASE_URL", &Secret::new(url)).unwrap_err().to_string();
             assert!(error.contains(message) && !error.contains("not-a-secret"), "{error}");
         }
     }
