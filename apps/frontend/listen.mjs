@@ -23,7 +23,8 @@ Server.prototype.listen = function () {
     }
     const { address, family, port } = /** @type {import("node:net").AddressInfo} */ (this.address());
     const host = family === "IPv6" ? `[${address}]` : address;
-    fetch(`http://${host}:${port}/sign-in`).then((answer) => answer.text()).then(() => { answerPages(this); }).catch(() => undefined);
+    fetch(`http://${host}:${port}/sign-in`).then((answer) => answer.text()).then(() => { answerPages(this); })
+      .catch((error) => { console.warn("The server of Next.js answers requests for pages:", error); });
   });
   return listen.call(this, early);
 };
@@ -31,7 +32,7 @@ Server.prototype.listen = function () {
 /**
  * Calls a page's handler for each GET of its address, as adapters of Next.js do. The server of Next.js would first look for
  * files, redirects and other pages, which takes a tenth of a page's CPU time. It still answers all other requests. If a
- * handler fails, it renders the error page.
+ * handler fails before it has sent headers, the server runs the page again, and renders the error page if that fails too.
  * @param {Server} server
  */
 function answerPages(server) {
@@ -49,8 +50,12 @@ function answerPages(server) {
     const handler = request.method === "GET" ? pages.get(request.url.split("?", 1)[0]) : undefined;
     if (!handler) return next?.(request, response);
     filterInternalHeaders(request.headers);
-    // As Next's own compression does, also for answers without it.
+    // The compression of Next.js sets this on pages, compressed or not.
     response.setHeader("vary", "Accept-Encoding");
-    handler(request, response, {}).catch(() => (response.headersSent ? response.destroy() : next?.(request, response)));
+    handler(request, response, {}).catch(() => {
+      if (response.headersSent) return response.destroy();
+      for (const name of response.getHeaderNames()) if (name !== "x-request-id") response.removeHeader(name);
+      return next?.(request, response);
+    });
   });
 }

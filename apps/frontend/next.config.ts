@@ -23,6 +23,7 @@ const config: NextConfig = {
   // Each answer has its own nonce, so an ETag is useless.
   generateEtags: false,
   reactStrictMode: true,
+  // Not for pages: listen.mjs answers a GET of one without the headers, redirects and rewrites of this file.
   headers() {
     const headers = SECURITY_HEADERS.map(([key, value]) => ({ key, value }));
     return Promise.resolve(["/_next/static/:file*", "/icon.svg"].map((source) => ({ source, headers })));

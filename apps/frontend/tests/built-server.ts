@@ -47,7 +47,7 @@ export class Backend {
 }
 
 /** The image's program; without an image: `npm run build`. */
-const PROGRAM = process.env.BUILT_SERVER ?? ".next/standalone/server.js";
+export const PROGRAM = process.env.BUILT_SERVER ?? ".next/standalone/server.js";
 
 /** Starts the built server. Returns its address, and functions that end it and read its errors. */
 export async function startBuilt(apiBaseUrl: string, environment: string): Promise<[string, () => void, () => string]> {
@@ -73,7 +73,9 @@ export async function startBuilt(apiBaseUrl: string, environment: string): Promi
   for (;;) {
     if (child.exitCode !== null) throw new Error(`${PROGRAM} ended with ${child.exitCode}; is it built? npm run build`);
     try {
-      if ((await fetch(`${address}/healthz`)).ok) return [address, stop, () => errors];
+      // The server of Next.js gzips this; later its page answers directly (listen.mjs).
+      const health = await fetch(`${address}/healthz`, { headers: { "accept-encoding": "gzip" } });
+      if (health.ok && !health.headers.has("content-encoding")) return [address, stop, () => errors];
     } catch {
       // Not listening yet.
     }

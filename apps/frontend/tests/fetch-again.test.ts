@@ -116,7 +116,7 @@ describe("a GET without an answer", () => {
     expect(asked.length).toBeLessThanOrEqual(9);
   });
 
-  it("is answered when the status is none, or the body is not JSON", async () => {
+  it("returns answers with an invalid status, or a body that is not JSON", async () => {
     const odd: Answer = (_, response) => response.writeHead(700).end("half a {");
     const [address] = await serve([odd]);
     const answer = await fetchAgain(address, { method: "GET" });

@@ -1,6 +1,6 @@
 import type { Problem } from "./api-types";
 
-/** What is read of a `Response`. */
+/** The parts of a `Response` that the API client uses. */
 export type Answer =
   Pick<Response, "ok" | "status" | "json"> & { headers: Pick<Headers, "get" | "getSetCookie">; body?: Response["body"] };
 

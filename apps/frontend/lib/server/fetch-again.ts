@@ -14,9 +14,9 @@ const SLOW = 1_000;
 let isSecondInFlight = false;
 
 /**
- * `fetch` that repeats an unanswered GET: the pod may be gone, its name may not resolve yet, or the node may not know the
- * new pods yet. A slow request continues in parallel; the first answer counts, and the other request is aborted. Repeats
- * only GET, which changes nothing.
+ * Like `fetch`, but repeats an unanswered GET, and returns only an `Answer` for a GET: the pod may be gone, its name may
+ * not resolve yet, or the node may not know the new pods yet. A slow request continues in parallel; the first answer
+ * counts, and the other request is aborted. Repeats only GET, which changes nothing.
  */
 export async function fetchAgain(url: string, init: RequestInit): Promise<Answer> {
   if (init.method !== "GET") return fetch(url, init);
