@@ -274,7 +274,10 @@ mod tests {
         assert!(controller.contains(&label), "{label}");
         let database = read(&settings.chart.path.join("templates/postgres/statefulset.yaml"));
         for name in ["POSTGRES_USER", "POSTGRES_DB"] {
-            assert!(database.contains(&format!("- name: {name}\n              value: {}\n", settings.database.name)), "{name}");
+            assert!(
+                database.contains(&format!("- name: {name}\n              value: {}\n", settings.database.name)),
+                "{name}"
+            );
         }
         let backend = read(&settings.chart.path.join("templates/backend/deployment.yaml"));
         assert!(backend.contains(&format!("mountPath: {}", settings.application.secrets)));
