@@ -10,7 +10,7 @@ use xtask::toolchain::Toolchain;
 
 use crate::servers::Programs;
 
-/// Brings the programs into `folder`.
+/// Copies etcd and the API server from their images into `folder`. Returns their paths and that of the pinned Helm.
 pub fn bring(project: &Project, folder: &Utf8Path) -> Result<Programs> {
     let [etcd, apiserver] = faults::images(project)?;
     let toolchain = Toolchain::bring(project, Mode::Apply, &faults::requirements(project)?)?;
