@@ -1,5 +1,5 @@
-//! The one checker: compares the messages and steps of a run with the states before and after it, and with the same run
-//! without a fault. It knows no scenario.
+//! The checker of all scenarios: compares the messages and steps of a run with the states before and after it, and with
+//! the same run without a fault. Its rules name no scenario.
 
 use std::collections::BTreeMap;
 
@@ -213,7 +213,8 @@ fn destruction(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     }
 }
 
-/// Checks that workloads with ready pods keep some during and after the run. Skips scenarios that remove the release.
+/// Checks that a workload that had ready pods has at least one during and after the run. Skips scenarios that remove
+/// the release.
 fn service(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     if case.scenario.removes {
         return;

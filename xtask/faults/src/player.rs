@@ -1,5 +1,5 @@
 //! Simulates the controllers and the kubelet, which the sandbox lacks: Deployments and StatefulSets get pods, pods get
-//! a node and run or crash, Services get endpoints, and objects without an owner are deleted.
+//! a node and run or crash, Services get endpoints, and objects whose owners are gone are deleted.
 
 mod garbage;
 mod kubelet;
@@ -32,7 +32,7 @@ struct Shared {
     store: Etcd,
     machine: Arc<Mutex<Machine>>,
     ended: AtomicBool,
-    /// The lock that each tick holds, so that a reset comes between two ticks.
+    /// The counts of ready pods. Each tick holds this lock, so that a reset comes between two ticks.
     turn: Mutex<Served>,
 }
 

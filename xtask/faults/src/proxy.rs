@@ -1,4 +1,5 @@
-//! A proxy in front of the API server, at the port that the node publishes. It counts each request, and makes one fail.
+//! A proxy in front of the API server, at the port that the node publishes. The proxy records each request and applies
+//! the planned fault.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Runs every scenario once, then once for each call and fault, in several sandboxes in parallel.
+//! Runs every scenario without a fault, then with each planned pair of a call and a fault, in parallel sandboxes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,7 +25,7 @@ const PER_PROCESSOR: usize = 2;
 const REPEATING: usize = 2;
 /// The factor for all time limits of a run.
 const FACTOR: f64 = 0.05;
-/// The factor for runs that must not exceed a limit only because the machine is busy.
+/// The factor for runs that must stay within the limits on a busy machine.
 const PATIENT: f64 = 0.25;
 /// The maximum number of runs without a fault per scenario. Runs stop once two in a row print the same number of lines.
 const TRIES: usize = 4;
@@ -57,7 +57,7 @@ pub fn parallel_runs() -> usize {
 /// A call of a scenario and the fault that strikes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pair {
-    /// Index into [`SCENARIOS`].
+    /// The index into [`SCENARIOS`].
     pub scenario: usize,
     /// The call that the fault strikes.
     pub call: Call,
@@ -222,7 +222,7 @@ impl PreparedSandbox {
         }));
         let now = after.everything();
         let mut again = false;
-        // After a violation, a second run would only repeat it.
+        // One violation is enough: a second run would only report its consequences.
         if violations.is_empty() && now != before.everything {
             let state = (scenario.again, outcome.after.source().to_owned(), digest(now.as_bytes()));
             let found = lock(follow_ups).get(&state).cloned();
@@ -240,7 +240,8 @@ impl PreparedSandbox {
         Ok(CheckedPair { seen: Some(Signature::of(&pair.call, &outcome)), is_polled_less: false, again, violations })
     }
 
-    /// Runs a pair, and repeats it with longer limits unless the first run is clean.
+    /// Runs a pair, and repeats it with longer limits unless the first run is clean. Returns the second result unless
+    /// only the first run reached the call.
     pub fn check_again(&self, pair: &Pair, reference: &Reference) -> Result<CheckedPair> {
         let checked = self.check(pair, reference, &FollowUps::default(), FACTOR)?;
         if checked.is_clean() {
@@ -534,8 +535,8 @@ impl Plan {
                 self.left_out.remove(&other);
                 more.push(other);
             } else if why == LeftOutReason::Alike && seen.is_some_and(|seen| seen.came_again) {
-                // The other scenario would call the tool again too. `Fault::Twice` of `pair` stands for its
-                // `Fault::Twice`.
+                // The other scenario would call the tool again too. The pair's `Fault::Twice` stands for that
+                // scenario's.
                 if let Some(entry @ (LeftOutReason::NotAgain, _)) = self.left_out.get_mut(&twice(&other)) {
                     *entry = (LeftOutReason::Alike, twice(pair));
                 }

@@ -1,4 +1,4 @@
-//! The real state of a sandbox, with the questions of the checker.
+//! The real state of a sandbox, and the facts that the checker reads from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Simulates the controllers of Deployments, StatefulSets and endpoints. An update replaces pods only once the new ones
-//! are ready.
+//! Simulates the controllers of Deployments, StatefulSets and endpoints. An update of a Deployment removes old pods
+//! only once the new ones are ready.
 
 use std::sync::Arc;
 
