@@ -6,26 +6,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gate::Gate;
 
-/// What goes wrong with a call.
+/// The way in which a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// It fails at once, in the tool's usual words, and does nothing.
+    /// Fails at once with the tool's usual error, and does nothing.
     Fail,
-    /// It does nothing and does not answer, until the caller's limit ends it.
+    /// Does nothing and sends no answer until the caller's time limit ends the call.
     Hang,
-    /// It does nothing and answers well, but with something else. A deletion is accepted and not done.
+    /// Does nothing, and reports success with unrelated content. A deletion is accepted but not done.
     Garbage,
-    /// It does what it should; its answer ends in the middle.
+    /// Does its work, but the answer breaks off in the middle.
     Cut,
-    /// It fails twice in a way that passes, then it works.
+    /// Fails two times in a row with a transient error, then works.
     Twice,
 }
 
-/// All of them.
+/// All faults.
 pub const FAULTS: [Fault; 5] = [Fault::Fail, Fault::Hang, Fault::Garbage, Fault::Cut, Fault::Twice];
 
 impl Fault {
-    /// As it is named on the command line.
+    /// Returns the name that the command line uses.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fail => "fail",
@@ -43,12 +43,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A call of a scenario: its name, and how many of that name came before it.
+/// A call of a scenario: its name, and its number among the calls of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Call {
-    /// Kind and target, without what differs from run to run.
+    /// The kind and the target, without the parts that differ between runs.
     pub name: String,
-    /// Counted from 1.
+    /// The number, counted from 1.
     pub number: usize,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Call {
     }
 }
 
-/// What the run that is under way has asked for, and which of its calls goes wrong.
+/// The calls of the current run so far, and the fault that is planned for one of them.
 #[derive(Clone)]
 pub struct Ledger {
     state: Arc<Mutex<State>>,
@@ -70,33 +70,33 @@ struct State {
     counts: HashMap<String, usize>,
     order: Vec<Call>,
     planned: Option<(Call, Fault)>,
-    /// How often the planned fault struck.
+    /// The number of calls that the planned fault struck.
     struck: usize,
-    /// Those that xtask makes again when they are refused for a moment.
+    /// The calls that xtask's client retries after a 503.
     repeatable: HashSet<Call>,
-    /// What the sandbox does not know how to answer.
+    /// The commands that the sandbox could not answer, and actions that failed in it.
     unknown: Vec<String>,
 }
 
-/// What a run has called.
+/// The calls of a run that has ended.
 pub struct Called {
     /// All calls in the order in which they came.
     pub calls: Vec<Call>,
-    /// Those that one function of xtask makes again when they are refused for a moment, so that their callers never know.
+    /// The calls that xtask's client retries after a 503. The client's callers do not notice the 503.
     pub repeatable: HashSet<Call>,
-    /// How often the fault struck.
+    /// The number of calls that the fault struck.
     pub struck: usize,
-    /// What nobody could answer.
+    /// The commands that the sandbox could not answer, and actions that failed in it.
     pub unknown: Vec<String>,
 }
 
 impl Ledger {
-    /// An empty one, for runs that have places of `gate`.
+    /// Creates an empty ledger for runs that hold permits of `gate`.
     pub fn new(gate: Arc<Gate>) -> Self {
         Self { state: Arc::default(), gate }
     }
 
-    /// Waits without a place, as a call does that hangs.
+    /// Calls `wait` for a hanging call, and frees the run's place in the gate meanwhile.
     pub fn hang(&self, wait: impl FnOnce()) {
         self.gate.wait_outside(wait);
     }
@@ -105,17 +105,17 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a run in which `planned` goes wrong.
+    /// Begins a run in which the fault of `planned` strikes its call. Discards earlier calls.
     pub fn begin(&self, planned: Option<(Call, Fault)>) {
         *self.lock() = State { planned, ..State::default() };
     }
 
-    /// Counts a call, and says what becomes of it.
+    /// Records a call. Returns the fault that strikes it, if any.
     pub fn enter(&self, name: &str) -> Option<Fault> {
         self.enter_if(name, false)
     }
 
-    /// The same for one that xtask may make again when it is refused for a moment.
+    /// Records a call as [`Ledger::enter`] does. `repeatable` says whether xtask's client retries it after a 503.
     pub fn enter_if(&self, name: &str, repeatable: bool) -> Option<Fault> {
         let mut state = self.lock();
         let number = state.counts.entry(name.to_owned()).or_default();
@@ -132,17 +132,17 @@ impl Ledger {
         strikes.then_some(fault)
     }
 
-    /// How many calls have come.
+    /// Returns the number of calls so far.
     pub fn count(&self) -> usize {
         self.lock().order.len()
     }
 
-    /// Notes what this sandbox cannot answer: the suite must learn it.
+    /// Records a command that the sandbox cannot answer. The suite reports it as a violation.
     pub fn note_unknown(&self, what: String) {
         self.lock().unknown.push(what);
     }
 
-    /// Ends the run.
+    /// Ends the run and returns its calls. The ledger is empty afterwards.
     pub fn end(&self) -> Called {
         let State { order: calls, repeatable, struck, unknown, .. } = std::mem::take(&mut *self.lock());
         Called { calls, repeatable, struck, unknown }

@@ -1,5 +1,5 @@
-//! The one checker: compares the messages and steps of a run with the states before and after it, and with the same run
-//! without a fault. It knows no scenario.
+//! The checker of all scenarios: compares the messages and steps of a run with the states before and after it, and with
+//! the same run without a fault. Its rules name no scenario.
 
 use std::collections::BTreeMap;
 
@@ -10,44 +10,44 @@ use crate::sandbox::{RunOutcome, WATCHING};
 use crate::scenario::Scenario;
 use crate::truth::{Truth, differences};
 
-/// Something that is not so.
+/// A message or action of xtask that contradicts the real state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// What xtask said or did.
+    /// The message or action.
     pub claim: String,
-    /// What is so.
+    /// The real state.
     pub truth: String,
 }
 
-/// A run to check.
+/// A run to check, with the states and the reference to compare it with.
 pub struct Case<'a> {
-    /// The scenario.
+    /// The scenario of the run.
     pub scenario: &'a Scenario,
-    /// The call that went wrong, and how.
+    /// The call that went wrong, and its fault.
     pub planned: &'a (Call, Fault),
-    /// What there was before.
+    /// The state before the run.
     pub before: &'a Truth,
-    /// What there was afterwards.
+    /// The state after the run.
     pub after: &'a Truth,
-    /// The run.
+    /// The outcome of the run.
     pub outcome: &'a RunOutcome,
-    /// The same run when nothing goes wrong.
+    /// The outcome of the same run without a fault.
     pub reference: &'a RunOutcome,
-    /// What there was after that.
+    /// The state after the reference run.
     pub wanted: &'a Truth,
 }
 
-/// Steps that only a failure brings.
+/// Steps that xtask runs only after a failure.
 const UNDOING: [&str; 3] = ["save the evidence", "roll back to revision", "remove the failed first install"];
 
-/// The end of such a step that takes back what steps before it have made.
+/// The message after xtask has removed a failed first install, including what earlier steps created.
 const REMOVED: &str = "\u{2713} remove the failed first install";
 
-/// Everything that is wrong with a run.
+/// Returns all violations of a run.
 pub fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut add = |claim: String, truth: String| found.push(Violation { claim, truth });
-    // What is said before a watch waits for the first time is about what was there by then.
+    // Messages before the first wait of a watch are about the state at that time.
     let (first, rest) = match case.outcome.text.split_once(WATCHING) {
         Some((first, rest)) => (first, rest),
         None => ("", case.outcome.text.as_str()),
@@ -64,7 +64,7 @@ pub fn check(case: &Case<'_>) -> Vec<Violation> {
     found
 }
 
-/// What a run that followed a fault came to.
+/// The result of the second run, which follows a run with a fault.
 #[derive(Clone)]
 pub struct Followed {
     code: Option<i32>,
@@ -73,17 +73,17 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// What `outcome` came to.
+    /// Creates the result of a second run with this outcome.
     pub fn new(outcome: &RunOutcome) -> Self {
         Self { code: outcome.code, text: tail(&outcome.text), essence: Truth::of(&outcome.after).essence() }
     }
 }
 
-/// What is wrong with the run that follows a fault: it must end as if there had been none.
+/// Returns the violations of the second run, which must end as if there had been no fault.
 pub fn check_again(case: &Case<'_>, again: &Followed) -> Vec<Violation> {
     let mut found = Vec::new();
     let command = case.scenario.again.join(" ");
-    // Another command than the scenario's has nothing that fails by itself.
+    // A command other than the scenario's own must succeed.
     let wanted = if case.scenario.again == case.scenario.args { case.reference.code } else { Some(0) };
     if again.code != wanted {
         let truth = format!("exit code {:?} instead of {wanted:?}: {}", again.code, again.text);
@@ -102,7 +102,7 @@ fn tail(text: &str) -> String {
     lines[start..].join(" | ").chars().take(500).collect()
 }
 
-/// Exit code 0 says that what was wanted is there; any other one comes with an error and a way out.
+/// Checks the exit code: 0 requires the desired state; any other code requires an error with a next step.
 fn exit(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     let outcome = case.outcome;
     match outcome.code {
@@ -115,7 +115,7 @@ fn exit(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
             }
         }
         Some(code @ (1 | 3..=11 | 130)) => {
-            // A watch tells the error and goes on until it is interrupted.
+            // A watch prints the error and goes on until it is interrupted.
             let told = outcome.text.contains("error: ") || code == 130;
             if !told {
                 add(format!("exit code {code}"), "no line begins with `error:`".to_owned());
@@ -133,7 +133,7 @@ fn exit(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     }
 }
 
-/// An error has the tool's own words, and names whom it asked.
+/// Checks that an error has the tool's own words and names the tool or server, and that no panic is shown.
 fn words(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     let outcome = case.outcome;
     for sign in ["panicked", "RUST_BACKTRACE", "stack backtrace"] {
@@ -153,7 +153,7 @@ fn words(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
         "minikube" => (vec!["minikube"], "the engine went away"),
         "git" => (vec!["git"], "unable to read"),
         "HTTP" => (vec![call.name.split(' ').nth(2).unwrap_or_default()], ""),
-        // Helm asks the API server too.
+        // Helm sends requests to the API server too.
         _ => (vec!["API server", "Helm"], "request timed out"),
     };
     who.push(call.name.split(' ').nth(1).unwrap_or_default());
@@ -167,7 +167,7 @@ fn words(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     }
 }
 
-/// What destroys or rebuilds is done only where its premise holds.
+/// Checks that xtask destroys or rebuilds only where the precondition holds, and that nothing in use is lost.
 fn destruction(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     let (before, after) = (case.before, case.after);
     let called =
@@ -213,7 +213,8 @@ fn destruction(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     }
 }
 
-/// A release that served before serves throughout and afterwards, unless it was to be removed.
+/// Checks that a workload that had ready pods has at least one during and after the run. Skips scenarios that remove
+/// the release.
 fn service(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     if case.scenario.removes {
         return;
@@ -233,7 +234,7 @@ fn words_of(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// A fault is no reason for steps that nobody needs: rebuilding, starting, installing.
+/// Checks that a fault causes no unneeded steps, such as a build, a start or an install.
 fn steps(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     let steps = |text: &str| -> Vec<String> {
         let begun = text.lines().filter_map(|line| line.trim_start().strip_prefix("> "));

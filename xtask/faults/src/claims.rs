@@ -4,15 +4,15 @@ use crate::truth::Truth;
 
 /// The states before and after a run.
 pub struct Around<'a> {
-    /// Before.
+    /// The state before the run.
     pub before: &'a Truth,
-    /// After.
+    /// The state after the run. For messages before the first wait of a watch, the state before the run.
     pub after: &'a Truth,
     /// Whether the run says that it has removed its own first install, Secrets included.
     pub removed: bool,
 }
 
-/// A claim: a part of a line, and why it is false, if it is.
+/// A substring of a line, and a function that returns the real state if the claim in the line is false.
 type Claim = (&'static str, fn(&str, &Around<'_>) -> Option<String>);
 
 fn unless(is: bool, truth: impl Into<String>) -> Option<String> {
@@ -120,7 +120,7 @@ const CLAIMS: &[Claim] = &[
     ("nothing to remove", |_, at| unless(at.before.revisions().is_empty(), "there is a release")),
 ];
 
-/// `runs now: todo-backend  2/2 ready, …` or `runs now: nothing`.
+/// Checks lines such as `runs now: todo-backend  2/2 ready, …` and `runs now: nothing`.
 fn runs_now(line: &str, at: &Around<'_>) -> Option<String> {
     let words: Vec<&str> = line.split("runs now: ").nth(1)?.split_whitespace().collect();
     let workloads = at.after.workloads();
@@ -132,14 +132,14 @@ fn runs_now(line: &str, at: &Around<'_>) -> Option<String> {
     unless(has >= ready, format!("{has} pods are ready"))
 }
 
-/// A build for the reason that the engine has no image of these files.
+/// Checks a build whose stated reason is that the engine lacks an image of the component.
 fn engine_lacks(line: &str, at: &Around<'_>) -> Option<String> {
     let name = line.split("build ").nth(1)?.split_whitespace().next()?;
     let has = at.before.engine_images().iter().any(|reference| reference.starts_with(&format!("{name}:")));
     unless(!has, format!("the engine has a build of {name}"))
 }
 
-/// The claims of `text` that are false: the line and the truth.
+/// Returns the false claims in `text`, each as the line and the real state.
 pub fn false_claims(text: &str, at: &Around<'_>) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for line in text.lines() {

@@ -14,40 +14,40 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 
-/// The socket's name in the folder above HOME, which every child of xtask has.
+/// The name of the socket in the parent folder of `HOME`, a variable that every child of xtask has.
 pub const SOCKET: &str = "control";
 
-/// What a tool was called with.
+/// The call of a tool.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Question {
-    /// The tool's name and its arguments.
+    /// The name of the tool, followed by its arguments.
     pub words: Vec<String>,
 }
 
-/// What it does.
+/// The instructions of the suite to a tool.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Reply {
-    /// Sends its standard input first; the next reply tells the rest.
+    /// Whether the tool must send its standard input first. The next reply has the other instructions.
     #[serde(default)]
     pub wants_input: bool,
-    /// Becomes this program.
+    /// The path of the program to run with the tool's arguments. `None` if the tool prints the outputs below.
     #[serde(default)]
     pub become_program: Option<String>,
-    /// Prints this in Base64.
+    /// The text for standard output, in Base64.
     #[serde(default)]
     pub output: String,
-    /// And this to standard error.
+    /// The text for standard error.
     #[serde(default)]
     pub error: String,
-    /// Exits with this.
+    /// The exit code.
     #[serde(default)]
     pub code: i32,
-    /// Prints the first half only, and is killed.
+    /// Whether the tool prints only the first half of standard output and then kills itself.
     #[serde(default)]
     pub cut: bool,
 }
 
-/// Plays the tool `name`.
+/// Asks the suite for the result of the tool `name` and reproduces it. Returns the exit code.
 pub fn play(name: &str) -> Result<i32> {
     let home = std::env::var("HOME").context("HOME")?;
     let sandbox = camino::Utf8Path::new(&home).parent().context("a folder above HOME")?.to_owned();
@@ -66,11 +66,11 @@ pub fn play(name: &str) -> Result<i32> {
         let mut command = Command::new(program);
         command.args(std::env::args().skip(1));
         if name == "helm" {
-            // It ends before a collection of its garbage pays. At each start it loads kubectl's translations. With the Korean
-            // ones, `helm version` took 29 instead of 45 ms. Its own messages are English in any language.
+            // Helm ends before garbage collection pays off. At each start it loads kubectl's translations; with the
+            // Korean ones, `helm version` took 29 instead of 45 ms. Helm's own messages are English in any language.
             command.env("GOGC", "off").env("LC_ALL", "ko_KR.UTF-8");
             if std::env::args().any(|arg| arg == "upgrade") {
-                // Half of its time. The API server refuses unknown fields all the same.
+                // Halves the time of an upgrade. The API server refuses unknown fields all the same.
                 command.arg("--disable-openapi-validation");
             }
         }

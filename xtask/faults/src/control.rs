@@ -16,37 +16,38 @@ use crate::machine::{Machine, Surroundings, ToolResult};
 use crate::names;
 use crate::player::{dns, of_kind, text};
 
-/// What the tools of a sandbox share.
+/// The programs and the simulated parts behind the tools of a sandbox.
 pub struct Control {
-    /// The calls.
+    /// The ledger that counts the calls.
     pub ledger: Ledger,
-    /// Engine and node.
+    /// The simulated engine and node.
     pub machine: Arc<Mutex<Machine>>,
-    /// etcd.
+    /// The client of the sandbox's etcd.
     pub store: Etcd,
-    /// The ingress controller, which comes with the node.
+    /// The simulated ingress controller. It listens while the node runs.
     pub ingress: Arc<Ingress>,
-    /// The sandbox's folder, for names without it.
+    /// The sandbox's folder, which the names of calls leave out.
     pub folder: String,
-    /// The real helm.
+    /// The path of the real Helm.
     pub helm: String,
-    /// The real git.
+    /// The path of the real git.
     pub git: String,
-    /// What else tools know.
+    /// The paths, ports and certificates that the tools use.
     pub around: Mutex<Surroundings>,
 }
 
-/// What the tools of a suite do when nothing goes wrong.
+/// The behaviour of a suite's tools without a fault.
 pub trait Tools: Send + Sync + 'static {
-    /// The calls, and the folder that is left out of their names.
+    /// Returns the ledger of calls, and the folder that the names of calls leave out.
     fn ledger(&self) -> (&Ledger, &str);
-    /// Whether the tool's standard input is part of its call.
+    /// Returns whether standard input is part of the call `words`.
     fn reads_input(&self, words: &[String]) -> bool;
-    /// Answers a call, but for its answer if that is `cut`.
+    /// Runs the call `words` with the standard input `input`. If `cut` is set, its effects happen but the answer breaks
+    /// off.
     fn really(&self, words: &[String], input: &[u8], cut: bool) -> Result<Reply>;
 }
 
-/// Answers the tools at `listener` for as long as this process lives.
+/// Answers the tools that connect to `listener`, in threads that live as long as this process.
 pub fn listen(tools: Arc<impl Tools>, listener: UnixListener) {
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
@@ -71,7 +72,7 @@ fn serve(tools: &impl Tools, mut stream: UnixStream) -> Result<()> {
     }
     let reply = match fault {
         Some(Fault::Hang) => {
-            // Until the caller's limit ends the tool.
+            // Waits until the caller's time limit ends the tool.
             ledger.hang(|| drop(reader.read(&mut [0])));
             return Ok(());
         }
@@ -113,7 +114,7 @@ impl Tools for Control {
             ToolResult { output: Vec::new(), error: "the suite does not know this command\n".to_owned(), code: 1 }
         });
         if words[0] == "minikube" && words.iter().any(|word| word == "start") && done.code == 0 {
-            // Where it is there already, it stays as it is.
+            // Has no effect if the Deployment exists.
             self.store.apply(vec![dns()])?;
         }
         let running = machine.node.as_deref() == Some("running");
@@ -125,7 +126,7 @@ impl Tools for Control {
 }
 
 impl Control {
-    /// References of the images that pods run.
+    /// Returns the references of the images in the specs of pods.
     fn used(&self) -> Result<Vec<String>> {
         let (_, live) = self.store.latest();
         let specs = of_kind(&live, "Pod").filter_map(|pod| pod.pointer("/spec/containers")?.as_array());
@@ -133,7 +134,7 @@ impl Control {
     }
 }
 
-/// How a tool usually fails when what it needs is away.
+/// Returns the usual error of `tool` when its engine, cluster or folder is unavailable.
 fn failing(tool: &str) -> Reply {
     let error = match tool {
         "docker" => {
@@ -146,7 +147,7 @@ fn failing(tool: &str) -> Reply {
     Reply { error: format!("{error}\n"), code: if tool == "git" { 128 } else { 1 }, ..Reply::default() }
 }
 
-/// Sends an answer.
+/// Sends a reply as one line of JSON.
 fn send(stream: &mut UnixStream, reply: &Reply) -> Result<()> {
     Ok(writeln!(stream, "{}", serde_json::to_string(reply)?)?)
 }

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use crate::http::{read_chunk, read_head, read_whole};
 use crate::player::text;
 
-/// What a sandbox's state is made of: the rest the API server makes for itself, or nobody here touches.
+/// The prefixes, below `/registry/`, of the keys that belong to a sandbox's state. The API server creates the other
+/// keys itself, or no run changes them.
 const STATE: [&str; 25] = [
     "namespaces",
     "pods",
@@ -46,17 +47,17 @@ const STATE: [&str; 25] = [
     "clusterrolebindings/todo",
 ];
 
-/// Objects by key.
+/// The objects of a state, by etcd key.
 pub type Objects = BTreeMap<String, Arc<Stored>>;
 
-/// An object with the revision of its last change, for writes that must not undo another's.
+/// An object and the revision of its last change. A write with this revision cannot undo another change.
 #[derive(Debug)]
 pub struct Stored {
-    /// As it is stored.
+    /// The object as etcd stores it, in JSON.
     pub text: String,
-    /// The object.
+    /// The parsed object.
     pub value: Value,
-    /// The revision.
+    /// The etcd revision of the last change.
     pub revision: String,
 }
 
@@ -66,7 +67,7 @@ pub struct Etcd(Arc<Shared>);
 
 struct Shared {
     port: u16,
-    /// Connections that nobody uses.
+    /// Idle connections.
     idle: Mutex<Vec<Connection>>,
     copy: Mutex<Copy>,
     changed: Condvar,
@@ -76,26 +77,26 @@ type Connection = BufReader<TcpStream>;
 
 #[derive(Default)]
 struct Copy {
-    /// The newest change that is in it.
+    /// The revision of the newest change in the copy.
     revision: u64,
     objects: Arc<Objects>,
-    /// Why it is not kept up to date any more.
+    /// The reason why the watch ended. `None` while it keeps the copy up to date.
     ended: Option<String>,
 }
 
-/// How long etcd has for an answer, and the watch for a change that etcd has made.
+/// The time limit for an answer of etcd, and for the watch to deliver a change that etcd has made.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A change of one key.
 pub enum Write {
-    /// Puts an object, if its key still has this revision (`0`: no such key).
+    /// Puts an object if its key still has this revision. `0` means that the key does not exist.
     Put(String, Value, String),
     /// Deletes a key.
     Delete(String),
 }
 
 impl Etcd {
-    /// A client of the etcd at `127.0.0.1:port`, once that answers.
+    /// Connects to etcd at `127.0.0.1:port` and starts the watch. Fails if etcd does not accept connections yet.
     pub fn connect(port: u16) -> Result<Self> {
         let this =
             Self(Arc::new(Shared { port, idle: Mutex::default(), copy: Mutex::default(), changed: Condvar::new() }));
@@ -118,7 +119,7 @@ impl Etcd {
         Ok(BufReader::new(tcp))
     }
 
-    /// Keeps the copy up to date. Every revision changes a key, so none is missed.
+    /// Keeps the copy up to date until the watch ends. Every revision changes a key, so none is missed.
     fn follow(&self, mut stream: Connection) -> Result<()> {
         read_head(&mut stream)?.context("no answer")?;
         let mut rest = Vec::new();
@@ -160,13 +161,14 @@ impl Etcd {
         Ok(value)
     }
 
-    /// The state as it is in the copy, which may be some milliseconds old, and its revision.
+    /// Returns the revision and the objects of the copy, which may be some milliseconds old.
     pub fn latest(&self) -> (u64, Arc<Objects>) {
         let copy = lock(&self.0.copy);
         (copy.revision, copy.objects.clone())
     }
 
-    /// Waits until there is something newer than `revision`, for at most `patience`.
+    /// Waits until the copy is newer than `revision` or the watch ends, for at most `patience`. Returns the copy's
+    /// revision and objects.
     pub fn wait_for_change(&self, revision: u64, patience: Duration) -> (u64, Arc<Objects>) {
         let same = |copy: &mut Copy| copy.revision <= revision && copy.ended.is_none();
         let waited = self.0.changed.wait_timeout_while(lock(&self.0.copy), patience, same);
@@ -174,13 +176,13 @@ impl Etcd {
         (copy.revision, copy.objects.clone())
     }
 
-    /// The state at this moment.
+    /// Returns the current state.
     pub fn objects(&self) -> Result<Arc<Objects>> {
         let answer = self.ask("range", &json!({"key": BASE64.encode("none"), "count_only": true}))?;
         self.objects_of(&answer)
     }
 
-    /// The state that has everything that etcd had when it gave `answer`.
+    /// Returns a state that includes every change that etcd had made when it gave `answer`.
     fn objects_of(&self, answer: &Value) -> Result<Arc<Objects>> {
         let revision = number(&answer["header"]["revision"]).context("etcd names no revision")?;
         self.wait_for_change(revision - 1, PATIENCE);
@@ -190,7 +192,7 @@ impl Etcd {
         Ok(copy.objects.clone())
     }
 
-    /// Makes everything as it was in `wanted`; gives what there is then.
+    /// Restores the state `wanted`. Returns the state afterwards.
     pub fn restore(&self, wanted: &Objects) -> Result<Arc<Objects>> {
         let now = self.objects()?;
         let gone = now.keys().filter(|key| !wanted.contains_key(*key));
@@ -202,12 +204,12 @@ impl Etcd {
         self.transact(&delete.chain(put).collect::<Vec<_>>())
     }
 
-    /// Applies `writes` in one transaction; leaves out each that came too late. Returns the state afterwards.
+    /// Applies `writes`, and skips each put whose key has changed meanwhile. Returns the state afterwards.
     pub fn apply(&self, writes: Vec<Write>) -> Result<Arc<Objects>> {
         self.transact(&operations(writes))
     }
 
-    /// Sends `operations` to etcd, which takes at most 128 in a transaction. Returns the state afterwards.
+    /// Sends `operations` to etcd in transactions of 100, as etcd takes at most 128. Returns the state afterwards.
     fn transact(&self, operations: &[Value]) -> Result<Arc<Objects>> {
         let mut now = self.latest().1;
         for some in operations.chunks(100) {
@@ -217,8 +219,9 @@ impl Etcd {
     }
 }
 
-/// The operations of a transaction that applies each of `writes` if its key is as it was read. etcd refuses two writes of a
-/// key, and the later one would come too late: the player makes it again if it is still needed.
+/// Returns the operations that apply `writes`, each put only if its key still has the expected revision. etcd refuses
+/// two writes of a key in a transaction, so only the first one is kept. The player makes the later one again if it is
+/// still needed.
 fn operations(writes: Vec<Write>) -> Vec<Value> {
     let mut keys = BTreeSet::new();
     let first = writes.into_iter().filter(|write| {
@@ -244,7 +247,7 @@ fn post(stream: &mut Connection, path: &str, body: &Value) -> Result<()> {
     stream.get_mut().write_all(whole.as_bytes()).context("asking etcd")
 }
 
-/// The revision and key of a watch's event, and what is stored there then, if anything is.
+/// Returns the revision, the key and the object of a watch event. The object is `None` after a deletion.
 fn change(event: &Value) -> Result<(u64, String, Option<Stored>)> {
     let pair = &event["kv"];
     let decode =
@@ -256,7 +259,7 @@ fn change(event: &Value) -> Result<(u64, String, Option<Stored>)> {
         revision: revision.to_string(),
     };
     let deleted = event["type"] == "DELETE";
-    // Not every value of the API server is text; those of the state are.
+    // Some values of the API server are not text, but all values of the state are.
     let stored = (!deleted).then(|| decode("value").map(stored).unwrap_or_else(|_| stored(String::new())));
     Ok((revision, decode("key")?, stored))
 }

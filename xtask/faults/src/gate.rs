@@ -2,24 +2,24 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// The places of runs that compute.
+/// A limit on the number of runs that use a processor at the same time.
 pub struct Gate {
     places: usize,
-    /// How many are taken; less than none for a moment, where a run ends before the call that hung in it.
+    /// The number of taken places. It is negative for a moment if a run ends before its hanging call does.
     taken: Mutex<isize>,
     freed: Condvar,
 }
 
-/// A place; it is free again when this is dropped.
+/// A taken place. Dropping the permit frees the place.
 pub struct Permit<'a>(&'a Gate);
 
 impl Gate {
-    /// One with `places`.
+    /// Creates a gate with `places` places.
     pub fn new(places: usize) -> Self {
         Self { places, taken: Mutex::new(0), freed: Condvar::new() }
     }
 
-    /// Waits for a place.
+    /// Waits for a free place and takes it.
     pub fn enter(&self) -> Permit<'_> {
         let full = |taken: &mut isize| usize::try_from(*taken).is_ok_and(|taken| taken >= self.places);
         let taken = self.freed.wait_while(self.taken(), full);
@@ -27,7 +27,8 @@ impl Gate {
         Permit(self)
     }
 
-    /// Gives the caller's place to another run during `wait`. Afterwards the caller goes on at once, also without a place.
+    /// Frees the caller's place while `wait` runs. Afterwards the caller takes a place without waiting, even if all are
+    /// taken.
     pub fn wait_outside(&self, wait: impl FnOnce()) {
         self.leave();
         wait();

@@ -4,13 +4,13 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result};
 
-/// A request or an answer.
+/// An HTTP request or response.
 pub struct Message {
-    /// Its first line.
+    /// The request line or the status line, without the line end.
     pub first: String,
-    /// Names and values.
+    /// The names and values of the headers.
     pub headers: Vec<(String, String)>,
-    /// What has been read of its body.
+    /// The part of the body that has been read, without the framing of chunks.
     pub body: Vec<u8>,
 }
 
@@ -19,29 +19,29 @@ impl Message {
         self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Whether the client calls itself `name`.
+    /// Returns whether the header `User-Agent` is `name`.
     pub fn is_from(&self, name: &str) -> bool {
         self.header("user-agent") == Some(name)
     }
 
-    /// Whether the body comes in chunks.
+    /// Returns whether the body is sent in chunks.
     pub fn is_chunked(&self) -> bool {
         self.header("transfer-encoding").is_some_and(|has| has.eq_ignore_ascii_case("chunked"))
     }
 
-    /// The length of a body that does not come in chunks.
+    /// Returns the length in bytes of a body that is not sent in chunks; 0 without a valid `Content-Length`.
     pub fn length(&self) -> usize {
         self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
-    /// Puts another body in the place of its own.
+    /// Replaces the body and the header `Content-Length`.
     pub fn set_body(&mut self, body: Vec<u8>) {
         self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
         self.headers.push(("content-length".to_owned(), body.len().to_string()));
         self.body = body;
     }
 
-    /// As it is sent.
+    /// Returns the bytes of the message on the connection, without the framing of chunks.
     pub fn render(&self) -> Vec<u8> {
         let mut text = format!("{}\r\n", self.first);
         for (name, value) in &self.headers {
@@ -53,7 +53,7 @@ impl Message {
     }
 }
 
-/// Reads first line and headers; `None` at the end of the connection.
+/// Reads the first line and the headers. Returns `None` at the end of the connection.
 pub fn read_head(stream: &mut impl BufRead) -> Result<Option<Message>> {
     let mut first = String::new();
     if stream.read_line(&mut first)? == 0 {
@@ -69,7 +69,7 @@ pub fn read_head(stream: &mut impl BufRead) -> Result<Option<Message>> {
     Ok(Some(message))
 }
 
-/// Reads head and body; `None` at the end of the connection.
+/// Reads a message with its body. Returns `None` at the end of the connection.
 pub fn read_whole(stream: &mut impl BufRead) -> Result<Option<Message>> {
     let Some(mut message) = read_head(stream)? else { return Ok(None) };
     if message.is_chunked() {
@@ -83,7 +83,7 @@ pub fn read_whole(stream: &mut impl BufRead) -> Result<Option<Message>> {
     Ok(Some(message))
 }
 
-/// Reads a chunk: its first line, and its bytes with the line's end after them; `None` after the last one.
+/// Reads a chunk. Returns its size line, and its bytes with the line end after them; `None` after the last chunk.
 pub fn read_chunk(stream: &mut impl BufRead) -> Result<Option<(String, Vec<u8>)>> {
     let mut size = String::new();
     stream.read_line(&mut size)?;

@@ -14,9 +14,9 @@ use crate::calls::{Fault, Ledger};
 use crate::etcd::Etcd;
 use crate::player::{is_ready, of_kind, selects, text};
 
-/// The controller; it listens while it is open.
+/// The simulated ingress controller. It listens while it is open.
 pub struct Ingress {
-    /// Its port.
+    /// The port on 127.0.0.1 that the controller listens on.
     pub port: u16,
     shared: Arc<Shared>,
     open: Mutex<Option<Arc<AtomicBool>>>,
@@ -25,21 +25,21 @@ pub struct Ingress {
 struct Shared {
     store: Etcd,
     ledger: Ledger,
-    /// The routes, and etcd's revision then.
+    /// The etcd revision from which the routes were read, and the routes, the longest path first.
     table: Mutex<(u64, Vec<Route>)>,
 }
 
-/// A path, its Service, and a ready pod of that. The longest path comes first.
+/// The path of a route, its Service, and a ready pod of the Service. The pod is `None` if no pod is ready.
 type Route = (String, String, Option<String>);
 
 impl Ingress {
-    /// One that does not listen yet.
+    /// Creates a controller that does not listen yet.
     pub fn new(port: u16, store: Etcd, ledger: Ledger) -> Self {
         let shared = Arc::new(Shared { store, ledger, table: Mutex::default() });
         Self { port, shared, open: Mutex::new(None) }
     }
 
-    /// Listens, or does not any more.
+    /// Starts to listen if `open` is `true`, and stops otherwise.
     pub fn set(&self, open: bool) -> Result<()> {
         let mut now = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*now, open) {
@@ -59,7 +59,7 @@ impl Ingress {
             }
             (Some(ended), false) => {
                 ended.store(true, Ordering::SeqCst);
-                // Wakes the listener, which then goes.
+                // Wakes the listening thread, which then ends.
                 let _ = TcpStream::connect(("127.0.0.1", self.port));
                 *now = None;
             }
@@ -111,7 +111,7 @@ fn serve(mut tcp: TcpStream, shared: &Shared) -> Result<()> {
 }
 
 impl Shared {
-    /// The Service that the Ingress names for `path`, and a ready pod of it.
+    /// Returns the Service of the Ingress's route for `path`, and a ready pod of the Service. `None` if no route fits.
     fn find(&self, path: &str) -> Result<Option<(String, Option<String>)>> {
         let (revision, live) = self.store.latest();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);

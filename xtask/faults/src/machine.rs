@@ -12,20 +12,20 @@ use sha2::{Digest, Sha256};
 
 pub use images::{BuiltImage, canonical, import, read_context, save};
 
-/// The state of engine and node.
+/// The state of the engine and the node.
 #[derive(Clone, Default)]
 pub struct Machine {
-    /// The engine's images, the newest first.
+    /// The engine's images, newest first.
     pub images: Vec<BuiltImage>,
-    /// The node's container: its status (`running`, `exited`, `paused`), if there is one.
+    /// The status of the node's container: `running`, `exited` or `paused`. `None` if it does not exist.
     pub node: Option<String>,
-    /// The node's images: references as containerd spells them, and config digests.
+    /// The config digests of the node's images, by reference in containerd's spelling.
     pub node_images: BTreeMap<String, String>,
-    /// The node's content by digest.
+    /// The blobs in the node's content store, by digest.
     pub node_content: BTreeMap<String, Vec<u8>>,
-    /// IDs of images whose containers crash.
+    /// The IDs of images whose containers crash.
     pub crashing: BTreeSet<String>,
-    /// Actions that cannot be undone, in order.
+    /// The builds, and the starts and deletions of the node, in order since the run began.
     pub done: Vec<String>,
 }
 
@@ -49,39 +49,39 @@ impl ToolResult {
     }
 }
 
-/// What tools know besides the machine's own state.
+/// The paths, ports and certificates that the tools use in addition to the machine's state.
 pub struct Surroundings {
-    /// minikube's folder (`…/.minikube`).
+    /// The path of minikube's folder (`…/.minikube`).
     pub minikube: camino::Utf8PathBuf,
-    /// The kubeconfig.
+    /// The path of the kubeconfig.
     pub kubeconfig: camino::Utf8PathBuf,
-    /// The certificates of the API server.
+    /// The certificates of the API server and its client.
     pub pki: crate::pki::Pki,
-    /// Where the API server itself listens.
+    /// The port of the API server itself.
     pub api: u16,
-    /// Where the proxy before it listens.
+    /// The port of the proxy in front of the API server.
     pub proxy: u16,
-    /// The port that the profile publishes for the node's port 80.
+    /// The port on the host that the profile publishes for the node's port 80.
     pub published: u16,
-    /// References of the images that pods run.
+    /// The references of the images in the specs of pods.
     pub used: Vec<String>,
 }
 
-/// The image of CoreDNS, which a new node has.
+/// The CoreDNS image, which a new node has.
 pub const DNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1";
 
-/// The profile and the node's container.
+/// The name of the minikube profile and of the node's container.
 pub const PROFILE: &str = "todo";
 
 impl Machine {
-    /// Has the engine hold the image `reference`, as if it had been pulled.
+    /// Adds the image `reference` to the engine, as if it had been pulled.
     pub fn pulled(&mut self, reference: &str) {
         let image = BuiltImage::new(reference, reference);
         self.images.retain(|other| other.reference != reference);
         self.images.insert(0, image);
     }
 
-    /// What `words`, a tool and its arguments, does; `None` where the suite does not know.
+    /// Runs `words`, a tool and its arguments. Returns `None` if the suite does not know the command.
     pub fn run(&mut self, words: &[String], input: &[u8], around: &Surroundings) -> Option<ToolResult> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
@@ -91,20 +91,20 @@ impl Machine {
         }
     }
 
-    /// Whether the tool reads its standard input.
+    /// Returns whether the command `words` reads standard input.
     pub fn reads_input(words: &[String]) -> bool {
         let ends = words.last().is_some_and(|last| last == "-");
         ends && (words.iter().any(|word| word == "import") || words.iter().any(|word| word == "build"))
     }
 }
 
-/// `sha256:<hex>` of `bytes`.
+/// Returns the SHA-256 digest of `bytes` as `sha256:<hex>`.
 pub fn digest(bytes: &[u8]) -> String {
     let hex = xtask::units::hex(&Sha256::digest(bytes));
     format!("sha256:{hex}")
 }
 
-/// The node's container as `docker container inspect` shows it.
+/// Returns the node's container as `docker container inspect` shows it.
 fn container(status: &str, around: &Surroundings) -> serde_json::Value {
     let bound = |port: u16| json!([{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]);
     let live = if status == "running" { json!({"8443/tcp": bound(around.proxy)}) } else { json!({}) };

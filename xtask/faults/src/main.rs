@@ -36,7 +36,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     project.report.on_interrupt(move || drop(std::fs::remove_dir_all(left)));
     let programs = programs::bring(project, &folder)?;
     let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
-    // Cargo may replace it while it is used.
+    // Cargo may replace the original while the suite uses it.
     let tool = suite::keep(&own.with_file_name("xtask-tool"), &folder)?;
     let gate = Arc::new(Gate::new(suite::parallel_runs()));
     let setting = suite::SuiteSettings {

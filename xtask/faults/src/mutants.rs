@@ -16,9 +16,9 @@ use xtask::members;
 
 use crate::suite::{PreparedSandbox, References, SuiteSettings, keep, select, side_by_side};
 
-/// The list of mutants.
+/// The mutants, in TOML.
 const LIST: &str = include_str!("../mutants.toml");
-/// The environment variable that holds the number of the mutant that is switched on.
+/// The environment variable with the number of the active mutant; 0 for none.
 pub const SWITCH: &str = "XTASK_MUTANT";
 /// The function that is added to the copy's library.
 const FUNCTION: &str = r#"
@@ -28,19 +28,19 @@ pub fn is_mutant(number: usize) -> bool {
 }
 "#;
 
-/// A change of an expression.
+/// The replacement of one expression in one file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mutant {
-    /// The file below the checkout.
+    /// The path of the file, relative to the checkout.
     pub file: String,
-    /// The expression, which stands there once.
+    /// The original expression, which occurs once in the file.
     pub find: String,
-    /// What it becomes.
+    /// The expression that replaces the original one.
     pub replace: String,
-    /// What is wrong with that.
+    /// The defect that the replacement causes.
     pub why: String,
-    /// The runs that are tried: a part of `scenario/call/fault`.
+    /// The runs to try, as a substring of `scenario/call/fault`.
     pub runs: String,
 }
 
@@ -49,18 +49,18 @@ struct List {
     mutant: Vec<Mutant>,
 }
 
-/// Reads the list.
+/// Parses the list of mutants.
 fn all() -> Result<Vec<Mutant>> {
     Ok(toml::from_str::<List>(LIST).context("mutants.toml")?.mutant)
 }
 
-/// Builds the program under test, the xtask with all mutants in it and scaled time limits. Returns its path.
+/// Builds the program under test: xtask with all mutants and with scaled time limits. Returns its path.
 pub fn build_all(setting: &SuiteSettings<'_>) -> Result<Utf8PathBuf> {
     let built = build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &all()?)?;
     keep(&built, &setting.folder.join("mutants"))
 }
 
-/// Builds the xtask of `checkout` with `mutants`, in the folder `copy`.
+/// Builds the xtask of `checkout` with `mutants` in the folder `copy`. Returns the program's path.
 fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
     let changed = changed_files(checkout, mutants)?.into_iter();
     let mut changed: BTreeMap<Utf8PathBuf, String> = changed.map(|(file, text)| (copy.join(file), text)).collect();
@@ -71,8 +71,8 @@ fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf
     for part in ["Cargo.toml", "Cargo.lock", "README.md", "xtask", "infra"] {
         mirror(&checkout.join(part), &copy.join(part), &changed)?;
     }
-    // A target folder of its own: cargo takes the two copies of a package for one. The dependencies are the same, so that
-    // what is compiled of them is linked instead of compiled again.
+    // A separate target folder, because cargo takes the two copies of a package for one. Their dependencies are equal,
+    // so the compiled ones are linked instead of compiled again.
     let target = copy.with_file_name("target");
     if !target.exists() {
         lend(&checkout.join("target/debug"), &target.join("debug"))?;
@@ -81,7 +81,7 @@ fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf
         .args(["build", "--locked", "--package", "xtask", "--features", "scaled-deadlines"])
         .cwd(copy)
         .env("CARGO_TARGET_DIR", target.as_str())
-        // Nobody debugs it, and its sources change as a whole.
+        // Nobody debugs this program, and its sources change as a whole.
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .env("CARGO_INCREMENTAL", "0")
         .deadline(deadlines::CARGO)
@@ -90,7 +90,8 @@ fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf
     Ok(target.join("debug/xtask"))
 }
 
-/// Returns the files that the mutants of `checkout` change, by their path in it. Fails where an expression is gone.
+/// Returns the changed text of each file that `mutants` change, by its path in `checkout`. Fails unless every
+/// expression occurs exactly once.
 fn changed_files<'a>(checkout: &Utf8Path, mutants: &'a [Mutant]) -> Result<BTreeMap<&'a str, String>> {
     let mut changed = BTreeMap::new();
     for (number, mutant) in mutants.iter().enumerate() {
@@ -100,7 +101,7 @@ fn changed_files<'a>(checkout: &Utf8Path, mutants: &'a [Mutant]) -> Result<BTree
         };
         let count = text.matches(mutant.find.as_str()).count();
         ensure!(count == 1, "mutant {}: its text stands in {} {count} times: {}", number + 1, mutant.file, mutant.find);
-        // A semicolon that makes the text unique stays outside.
+        // A final semicolon, which may make the text unique, stays outside the `if`.
         let (find, end) = mutant.find.strip_suffix(';').map_or((mutant.find.as_str(), ""), |find| (find, ";"));
         let replace = mutant.replace.trim_end_matches(';');
         let both = format!("(if crate::is_mutant({}) {{ {replace} }} else {{ {find} }}){end}", number + 1);
@@ -111,13 +112,13 @@ fn changed_files<'a>(checkout: &Utf8Path, mutants: &'a [Mutant]) -> Result<BTree
 
 /// A mutant that was run, and the first violation that it caused.
 pub struct TriedMutant {
-    /// What is wrong with the mutant.
+    /// The defect of the mutant.
     pub why: String,
-    /// What was found.
+    /// The pair and the claim of the violation. `None` if no run of the mutant caused one.
     pub by: Option<String>,
 }
 
-/// Tries every mutant until the checker catches it.
+/// Runs each mutant until the checker catches it or all its runs are done.
 pub fn try_all(
     setting: &SuiteSettings<'_>,
     sandboxes: &[PreparedSandbox],
@@ -141,7 +142,8 @@ pub fn try_all(
     Ok(caught.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Runs the pairs of a mutant until one has a violation that it does not have without the mutant.
+/// Runs the pairs of a mutant until one has a violation that it does not have without the mutant. Returns the pair and
+/// the claim, or `None` if no pair has one.
 fn catch(sandbox: &PreparedSandbox, references: &References, number: usize, mutant: &Mutant) -> Result<Option<String>> {
     let pairs = select(references, Some(&mutant.runs));
     ensure!(!pairs.is_empty(), "mutant {number}: no run fits {}", mutant.runs);
@@ -159,7 +161,7 @@ fn catch(sandbox: &PreparedSandbox, references: &References, number: usize, muta
     Ok(None)
 }
 
-/// Links the compiled dependencies into the target folder `to`.
+/// Hard-links the compiled dependencies in the target folder `from` into `to`. Skips the packages of xtask.
 fn lend(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
     for part in ["build", "deps", ".fingerprint"] {
         let ours = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().contains("xtask");
@@ -176,8 +178,8 @@ fn lend(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies `from` to `to`, with the files in `changed` in place of their originals. Leaves equal files alone, so that cargo
-/// does not compile them again.
+/// Copies `from` to `to`, with the texts in `changed` in place of the original files. Does not write equal files, so
+/// that cargo does not compile them again.
 fn mirror(from: &Utf8Path, to: &Utf8Path, changed: &BTreeMap<Utf8PathBuf, String>) -> Result<()> {
     for entry in walkdir::WalkDir::new(from) {
         let entry = entry?;

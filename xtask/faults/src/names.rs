@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-/// A request to the API server. Of its query, only what makes it another question.
+/// Returns the name of a request to the API server. Of the query, keeps only `watch=true`, `labelSelector` and
+/// `dryRun`.
 pub fn request(method: &str, target: &str) -> String {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let telling = query
@@ -14,7 +15,8 @@ pub fn request(method: &str, target: &str) -> String {
     format!("{method} {}{mark}{}", path.join("/"), telling.join("&"))
 }
 
-/// A tool with its arguments: `docker image inspect todo-backend:<tag>`.
+/// Returns the name of a tool's call, for example `docker image inspect todo-backend:<tag>`. Leaves out most flags, and
+/// `folder` in paths.
 pub fn tool(words: &[String], folder: &str) -> String {
     let mut shown = Vec::new();
     let mut skip = false;
@@ -22,7 +24,7 @@ pub fn tool(words: &[String], folder: &str) -> String {
         if std::mem::take(&mut skip) {
             continue;
         }
-        // Flags with a value of their own.
+        // Flags whose value is the next word.
         skip = [
             "--format",
             "--kubeconfig",
@@ -51,7 +53,7 @@ pub fn tool(words: &[String], folder: &str) -> String {
     shown.join(" ")
 }
 
-/// Replaces content tags, digests and the ends of generated names.
+/// Replaces content tags, digests and the ends of generated names in `word` with placeholders.
 fn generated(word: &str) -> String {
     if let Some((name, tag)) = word.rsplit_once(':')
         && tag.len() >= 16

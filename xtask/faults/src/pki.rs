@@ -5,28 +5,28 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
-/// PEM of a certificate and its key.
+/// A certificate and its key, both in PEM.
 #[derive(Clone)]
 pub struct Pair {
     /// The certificate.
     pub certificate: String,
-    /// The key.
+    /// The private key of the certificate.
     pub key: String,
 }
 
-/// The certificates.
+/// The certificates of a sandbox.
 #[derive(Clone)]
 pub struct Pki {
-    /// The authority's certificate.
+    /// The authority's certificate, in PEM.
     pub authority: String,
-    /// For 127.0.0.1.
+    /// The API server's certificate, for 127.0.0.1 and localhost.
     pub server: Pair,
-    /// Of `system:masters`.
+    /// The certificate of a client in the group `system:masters`.
     pub client: Pair,
 }
 
 impl Pki {
-    /// Makes new ones.
+    /// Generates a new authority and the certificates that it signs.
     pub fn generate() -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -48,7 +48,7 @@ impl Pki {
         })
     }
 
-    /// Writes what the API server reads into `folder`.
+    /// Writes the certificates and keys into `folder`. Returns `folder`.
     pub fn write(&self, folder: &Utf8Path) -> Result<Utf8PathBuf> {
         std::fs::create_dir_all(folder)?;
         let files = [

@@ -1,5 +1,5 @@
 //! Simulates the controllers and the kubelet, which the sandbox lacks: Deployments and StatefulSets get pods, pods get
-//! a node and run or crash, Services get endpoints, and objects without an owner are deleted.
+//! a node and run or crash, Services get endpoints, and objects whose owners are gone are deleted.
 
 mod garbage;
 mod kubelet;
@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use crate::etcd::{Etcd, Objects, Write};
 use crate::machine::{DNS_IMAGE, Machine, digest};
 
-/// What is gathered after a change before it is played.
+/// The wait after a change, so that one tick handles the changes that follow at once.
 const TICK: Duration = Duration::from_millis(10);
-/// The longest wait for a change.
+/// The maximum wait for a change.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// The player. It ends when this is dropped.
+/// The thread that simulates the controllers and the kubelet. Dropping the player ends the thread.
 pub struct Player {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -32,15 +32,15 @@ struct Shared {
     store: Etcd,
     machine: Arc<Mutex<Machine>>,
     ended: AtomicBool,
-    /// Held while a tick is under way, so that a reset comes between two.
+    /// The counts of ready pods. Each tick holds this lock, so that a reset comes between two ticks.
     turn: Mutex<Served>,
 }
 
-/// The fewest ready pods that each Deployment of the release had.
+/// The minimum number of ready pods of each Deployment of the release, by name.
 pub type Served = BTreeMap<String, usize>;
 
 impl Player {
-    /// Begins to play.
+    /// Starts the thread.
     pub fn start(store: Etcd, machine: Arc<Mutex<Machine>>) -> Self {
         let shared = Arc::new(Shared { store, machine, ended: AtomicBool::new(false), turn: Mutex::default() });
         let own = shared.clone();
@@ -53,7 +53,7 @@ impl Player {
                 std::thread::sleep(TICK);
                 let mut served = lock(&own.turn);
                 let (revision, live) = own.store.latest();
-                // What cannot be written now is written in a moment.
+                // A tick that fails is repeated at the next iteration.
                 if tick(&own, &live, &mut served).is_ok() {
                     last = revision;
                 }
@@ -62,7 +62,7 @@ impl Player {
         Self { shared, thread: Some(thread) }
     }
 
-    /// Does `reset` while nothing is played, and begins to count who serves.
+    /// Calls `reset` between two ticks, and starts to count ready pods anew.
     pub fn reset(&self, reset: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut served = lock(&self.shared.turn);
         reset()?;
@@ -72,7 +72,8 @@ impl Player {
         Ok(())
     }
 
-    /// Waits until there is nothing left to play. Gives what there is then, and the fewest ready pods since the reset.
+    /// Repeats ticks until one changes nothing; fails if 200 do not suffice. Returns the objects, and the minimum numbers of
+    /// ready pods since the reset.
     pub fn settle(&self) -> Result<(Arc<Objects>, Served)> {
         let mut served = lock(&self.shared.turn);
         let mut live = self.shared.store.objects()?;
@@ -99,7 +100,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One look and what follows from it; gives what there is after changes, if there were any.
+/// Runs the controllers and the kubelet once. Returns the objects after their writes, or `None` if there were no
+/// writes.
 fn tick(shared: &Shared, live: &Objects, served: &mut Served) -> Result<Option<Arc<Objects>>> {
     count(live, served);
     let mut writes = garbage::collect(live);
@@ -117,22 +119,22 @@ fn count(live: &Objects, served: &mut Served) {
         let fewest = served.entry(text(deployment, "/metadata/name").to_owned()).or_insert(ready);
         *fewest = ready.min(*fewest);
     }
-    // A Deployment that is gone serves nothing.
+    // A deleted Deployment has no ready pods.
     let names: Vec<&str> = of_kind(live, "Deployment").map(|object| text(object, "/metadata/name")).collect();
     served.iter_mut().filter(|(name, _)| !names.contains(&name.as_str())).for_each(|(_, fewest)| *fewest = 0);
 }
 
-/// All objects of a kind.
+/// Returns all objects of a kind.
 pub fn of_kind<'a>(live: &'a Objects, kind: &'a str) -> impl Iterator<Item = &'a Value> {
     live.values().map(|stored| &stored.value).filter(move |object| object["kind"] == kind)
 }
 
-/// The string at `pointer`, or the empty one.
+/// Returns the string at `pointer`, or an empty string.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether the workload's or Service's selector fits the pod.
+/// Returns whether the selector of the workload or Service matches the pod in the same namespace.
 pub fn selects(workload: &Value, pod: &Value) -> bool {
     let selector = workload.pointer("/spec/selector/matchLabels").or_else(|| workload.pointer("/spec/selector"));
     let same = workload["metadata"]["namespace"] == pod["metadata"]["namespace"];
@@ -140,20 +142,20 @@ pub fn selects(workload: &Value, pod: &Value) -> bool {
     same && selector.is_some_and(|wanted| wanted.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value))
 }
 
-/// Whether the pod is ready.
+/// Returns whether the pod is ready and not being deleted.
 pub fn is_ready(pod: &Value) -> bool {
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
         && pod.pointer("/metadata/deletionTimestamp").is_none()
 }
 
-/// Whether `owner` owns `object`.
+/// Returns whether `owner` is among the owner references of `object`.
 fn owns(owner: &Value, object: &Value) -> bool {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten();
     owners.into_iter().any(|reference| reference["uid"] == owner["metadata"]["uid"])
 }
 
-/// The metadata of a new object that `owner` controls.
+/// Returns the metadata of a new object that `owner` controls.
 fn metadata(name: &str, owner: &Value, labels: &Value) -> Value {
     let reference = json!({"apiVersion": owner["apiVersion"], "kind": owner["kind"], "controller": true,
         "blockOwnerDeletion": true, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]});
@@ -164,12 +166,12 @@ fn metadata(name: &str, owner: &Value, labels: &Value) -> Value {
         "creationTimestamp": now(), "labels": labels, "ownerReferences": [reference]})
 }
 
-/// The first hex digits of a value's digest.
+/// Returns the first `length` hex digits of the value's digest.
 fn short(value: &Value, length: usize) -> String {
     digest(value.to_string().as_bytes())[7..7 + length].to_owned()
 }
 
-/// The Deployment of CoreDNS that kubeadm makes.
+/// Returns the write that creates the CoreDNS Deployment, as kubeadm does.
 pub fn dns() -> Write {
     let labels = json!({"k8s-app": "kube-dns"});
     let container = json!({"name": "coredns", "image": DNS_IMAGE});
@@ -181,13 +183,13 @@ pub fn dns() -> Write {
     create("deployments", object)
 }
 
-/// A new object.
+/// Returns the write that creates `object`, unless an object with its key exists.
 fn create(resource: &str, object: Value) -> Write {
     let (namespace, name) = (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
     Write::Put(format!("/registry/{resource}/{namespace}/{name}"), object, "0".to_owned())
 }
 
-/// The present as Kubernetes writes it.
+/// Returns the current time in the format of Kubernetes.
 pub fn now() -> String {
     xtask::clock::rfc3339(xtask::clock::now())
 }

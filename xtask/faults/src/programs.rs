@@ -10,7 +10,7 @@ use xtask::toolchain::Toolchain;
 
 use crate::servers::Programs;
 
-/// Brings the programs into `folder`.
+/// Copies etcd and the API server from their images into `folder`. Returns their paths and that of the pinned Helm.
 pub fn bring(project: &Project, folder: &Utf8Path) -> Result<Programs> {
     let [etcd, apiserver] = faults::images(project)?;
     let toolchain = Toolchain::bring(project, Mode::Apply, &faults::requirements(project)?)?;
@@ -18,7 +18,7 @@ pub fn bring(project: &Project, folder: &Utf8Path) -> Result<Programs> {
         let docker = || toolchain.tools.engine.docker();
         let container = docker().args(["create", &toolchain.origin.image(image), program]).read()?;
         let dest = folder.join(program);
-        // The API server may be a link to a program that has more names.
+        // The API server may be a link to a program with several names.
         let from = format!("{}:/usr/local/bin/{program}", container.trim());
         let copied = docker().args(["cp", "--follow-link", &from, dest.as_str()]).run();
         docker().args(["rm", container.trim()]).run()?;

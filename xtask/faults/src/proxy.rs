@@ -1,4 +1,5 @@
-//! A proxy in front of the API server, at the port that the node publishes. It counts each request, and makes one fail.
+//! A proxy in front of the API server, at the port that the node publishes. The proxy records each request and applies
+//! the planned fault.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,12 +20,12 @@ use crate::pki::Pki;
 type Inside = BufReader<StreamOwned<ClientConnection, TcpStream>>;
 type Outside = BufReader<StreamOwned<ServerConnection, TcpStream>>;
 
-/// What a crashing container has printed.
+/// The log of a crashing container.
 pub const LOG: &str = "Traceback (most recent call last):\nRuntimeError: boom\n";
 
-/// The proxy.
+/// A running proxy.
 pub struct Proxy {
-    /// Where it listens.
+    /// The port of the proxy on 127.0.0.1.
     pub port: u16,
 }
 
@@ -34,13 +35,13 @@ struct Shared {
     client: Arc<ClientConfig>,
     api: u16,
     log: Option<&'static str>,
-    /// Connections to the API server that nobody uses.
+    /// Idle connections to the API server.
     idle: Mutex<Vec<Inside>>,
 }
 
 impl Proxy {
-    /// Starts one before the API server at the port `api`. `log`: what every container has printed, where there is no
-    /// kubelet that the API server could ask.
+    /// Starts a proxy for the API server at the port `api`. `log` is the log of every container, for clusters without a
+    /// kubelet; with `None`, the API server answers requests for logs.
     pub fn start(api: u16, pki: &Pki, ledger: Ledger, log: Option<&'static str>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
@@ -79,7 +80,7 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
     while let Some(request) = read_whole(&mut outside)? {
         let mut words = request.first.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        // Helm's requests are not: nobody asks again for it.
+        // Helm's requests are not repeatable, because Helm does not retry them.
         let repeatable = method != "POST" && target.starts_with("/api") && request.is_from("todo-xtask");
         let fault = shared.ledger.enter_if(&names::request(method, target), repeatable);
         let is_log = target.split('?').next().unwrap_or_default().ends_with("/log");
@@ -90,7 +91,7 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
                 refuse(&mut outside, 503, "the server is currently unable to handle the request")?;
             }
             Some(Fault::Garbage) if method == "DELETE" => {
-                // Of a request with a body the API server reads no options in the query.
+                // If a request has a body, the API server ignores the options in the query.
                 let mut options: Value = serde_json::from_slice(&request.body)?;
                 options["dryRun"] = json!(["All"]);
                 let mut request = request;
@@ -103,7 +104,7 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
                 answer(&mut outside, 200, "application/json", &body, body.len())?;
             }
             Some(Fault::Hang) => {
-                // Until the client gives up.
+                // Waits until the client closes the connection, at most 20 s.
                 outside.get_ref().sock.set_read_timeout(Some(Duration::from_secs(20)))?;
                 shared.ledger.hang(|| drop(outside.read(&mut [0])));
                 return Ok(());
@@ -137,7 +138,8 @@ fn connect(shared: &Shared) -> Result<Inside> {
     Ok(BufReader::new(StreamOwned::new(connection, tcp)))
 }
 
-/// Hands a request on and its answer back; `cut`: less than half of it, and then the connection ends.
+/// Forwards a request, and its answer back. With `cut`, forwards only a part of the answer; the caller must then close
+/// the connection.
 fn pass(outside: &mut Outside, inside: &mut Inside, request: &Message, cut: bool) -> Result<()> {
     let upstream = inside.get_mut();
     upstream.write_all(&request.render())?;

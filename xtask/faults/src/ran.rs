@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-/// A run that has ended.
+/// The result of a run that has ended.
 pub struct Ran {
-    /// Exit code.
+    /// The exit code; -1 if a signal killed the process.
     pub code: i32,
-    /// Standard output and error.
+    /// Standard output, followed by standard error.
     pub text: String,
     /// Standard output alone.
     pub stdout: String,
-    /// How long it took.
+    /// The duration of the run.
     pub took: Duration,
 }
 
 impl Ran {
-    /// What `output`, which took `took`, comes to. The exit code of a killed process is -1.
+    /// Creates the result of a run from its `output` and duration `took`.
     pub fn of(output: Output, took: Duration) -> Self {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

@@ -28,66 +28,66 @@ use crate::proxy::{LOG, Proxy};
 use crate::servers::{Servers, free_port};
 use crate::suite::{BuiltProgram, SuiteSettings};
 
-/// A run that lasts longer hangs.
+/// The time limit of a run. A run that exceeds it counts as hanging and is killed.
 const LONGEST: Limit = Limit::seconds(90);
-/// The files that belong to a state, below the sandbox's folder.
+/// The files and folders that belong to a state, relative to the sandbox's folder.
 const FILES: [&str; 5] = ["root/target", "root/apps", "root/.env", "cache/minikube", "home/.kube/config"];
-/// The source of the backend, below the checkout.
+/// The backend source, relative to the checkout.
 const SOURCE: &str = "apps/backend/source";
-/// What `deploy --watch` says when it waits.
+/// The message of `deploy --watch` when it waits for changes.
 pub const WATCHING: &str = "watching for changes";
 
-/// Files below the sandbox's folder with their modes.
+/// The contents and modes of files, by path relative to the sandbox's folder.
 pub type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
 
-/// Everything that a run may change.
+/// The state that a run may change.
 #[derive(Clone, Default)]
 pub struct State {
-    /// What the API server stores.
+    /// The objects that the API server stores.
     pub objects: Arc<Objects>,
-    /// Engine and node.
+    /// The engine and the node.
     pub machine: Machine,
-    /// The files that belong to it.
+    /// The files that belong to the state.
     pub files: Files,
 }
 
 impl State {
-    /// The source of the backend.
+    /// Returns the backend source, or an empty string if it is missing or not UTF-8.
     pub fn source(&self) -> &str {
         let file = self.files.get(Utf8Path::new("root").join(SOURCE).as_path());
         file.and_then(|(bytes, _)| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
-    /// Whether the file is there, by its path below the sandbox's folder.
+    /// Returns whether the state has the file at `path`, relative to the sandbox's folder.
     pub fn has_file(&self, path: &str) -> bool {
         self.files.contains_key(Utf8Path::new(path))
     }
 }
 
-/// How a run of xtask ended.
+/// The outcome of a run of xtask.
 #[derive(Default)]
 pub struct RunOutcome {
-    /// Its exit code; `None`: killed, by the suite if it lasted too long.
+    /// The exit code. `None` if the process was killed, for example by the suite at the time limit.
     pub code: Option<i32>,
-    /// Both outputs as they came.
+    /// Standard output and standard error, in the order in which the lines came.
     pub text: String,
-    /// Its calls.
+    /// The calls in the order in which they came.
     pub calls: Vec<Call>,
-    /// Those that xtask makes again when they are refused for a moment.
+    /// The calls that xtask's client retries after a 503.
     pub repeatable: HashSet<Call>,
-    /// How many of them came before a watch waited for the first time.
+    /// The number of calls before a watch waits for the first time. Without a watch, the number of all calls.
     pub before_wait: usize,
-    /// How often the fault struck.
+    /// The number of calls that the fault struck.
     pub struck: usize,
-    /// What the suite could not answer.
+    /// The commands that the sandbox could not answer, and actions that failed in it.
     pub unknown: Vec<String>,
-    /// The fewest ready pods of each Deployment while it ran.
+    /// The minimum number of ready pods of each Deployment during the run.
     pub served: Served,
-    /// What there was afterwards.
+    /// The state after the run.
     pub after: State,
 }
 
-/// The sandbox.
+/// A sandbox with its running servers.
 pub struct Sandbox {
     folder: Utf8PathBuf,
     program: Arc<BuiltProgram>,
@@ -96,12 +96,12 @@ pub struct Sandbox {
     ingress: Arc<Ingress>,
     ledger: Ledger,
     player: Player,
-    /// The number of the mutant that is switched on; 0: none.
+    /// The number of the active mutant; 0 for none.
     mutant: AtomicUsize,
 }
 
 impl Sandbox {
-    /// Makes one in `folder`, which must not exist.
+    /// Creates a sandbox in `folder`, which must not exist.
     pub fn new(folder: &Utf8Path, setting: &SuiteSettings<'_>) -> Result<Self> {
         let (programs, checkout) = (setting.programs, &setting.checkout);
         for name in ["root/apps/backend", "root/apps/frontend", "bin", "cache", "home", "tmp"] {
@@ -117,7 +117,7 @@ impl Sandbox {
         std::fs::write(root.join(".env"), "AUTH_SECRET=not-a-secret-0123456789abcdef0123456789\n")?;
         std::fs::set_permissions(root.join(".env"), std::fs::Permissions::from_mode(0o600))?;
         std::fs::write(folder.join("cache/origin"), "release")?;
-        // No JSON: only the client itself can tell where it goes.
+        // Invalid JSON, so that only the docker client itself can tell which engine it uses.
         std::fs::create_dir_all(folder.join("home/.docker"))?;
         std::fs::write(folder.join("home/.docker/config.json"), "{")?;
         let pki = Pki::generate()?;
@@ -172,7 +172,7 @@ impl Sandbox {
         })
     }
 
-    /// Switches on the mutant with this number, counted from 1; 0 switches all of them off.
+    /// Activates the mutant with this number, counted from 1; 0 deactivates all mutants.
     pub fn mutate(&self, number: usize) {
         self.mutant.store(number, Ordering::SeqCst);
     }
@@ -181,7 +181,7 @@ impl Sandbox {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What there is now.
+    /// Returns the current state.
     pub fn state(&self) -> Result<State> {
         Ok(State { objects: self.servers.store.objects()?, machine: self.machine().clone(), files: self.files()? })
     }
@@ -200,7 +200,7 @@ impl Sandbox {
         Ok(files)
     }
 
-    /// Makes everything as it was in `state`, with `edit` as the source of the backend, if there is one.
+    /// Restores the objects, the engine, the node and the files of `state`.
     pub fn restore(&self, state: &State) -> Result<()> {
         self.player.reset(|| {
             self.servers.store.restore(&state.objects)?;
@@ -220,13 +220,14 @@ impl Sandbox {
         })
     }
 
-    /// Changes the source of the backend.
+    /// Writes `text` as the backend source.
     pub fn edit(&self, text: &str) -> Result<()> {
         Ok(std::fs::write(self.folder.join("root").join(SOURCE), text)?)
     }
 
-    /// Runs `cargo xtask <args>` while `planned` goes wrong. `saved`: what is written when a watch waits for it; the run
-    /// is interrupted when it waits again. All time limits are multiplied with `factor`.
+    /// Runs `cargo xtask <args>` while the fault of `planned` strikes. When a watch waits for the first time, `saved`
+    /// is written as the backend source; the next wait is interrupted. If `saved` is `None`, the first wait is
+    /// interrupted. All time limits are multiplied by `factor`.
     pub fn run(
         &self,
         args: &[&str],
@@ -289,8 +290,8 @@ impl Sandbox {
     }
 }
 
-/// Links every tool that xtask may call to `own`: below `folder` those on PATH and those of a cache of the origin `release`
-/// with the pins of the checkout `root`.
+/// Links every tool that xtask may call to `own`: docker and git in `folder/bin`, the others in a cache of the origin
+/// `release` with the pins of the checkout `root`.
 pub fn tools(folder: &Utf8Path, root: &Utf8Path, own: &Utf8Path) -> Result<()> {
     for tool in ["docker", "git"] {
         symlink(own, folder.join("bin").join(tool))?;
@@ -307,7 +308,7 @@ pub fn tools(folder: &Utf8Path, root: &Utf8Path, own: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
-/// The path of a program on PATH.
+/// Returns the path of `program` on `PATH`.
 pub fn on_path(program: &str) -> Result<String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let found = path.split(':').map(|folder| Utf8Path::new(folder).join(program)).find(|file| file.is_file());

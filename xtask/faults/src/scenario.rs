@@ -1,36 +1,36 @@
 //! The scenarios: a user's command, the state before it, and the edit before it.
 
-/// The state that a scenario starts from.
+/// The state from which a scenario starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// No cluster.
     Nothing,
-    /// A deploy has been verified.
+    /// A cluster with one verified deploy.
     Deployed,
-    /// Two deploys have, the second with another backend.
+    /// A cluster with two verified deploys, the second with another backend.
     DeployedTwice,
 }
 
-/// A scenario.
+/// A command with the state and the edits around it.
 #[derive(Debug)]
 pub struct Scenario {
-    /// Its name.
+    /// The name of the scenario.
     pub name: &'static str,
-    /// What it starts from.
+    /// The state before the run.
     pub start: Start,
-    /// The backend's source as it is saved before.
+    /// The backend source that is saved before the run. `None` keeps the source.
     pub edit: Option<&'static str>,
-    /// The command.
+    /// The arguments of `cargo xtask`.
     pub args: &'static [&'static str],
-    /// The backend's source as it is saved while the command waits for that.
+    /// The backend source that is saved when the watch waits for the first time. `None` if the scenario saves nothing.
     pub saved: Option<&'static str>,
-    /// The command that puts right what a fault has left.
+    /// The arguments of the second run, which repairs the state after a fault.
     pub again: &'static [&'static str],
-    /// Whether the command was asked to remove the release.
+    /// Whether the command removes the release.
     pub removes: bool,
 }
 
-/// A deploy.
+/// The arguments of a deploy.
 pub const DEPLOY: &[&str] = &["deploy", "dev"];
 
 /// All scenarios.

@@ -11,62 +11,62 @@ use xtask::process::{Piped, Process};
 use crate::etcd::Etcd;
 use crate::pki::Pki;
 
-/// For both to answer, on a busy machine.
+/// The time limit for etcd and the API server to become ready, together, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Admission plugins for which a sandbox has nothing: no policies, webhooks, quotas, classes or certificates, and pods that
-/// are written into etcd. Each of them watches what it would need.
+/// Admission plugins that a sandbox does not need: it relies on no policies, webhooks, quotas, classes or certificates,
+/// and its pods are written into etcd. Each plugin would watch the objects that it needs.
 const IDLE: &str = "CertificateApproval,CertificateSigning,CertificateSubjectRestriction,ClusterTrustBundleAttest,\
     DefaultIngressClass,DefaultStorageClass,DefaultTolerationSeconds,LimitRanger,MutatingAdmissionPolicy,\
     MutatingAdmissionWebhook,PersistentVolumeClaimResize,PodSecurity,PodTopologyLabels,Priority,ResourceQuota,\
     RuntimeClass,ServiceAccount,StorageObjectInUseProtection,TaintNodesByCondition,ValidatingAdmissionPolicy,\
     ValidatingAdmissionWebhook";
 
-/// The groups of the API that xtask, its chart and Helm use, and those without which the server does not start. Helm reads a
-/// list of resources for each group, at each start.
+/// The API groups that xtask, its chart and Helm use, and those without which the server does not start. Helm reads the
+/// list of resources of each group at each start, so the other groups are disabled.
 const GROUPS: &str = "api/all=false,v1=true,apiextensions.k8s.io/v1=true,apiregistration.k8s.io/v1=true,apps/v1=true,\
     authentication.k8s.io/v1=true,authorization.k8s.io/v1=true,autoscaling/v2=true,batch/v1=true,\
     coordination.k8s.io/v1=true,discovery.k8s.io/v1=true,events.k8s.io/v1=true,networking.k8s.io/v1=true,policy/v1=true,\
     rbac.authorization.k8s.io/v1=true,storage.k8s.io/v1=true";
 
-/// Allows everything to everybody. So the server asks for no client certificates, whose verification with each request takes
-/// a tenth of its processor time. The mode `AlwaysAllow` refuses those who show none.
+/// The ABAC policy that allows everything to anonymous clients. So the server requests no client certificates, whose
+/// verification takes a tenth of its processor time. The mode `AlwaysAllow` refuses anonymous clients.
 const POLICY: &str = r#"{"apiVersion": "abac.authorization.kubernetes.io/v1beta1", "kind": "Policy", "spec":
     {"group": "system:unauthenticated", "namespace": "*", "resource": "*", "apiGroup": "*", "nonResourcePath": "*"}}"#;
 
-/// The two programs.
+/// The paths of the real programs that a sandbox uses.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// etcd.
+    /// The path of etcd.
     pub etcd: Utf8PathBuf,
-    /// kube-apiserver.
+    /// The path of kube-apiserver.
     pub apiserver: Utf8PathBuf,
-    /// helm.
+    /// The path of Helm.
     pub helm: Utf8PathBuf,
 }
 
-/// The running servers. They end with this value, and with this process.
+/// The running servers. They end when this value is dropped or this process ends.
 pub struct Servers {
     _apiserver: Piped,
     _etcd: Piped,
-    /// Where the API server listens.
+    /// The port of the API server.
     pub port: u16,
-    /// etcd's client.
+    /// The client of etcd.
     pub store: Etcd,
 }
 
 impl Servers {
-    /// Starts both with their data in `folder`, and waits until the API server is ready.
+    /// Starts etcd and the API server with their data in `folder`, and waits until the API server is ready.
     pub fn start(programs: &Programs, folder: &Utf8Path, pki: &Pki) -> Result<Self> {
         let certificates = pki.write(&folder.join("pki"))?;
         let policy = folder.join("policy.json");
-        // One policy a line.
+        // The file must have one policy per line.
         std::fs::write(&policy, POLICY.replace('\n', ""))?;
         let [client, peer, port] = [free_port()?, free_port()?, free_port()?];
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let etcd = server(programs.etcd.as_str(), &folder.join("etcd.log"))
             .args(["--data-dir", folder.join("data").as_str(), "--unsafe-no-fsync", "--log-level=error"])
-            // It is alone, and what it stores is lost with it.
+            // This etcd has no peers, and its data are not needed after it ends.
             .args(["--heartbeat-interval=500", "--election-timeout=5000"])
             .args(["--backend-batch-interval=5s", "--backend-batch-limit=100000"])
             .args(["--listen-client-urls", &url(client), "--advertise-client-urls", &url(client)])
@@ -115,7 +115,8 @@ impl Servers {
     }
 }
 
-/// A server whose output goes to a file. It ends when its [`Piped`] is dropped, and with this process.
+/// Returns the process of a server that writes its output to the file `log`. The server ends when its [`Piped`] is
+/// dropped or this process ends.
 fn server(program: &str, log: &Utf8Path) -> Process {
     Process::new("/bin/sh")
         .args(["-c", "log=$1; shift; exec \"$0\" \"$@\" >\"$log\" 2>&1", program, log.as_str()])
@@ -123,7 +124,7 @@ fn server(program: &str, log: &Utf8Path) -> Process {
         .deadline(deadlines::SUITE)
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

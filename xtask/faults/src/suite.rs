@@ -1,4 +1,4 @@
-//! Runs every scenario once, then once for each call and fault, in several sandboxes in parallel.
+//! Runs every scenario without a fault, then with each planned pair of a call and a fault, in parallel sandboxes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,51 +17,51 @@ use crate::scenario::{DEPLOY, SCENARIOS, Scenario, Start};
 use crate::servers::Programs;
 use crate::truth::Truth;
 
-/// Sandboxes whose run waits in a hanging call, while others compute.
+/// The number of extra sandboxes, and of pairs with [`Fault::Hang`] that run at the same time while other pairs wait.
 const HANGING: usize = 4;
-/// Runs that compute at the same time, for each processor. More than one, because a run also waits for its servers.
+/// The number of concurrent runs per processor. It exceeds 1 because a run also waits for its servers.
 const PER_PROCESSOR: usize = 2;
-/// Runs that are repeated at the same time.
+/// The maximum number of runs that are repeated at the same time.
 const REPEATING: usize = 2;
-/// The factor for all time limits.
+/// The factor for all time limits of a run.
 const FACTOR: f64 = 0.05;
-/// The factor where a busy machine must not exceed a limit.
+/// The factor for runs that must stay within the limits on a busy machine.
 const PATIENT: f64 = 0.25;
-/// The most runs of a scenario without a fault, to find the calls that come each time.
+/// The maximum number of runs without a fault per scenario. Runs stop once two in a row print the same number of lines.
 const TRIES: usize = 4;
 
 /// The programs, folders and limits of a suite.
 pub struct SuiteSettings<'a> {
-    /// The folder of all sandboxes.
+    /// The folder that contains all sandboxes.
     pub folder: Utf8PathBuf,
     /// The xtask under test.
     pub program: Arc<BuiltProgram>,
-    /// What plays the tools that xtask calls.
+    /// The program that stands in for the tools that xtask calls.
     pub tool: Utf8PathBuf,
-    /// etcd, API server and helm.
+    /// The etcd, API server and Helm programs.
     pub programs: &'a Programs,
-    /// What the sandboxes deploy.
+    /// The checkout. Sandboxes copy `infra` and `.env.example` from it; the program under test is built from it.
     pub checkout: Utf8PathBuf,
-    /// How many runs compute at the same time.
+    /// The limit on runs that use a processor at the same time.
     pub gate: Arc<Gate>,
 }
 
-/// A program that is built beside the start of the sandboxes; `None`: its build failed.
+/// The path of the program under test, set when its build ends. `None` if the build failed.
 pub type BuiltProgram = OnceLock<Option<Utf8PathBuf>>;
 
-/// Returns how many runs this machine computes at the same time.
+/// Returns the number of runs that this machine computes at the same time.
 pub fn parallel_runs() -> usize {
     PER_PROCESSOR * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// A call of a scenario that goes wrong.
+/// A call of a scenario and the fault that strikes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pair {
-    /// Index into [`SCENARIOS`].
+    /// The index into [`SCENARIOS`].
     pub scenario: usize,
-    /// The call.
+    /// The call that the fault strikes.
     pub call: Call,
-    /// How it goes wrong.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -74,23 +74,23 @@ impl std::fmt::Display for Pair {
 /// The results of all runs.
 #[derive(Default)]
 pub struct Findings {
-    /// Number of scenarios.
+    /// The number of scenarios.
     pub scenarios: usize,
-    /// Number of their calls.
+    /// The number of calls in the scenarios.
     pub calls: usize,
-    /// Number of pairs of a call and a fault.
+    /// The number of pairs of a call and a fault.
     pub pairs: usize,
-    /// Number of pairs that were run.
+    /// The number of pairs that were run.
     pub runs: usize,
-    /// Number of pairs that were not run, by reason.
+    /// The number of pairs that were left out, by reason.
     pub left_out: BTreeMap<LeftOutReason, usize>,
-    /// Number of second runs, each after a fault that had changed something.
+    /// The number of second runs in the first pass, each after a fault that changed the state.
     pub again: usize,
-    /// Number of pairs that were run once more.
+    /// The number of pairs that the second pass ran: doubtful ones, and pairs for which a doubtful run does not stand.
     pub repeated: usize,
-    /// Pairs whose call did not come, although nothing had failed before it.
+    /// The pairs whose call did not come, so that the fault did not strike.
     pub missed: Vec<Pair>,
-    /// The violations.
+    /// The violations, each with its pair.
     pub violations: Vec<(Pair, Violation)>,
 }
 
@@ -101,7 +101,7 @@ pub struct PreparedSandbox {
     starts: HashMap<&'static str, StartState>,
 }
 
-/// A state from which scenarios start, read for the checker.
+/// A start state of scenarios, with the facts that the checker reads from it.
 struct StartState {
     state: State,
     truth: Truth,
@@ -115,7 +115,7 @@ impl StartState {
     }
 }
 
-/// The run of a scenario in which nothing goes wrong.
+/// A scenario's run without a fault.
 pub struct Reference {
     outcome: RunOutcome,
     wanted: Truth,
@@ -123,7 +123,7 @@ pub struct Reference {
 }
 
 impl PreparedSandbox {
-    /// Makes a sandbox and the states.
+    /// Creates the sandbox with this number, and its start states.
     pub fn make(setting: &SuiteSettings<'_>, number: usize) -> Result<Self> {
         let _place = setting.gate.enter();
         let folder = setting.folder.join(number.to_string());
@@ -134,7 +134,7 @@ impl PreparedSandbox {
                 sandbox.edit(edit)?;
             }
             sandbox.run(DEPLOY, None, None, PATIENT)?;
-            // Nothing is left to do, and its parts are where the next one expects them.
+            // The second deploy has nothing left to do. The start state is the state after it.
             let outcome = sandbox.run(DEPLOY, None, None, PATIENT)?;
             ensure!(outcome.code == Some(0), "a deploy without a fault fails:\n{}", outcome.text);
             starts.insert(name(start), StartState::new(sandbox.state()?));
@@ -145,7 +145,8 @@ impl PreparedSandbox {
         Ok(Self { sandbox, starts })
     }
 
-    /// Runs a scenario while the call in `planned` fails. Returns the state before it, too.
+    /// Runs a scenario from its start state while the fault of `planned` strikes. Returns the start state and the
+    /// outcome.
     fn run(
         &self,
         scenario: &Scenario,
@@ -160,7 +161,7 @@ impl PreparedSandbox {
         Ok((start, self.sandbox.run(scenario.args, planned, scenario.saved, factor)?))
     }
 
-    /// Runs a scenario twice without a fault. A call that comes equally often both times can be numbered.
+    /// Runs a scenario without a fault, two to [`TRIES`] times. Keeps the calls that came in both of the last two runs.
     pub fn reference(&self, scenario: &Scenario) -> Result<Reference> {
         let run = || Ok::<_, anyhow::Error>(self.run(scenario, None, FACTOR)?.1);
         let mut runs = vec![run()?, run()?];
@@ -185,7 +186,7 @@ impl PreparedSandbox {
         let (one, other) = (counts(&first), counts(&second));
         let stable = |call: &&Call| {
             let both = one.get(&call.name).copied().unwrap_or(0).min(other.get(&call.name).copied().unwrap_or(0));
-            // The requests to a route are one measurement.
+            // All requests to a route are one measurement, so only the first one is kept.
             call.number <= if call.name.starts_with("HTTP ") { 1 } else { both }
         };
         let calls = steps(scenario, &first).into_iter().filter(|step| stable(&&step.call)).collect();
@@ -193,7 +194,8 @@ impl PreparedSandbox {
         Ok(Reference { outcome: first, wanted, calls })
     }
 
-    /// Runs a pair, and the command again if the fault has changed something. Returns what is wrong.
+    /// Runs a pair. If the run changed the state without a violation, also runs the scenario's command `again`, unless
+    /// `follow_ups` has its result.
     fn check(&self, pair: &Pair, reference: &Reference, follow_ups: &FollowUps, factor: f64) -> Result<CheckedPair> {
         let scenario = &SCENARIOS[pair.scenario];
         let planned = (pair.call.clone(), pair.fault);
@@ -220,7 +222,7 @@ impl PreparedSandbox {
         }));
         let now = after.everything();
         let mut again = false;
-        // One violation is enough: a second run would only add to it.
+        // One violation is enough: a second run would only report its consequences.
         if violations.is_empty() && now != before.everything {
             let state = (scenario.again, outcome.after.source().to_owned(), digest(now.as_bytes()));
             let found = lock(follow_ups).get(&state).cloned();
@@ -238,7 +240,8 @@ impl PreparedSandbox {
         Ok(CheckedPair { seen: Some(Signature::of(&pair.call, &outcome)), is_polled_less: false, again, violations })
     }
 
-    /// Runs a pair, and if it looks wrong, once more with longer limits.
+    /// Runs a pair, and repeats it with longer limits unless the first run is clean. Returns the second result unless
+    /// only the first run reached the call.
     pub fn check_again(&self, pair: &Pair, reference: &Reference) -> Result<CheckedPair> {
         let checked = self.check(pair, reference, &FollowUps::default(), FACTOR)?;
         if checked.is_clean() {
@@ -257,24 +260,24 @@ impl PreparedSandbox {
 /// The result of one run of a pair.
 #[derive(Default)]
 pub struct CheckedPair {
-    /// What decides for which other pairs this run stands; `None`: the call did not come.
+    /// The facts that decide for which other pairs this run stands. `None` if the call did not come.
     seen: Option<Signature>,
-    /// The call did not come, an earlier one of its name did, and the run ended like the reference.
+    /// Whether the planned call did not come, other calls of its name did, and the exit code equals the reference's.
     is_polled_less: bool,
-    /// Whether a second run followed.
+    /// Whether the scenario's command `again` was run afterwards.
     again: bool,
-    /// What is wrong.
+    /// The violations that the checker found.
     pub violations: Vec<Violation>,
 }
 
 impl CheckedPair {
-    /// Whether the call came and nothing is wrong.
+    /// Returns whether the call came and the run has no violation.
     pub fn is_clean(&self) -> bool {
         self.seen.is_some() && self.violations.is_empty()
     }
 }
 
-/// Results of second runs by command, source of the backend and digest of the state, so that none is run twice.
+/// The results of second runs, by command, backend source and digest of the state. A known result is reused.
 type FollowUps = Mutex<HashMap<(&'static [&'static str], String, String), Followed>>;
 
 fn name(start: Start) -> &'static str {
@@ -294,12 +297,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Step {
     call: Call,
     done: Progress,
-    /// Whether xtask's client makes it again when it is refused for a moment.
+    /// Whether xtask's client retries the request after a 503.
     is_repeatable: bool,
 }
 
-/// How far a run has come: its start and command, the change that the command finds, and the number of calls of this name.
-/// Two scenarios with equal progress have run the same code from the same state to the same call.
+/// The progress of a run: its start state, its command, the change that the command finds, and the call. Two scenarios
+/// with equal progress have run the same code from the same state to the same call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Progress {
     start: Start,
@@ -308,7 +311,8 @@ struct Progress {
     call: Call,
 }
 
-/// Returns the calls of a run without a fault. A watch is one deploy and, after a file was saved, another one.
+/// Returns the calls of a run without a fault, each with its progress. A watch counts as two deploys: one before and
+/// one after the file is saved.
 fn steps(scenario: &Scenario, outcome: &RunOutcome) -> Vec<Step> {
     let command = scenario.args.strip_suffix(&["--watch"]).unwrap_or(scenario.args);
     let (first, second) = outcome.calls.split_at(outcome.before_wait);
@@ -331,32 +335,33 @@ fn steps(scenario: &Scenario, outcome: &RunOutcome) -> Vec<Step> {
     found
 }
 
-/// Any change of the sources, before Helm applies it.
+/// The placeholder for any change of the sources, used until Helm applies it.
 const ANY: &str = "any";
 
-/// The calls of scenarios by their number.
+/// The calls of each scenario, by index into [`SCENARIOS`].
 type Calls<'a> = BTreeMap<usize, &'a [Step]>;
 
-/// The reason why a pair is not run: another run stands for it.
+/// The reason why a pair is left out: another run stands for it, or its call was not needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LeftOutReason {
-    /// One function makes the request side by side with others, and its caller gets the same whichever fails: [`Group`].
+    /// One function makes the request concurrently with the others of its [`Group`], and its caller gets the same
+    /// result whichever request fails.
     SideBySide,
-    /// xtask's client makes the request again when it is refused for a moment, and its caller gets the second answer, so
-    /// that it is played once for each request: `a_server_that_is_away_for_a_moment_is_asked_again`.
+    /// xtask's client retries the request after a 503, and its caller gets the second answer. So the fault is run once
+    /// per request name: `a_server_that_is_away_for_a_moment_is_asked_again`.
     AskedAgain,
-    /// A run of another scenario that had done the same by then was ended by the fault, before the scenarios part. One
-    /// that goes on stands for itself alone: [`Plan::follow`].
+    /// The fault ended a run of another scenario with equal progress, before the scenarios diverge. A run that goes on
+    /// stands only for itself: [`Plan::follow`].
     Alike,
-    /// xtask's client reads an object or a list, and its caller gets an error of the same class however that fails:
-    /// `however_a_read_fails_its_caller_gets_an_error_of_the_same_class`. One way is run, and it ended the command. After one
-    /// that did not, the others are run: [`Plan::follow`].
+    /// xtask's client reads an object or a list, and its caller gets an error of the same class for each fault:
+    /// `however_a_read_fails_its_caller_gets_an_error_of_the_same_class`. One fault is run. If it does not end the
+    /// command, the others are run too: [`Plan::follow`].
     SameError,
-    /// A tool that fails twice fails in the same words both times, and the run in which it failed once did not call it
-    /// again. After one that did, this pair is run: [`Plan::follow`].
+    /// A tool that fails twice prints the same error both times, and the run with [`Fault::Fail`] did not call it
+    /// again. If that run did, this pair is run too: [`Plan::follow`].
     NotAgain,
-    /// xtask asks the same question until it likes the answer, and came through with fewer questions than the reference.
-    /// The earlier ones have the fault.
+    /// xtask repeats a request until the answer fits, and this run made fewer requests than the reference. The earlier
+    /// requests have pairs of their own.
     PolledLess,
 }
 
@@ -373,16 +378,17 @@ impl std::fmt::Display for LeftOutReason {
     }
 }
 
-/// The pairs to run, and those for which another run stands.
+/// The pairs to run, and the pairs for which another run stands.
 #[derive(Default)]
 struct Plan {
-    /// Pairs that are run in any case.
+    /// The pairs that are always run.
     pairs: Vec<Pair>,
-    /// Pairs that are not run, the reason, and the pair whose run stands for them unless it shows otherwise.
+    /// The pairs that are left out, each with the reason and the pair whose run stands for it unless [`Plan::follow`]
+    /// finds otherwise.
     left_out: BTreeMap<Pair, (LeftOutReason, Pair)>,
 }
 
-/// A call of a scenario, and the group of requests that xtask makes side by side with it.
+/// A call of a scenario, with the group of concurrent requests that it belongs to.
 struct PlannedCall<'a> {
     scenario: usize,
     step: &'a Step,
@@ -398,12 +404,13 @@ impl PlannedCall<'_> {
         fault == Fault::Twice && self.group.is_none() && self.step.is_repeatable
     }
 
-    /// Returns whether the fault is an error to the caller of a function that reads an object or a list.
+    /// Returns whether the call reads an object or a list outside of a group, and the fault is one of [`READ_ERRORS`].
     fn is_read_error(&self, fault: Fault) -> bool {
         self.group.is_none() && READ_ERRORS.contains(&fault) && is_read(&self.step.call)
     }
 
-    /// Returns the other member of the group that has the fault with this number in place of this one, if any.
+    /// Returns the group member that gets fault `number` in place of this call. `None` if this call gets the fault
+    /// itself.
     fn beside<'a>(&self, every: &'a [PlannedCall<'a>], number: usize) -> Option<&'a PlannedCall<'a>> {
         let group = self.group?;
         let place = (self.step.done.call.number + number) % group.members;
@@ -421,9 +428,10 @@ impl PlannedCall<'_> {
 /// The facts of a run that decide for which other pairs it stands.
 #[derive(Clone, Copy)]
 struct Signature {
-    /// The fault did not end the deploy, or Helm was called after it, from where on scenarios differ.
+    /// Whether the fault did not end the deploy, or Helm was called after it. Scenarios differ from Helm's first call
+    /// on.
     went_on: bool,
-    /// The call came again after it had failed.
+    /// Whether a call of the same name came after the failed one.
     came_again: bool,
 }
 
@@ -432,7 +440,7 @@ impl Signature {
     fn of(call: &Call, outcome: &RunOutcome) -> Self {
         let rest = outcome.calls.iter().skip_while(|other| *other != call).skip(1);
         let failed = match outcome.code {
-            // A watch tells that a deploy failed, and waits until it is interrupted.
+            // A watch reports a failed deploy, then waits until it is interrupted.
             Some(130) => outcome.text.lines().any(|line| line.starts_with("error: ")),
             code => code != Some(0),
         };
@@ -444,7 +452,7 @@ impl Signature {
 }
 
 impl Plan {
-    /// Plans the runs; with `all`, every fault of every call.
+    /// Plans the runs. `all` plans every fault of every call.
     fn new(scenarios: &Calls<'_>, all: bool) -> Self {
         let mut every: Vec<PlannedCall<'_>> = Vec::new();
         for (&scenario, steps) in scenarios {
@@ -466,8 +474,8 @@ impl Plan {
         plan
     }
 
-    /// Returns why the fault with this number is left out for a call, and the pair that stands for it. `index` is that of the
-    /// call's name: it distributes the pairs among the scenarios.
+    /// Returns the reason to leave out fault `number` of a call, and the pair that stands for it. `None` if the pair
+    /// must be run. `index`, the index of the call's name, distributes the pairs among the scenarios.
     fn instead(
         own: &PlannedCall<'_>,
         every: &[PlannedCall<'_>],
@@ -483,7 +491,7 @@ impl Plan {
         }
         let is_asked_again = own.is_asked_again(fault);
         let is_read = own.is_read_error(fault);
-        // Each of them shares with the same ones, so that the one in turn is run.
+        // Each member finds the same set, so that all agree on the member to run.
         let shares = |other: &&PlannedCall<'_>| {
             is_asked_again == other.is_asked_again(fault)
                 && match is_asked_again {
@@ -510,8 +518,8 @@ impl Plan {
         (chosen != own.pair(fault)).then_some((why, chosen))
     }
 
-    /// Removes the pairs for which the run of `pair` does not stand, and returns them: they must be run as well. Without a
-    /// signature, its call did not come.
+    /// Returns the pairs for which the run of `pair` does not stand, and removes them from the left-out pairs, so that
+    /// they are run. `seen` is `None` if the call of `pair` did not come.
     fn follow(&mut self, pair: &Pair, seen: Option<Signature>) -> Vec<Pair> {
         let stands_for = |why| match (why, seen) {
             (_, None) => false,
@@ -527,7 +535,8 @@ impl Plan {
                 self.left_out.remove(&other);
                 more.push(other);
             } else if why == LeftOutReason::Alike && seen.is_some_and(|seen| seen.came_again) {
-                // The other one's tool would have been called again, too. The run in which it fails twice stands for that.
+                // The other scenario would call the tool again too. The pair's `Fault::Twice` stands for that
+                // scenario's.
                 if let Some(entry @ (LeftOutReason::NotAgain, _)) = self.left_out.get_mut(&twice(&other)) {
                     *entry = (LeftOutReason::Alike, twice(pair));
                 }
@@ -544,40 +553,40 @@ impl Plan {
     }
 }
 
-/// Whether the call starts a program. A failing program prints the same error each time.
+/// Returns whether the call starts a program. A failing program prints the same error each time.
 fn is_tool(call: &Call) -> bool {
     !call.name.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
-/// The faults that make a read fail. With the other one the client asks again.
+/// The faults that make a read fail. After the other one, [`Fault::Twice`], the client retries.
 const READ_ERRORS: [Fault; 4] = [Fault::Fail, Fault::Hang, Fault::Garbage, Fault::Cut];
 
-/// Whether the call reads an object or a list; health checks, logs and watches have functions of their own.
+/// Returns whether the call reads an object or a list. Health checks, logs and watches have functions of their own.
 fn is_read(call: &Call) -> bool {
     let path = call.name.strip_prefix("GET /api").filter(|rest| rest.starts_with(['/', 's']));
     path.is_some_and(|path| !path.ends_with("/log") && !path.contains("watch=true"))
 }
 
-/// Requests that one function makes side by side. They share the five faults, because its caller gets the same result
-/// whichever request fails.
-/// - The lists of a snapshot: `Api::list_all` gives all of them, or the error of the one that failed.
-/// - Its watches: `snapshot::Watch` takes a whole snapshot as soon as one breaks.
+/// The place of a request in a group that one function makes concurrently. The members share the five faults, because
+/// the caller gets the same result whichever request fails.
+/// - Lists of a snapshot: `Api::list_all` returns all of them, or the error of the one that failed.
+/// - Watches of a snapshot: `snapshot::Watch` takes a whole snapshot as soon as one of them breaks.
 ///
-/// Unit tests of `xtask::api` show that: `a_list_that_fails_fails_all_of_them`,
+/// Unit tests of `xtask::api` show this: `a_list_that_fails_fails_all_of_them`,
 /// `whichever_watch_fails_a_whole_snapshot_is_taken`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Group {
-    /// Lists or watches.
+    /// `list` or `watch`.
     kind: &'static str,
-    /// How many they are.
+    /// The number of members.
     members: usize,
-    /// The place of this one among them.
+    /// The index of this request among the members, sorted by name.
     place: usize,
 }
 
 impl Group {
-    /// Returns the group of a call of this name in a run with `steps`. A request that comes more or less often than the others
-    /// of its kind is also made elsewhere; then nothing is shared.
+    /// Returns the group of the calls named `name` in a run with `steps`. `None` if the members come unequally often,
+    /// because another function then makes the request too, or if there are fewer members than faults.
     fn of(name: &str, steps: &[Step]) -> Option<Self> {
         let kind = Self::kind(name)?;
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -588,17 +597,17 @@ impl Group {
         (is_whole && group.members >= FAULTS.len()).then_some(group)
     }
 
-    /// Returns whether the call lists or watches the application's objects.
+    /// Returns `list` or `watch` for the requests of a snapshot, and `None` for other calls.
     fn kind(name: &str) -> Option<&'static str> {
         let path = name.strip_prefix("GET ")?;
         let (path, kind) = path.strip_suffix("?watch=true").map_or((path, "list"), |path| (path, "watch"));
         let (_, rest) = path.split_once("/namespaces/todo/")?;
-        // Nothing is shared of lists that others than a snapshot ask for.
+        // Functions other than the snapshot read these lists too, so nothing is shared.
         (!rest.contains(['/', '?']) && !["ingresses", "secrets", "resourcequotas"].contains(&rest)).then_some(kind)
     }
 }
 
-/// Makes the sandboxes side by side.
+/// Creates `count` sandboxes concurrently.
 pub fn sandboxes(setting: &SuiteSettings<'_>, count: usize) -> Result<Vec<PreparedSandbox>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -607,10 +616,11 @@ pub fn sandboxes(setting: &SuiteSettings<'_>, count: usize) -> Result<Vec<Prepar
     })
 }
 
-/// References by the number of their scenario.
+/// The references, by index of their scenario in [`SCENARIOS`].
 pub type References = BTreeMap<usize, Reference>;
 
-/// The references of all scenarios, or of the one that `only` begins with, made by the sandboxes side by side.
+/// Runs the references concurrently in `sandboxes`. `only` restricts them to the scenarios whose name ends with its
+/// text before `/`. If no name does, all scenarios are run.
 pub fn references(
     setting: &SuiteSettings<'_>,
     sandboxes: &[PreparedSandbox],
@@ -619,7 +629,7 @@ pub fn references(
     let name = only.map(|text| text.split_once('/').map_or(text, |(name, _)| name));
     let fits: Vec<usize> =
         (0..SCENARIOS.len()).filter(|number| name.is_none_or(|name| SCENARIOS[*number].name.ends_with(name))).collect();
-    // A text that is no scenario's name is a part of a call's.
+    // The text is then part of a call's name.
     let named = if fits.is_empty() { (0..SCENARIOS.len()).collect() } else { fits }.into_iter();
     let queue = Mutex::new(named.collect::<VecDeque<_>>());
     let found = Mutex::new(BTreeMap::new());
@@ -634,7 +644,7 @@ pub fn references(
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Does `work` in every sandbox at the same time.
+/// Calls `work` for every sandbox at the same time.
 pub fn side_by_side(sandboxes: &[PreparedSandbox], work: impl Fn(&PreparedSandbox) -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = sandboxes.iter().map(|sandbox| scope.spawn(|| work(sandbox))).collect();
@@ -642,7 +652,7 @@ pub fn side_by_side(sandboxes: &[PreparedSandbox], work: impl Fn(&PreparedSandbo
     })
 }
 
-/// Every pair that `only` is a part of, all pairs without it.
+/// Returns the pairs whose text contains `only`. Returns all pairs if `only` is `None`.
 pub fn select(references: &References, only: Option<&str>) -> Vec<Pair> {
     let found = plan(references, true).pairs.into_iter();
     found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
@@ -653,11 +663,11 @@ fn plan(references: &References, all: bool) -> Plan {
     Plan::new(&scenarios, all)
 }
 
-/// The pairs that wait to be run. At most [`HANGING`] pairs whose call hangs run at the same time.
+/// The pairs that wait to be run. While other pairs wait, at most [`HANGING`] pairs with [`Fault::Hang`] run.
 struct Queue {
     hanging: VecDeque<Pair>,
     others: VecDeque<Pair>,
-    /// Number of running pairs whose call hangs.
+    /// The number of running pairs with [`Fault::Hang`].
     running: usize,
 }
 
@@ -667,7 +677,7 @@ impl Queue {
         Self { hanging, others, running: 0 }
     }
 
-    /// Adds pairs that turned out to need a run of their own.
+    /// Adds pairs that need a run of their own.
     fn add(&mut self, pairs: Vec<Pair>) {
         for pair in pairs {
             let queue = if pair.fault == Fault::Hang { &mut self.hanging } else { &mut self.others };
@@ -683,10 +693,10 @@ impl Queue {
     }
 }
 
-/// Runs the plan. Reports each violation, and every 30 s the progress, with `tell`.
+/// Runs the plan. Passes each violation to `tell`, and the progress at most every 30 s.
 ///
-/// A busy machine can exceed a scaled limit. So a pair that looks wrong, or whose call does not come, is run again when
-/// the others are through, and if it still looks wrong, with longer limits.
+/// A busy machine can exceed a scaled limit. So a pair that is not clean is run again when the others are through, and
+/// if it is not clean then either, once more with longer limits.
 fn run(
     setting: &SuiteSettings<'_>,
     sandboxes: &[PreparedSandbox],
@@ -718,7 +728,7 @@ fn run(
             let checked = sandbox.check(&pair, &references[&pair.scenario], &follow_ups, FACTOR)?;
             drop(place);
             let mut total = lock(&total);
-            // A run that looks wrong may only have been too slow: its repetition decides.
+            // A run that is not clean may only have been too slow, so its repetition decides.
             let more = if checked.is_clean() { lock(&plan).follow(&pair, checked.seen) } else { Vec::new() };
             {
                 let mut queue = lock(&queue);
@@ -771,7 +781,8 @@ fn run(
     Ok(total)
 }
 
-/// Runs the whole suite: the pairs, then the mutants. Returns the results of both.
+/// Runs the pairs, then the mutants, and returns the results of both. `only` selects some of them; `all` runs every
+/// pair.
 pub fn whole(
     setting: &SuiteSettings<'_>,
     only: Option<&str>,
@@ -785,7 +796,7 @@ pub fn whole(
     tell(&format!("{count} sandboxes start"));
     std::thread::scope(|scope| {
         let building = scope.spawn(|| {
-            // The sandboxes wait for it, whatever becomes of it.
+            // The sandboxes wait for this value, so it is set even if the build fails or panics.
             let built = std::panic::catch_unwind(|| mutants::build_all(setting))
                 .unwrap_or_else(|_| bail!("the build of the program under test panicked"));
             setting.program.get_or_init(|| built.as_ref().ok().cloned());
@@ -827,15 +838,16 @@ pub fn whole(
     })
 }
 
-/// Whether `--only` names a call or a part of one, not a whole scenario.
+/// Returns whether `only` names a call or a part of one, not a whole scenario.
 fn names_call(only: &str) -> bool {
     only.split_once('/').is_some_and(|(_, call)| !call.is_empty())
 }
 
-/// What `--only` begins with for the mutants alone.
+/// The prefix of `--only` that selects only the mutants.
 const MUTANTS: &str = "mutants";
 
-/// Makes a folder for sandboxes, which is removed with the returned value. Removes those of killed suites first.
+/// Creates a folder for sandboxes, removed when the returned `TempDir` is dropped. First removes the folders of suites
+/// whose process no longer exists.
 pub fn folder(place: &Utf8Path) -> Result<(tempfile::TempDir, Utf8PathBuf)> {
     for entry in place.read_dir_utf8()?.filter_map(std::result::Result::ok) {
         let pid = entry.file_name().strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
@@ -849,10 +861,10 @@ pub fn folder(place: &Utf8Path) -> Result<(tempfile::TempDir, Utf8PathBuf)> {
     Ok((temp, path))
 }
 
-/// The prefix of these folders' names; a process ID follows.
+/// The prefix of the names of these folders. A process ID follows.
 const PREFIX: &str = "xtask-faults-";
 
-/// Links `program` into `folder`, or copies it to another file system.
+/// Hard-links `program` into `folder`, or copies it if that fails. Returns the new path.
 pub fn keep(program: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
     std::fs::create_dir_all(folder)?;
     let dest = folder.join(program.file_name().context("a program's name")?);

@@ -1,4 +1,4 @@
-//! The real state of a sandbox, with the questions of the checker.
+//! The real state of a sandbox, and the facts that the checker reads from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,31 +13,31 @@ use crate::sandbox::State;
 /// The namespace of the release.
 const NAMESPACE: &str = "todo";
 
-/// A state, read.
+/// The state of a sandbox, as the checker reads it.
 pub struct Truth {
     objects: Arc<Objects>,
     machine: crate::machine::Machine,
-    /// Whether minikube has the profile on record.
+    /// Whether minikube's configuration of the profile exists.
     pub recorded: bool,
 }
 
-/// A workload of the release.
+/// A Deployment or StatefulSet of the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Its name.
+    /// The name of the workload.
     pub name: String,
-    /// Pods that it should have.
+    /// The number of desired pods.
     pub wanted: usize,
-    /// Pods of its selector that are ready.
+    /// The number of ready pods that the selector matches.
     pub ready: usize,
-    /// The images of its template.
+    /// The images in the pod template, init containers included.
     pub images: BTreeSet<String>,
-    /// The images of its pods.
+    /// The images in the pods, init containers included.
     pub running: BTreeSet<String>,
 }
 
 impl Truth {
-    /// Reads a state.
+    /// Creates the checker's view of `state`.
     pub fn of(state: &State) -> Self {
         let recorded = state.has_file("cache/minikube/.minikube/profiles/todo/config.json");
         Self { objects: state.objects.clone(), machine: state.machine.clone(), recorded }
@@ -51,22 +51,22 @@ impl Truth {
         self.kind(kind).filter(|object| text(object, "/metadata/namespace") == NAMESPACE)
     }
 
-    /// Whether the node runs.
+    /// Returns whether the node runs.
     pub fn node_runs(&self) -> bool {
         self.machine.node.as_deref() == Some("running")
     }
 
-    /// Whether there is a container of the node.
+    /// Returns whether the node's container exists.
     pub fn has_node(&self) -> bool {
         self.machine.node.is_some()
     }
 
-    /// Whether the namespace exists.
+    /// Returns whether the namespace exists.
     pub fn has_namespace(&self) -> bool {
         self.objects.contains_key("/registry/namespaces/todo")
     }
 
-    /// Helm's revisions of the release by number, with their status.
+    /// Returns the status of each Helm revision of the release, by revision number.
     pub fn revisions(&self) -> BTreeMap<u64, String> {
         let labels =
             |secret: &'_ Value, name: &str| secret["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned();
@@ -75,7 +75,7 @@ impl Truth {
         secrets.filter_map(|secret| Some((labels(secret, "version").parse().ok()?, labels(secret, "status")))).collect()
     }
 
-    /// The release's workloads.
+    /// Returns the workloads of the release.
     pub fn workloads(&self) -> Vec<Workload> {
         let images = |spec: &Value| -> BTreeSet<String> {
             let lists = ["containers", "initContainers"].into_iter().filter_map(|list| spec[list].as_array());
@@ -94,7 +94,8 @@ impl Truth {
         self.ours("Deployment").chain(self.ours("StatefulSet")).map(of).collect()
     }
 
-    /// Whether everything that the release consists of is ready, with the images that its templates name.
+    /// Returns whether the newest revision is deployed, an Ingress exists, and all pods of each workload are ready with
+    /// the images of its template.
     pub fn is_up(&self) -> bool {
         let workloads = self.workloads();
         let newest = self.revisions().into_iter().next_back();
@@ -105,13 +106,14 @@ impl Truth {
             && self.ours("Ingress").next().is_some()
     }
 
-    /// The record of what was verified.
+    /// Returns the record of the last verified state. `None` if it does not exist or cannot be parsed.
     pub fn record(&self) -> Option<Value> {
         let map = self.objects.get("/registry/configmaps/todo/todo-xtask")?;
         serde_json::from_str(map.value["data"]["record.json"].as_str()?).ok()
     }
 
-    /// Whether each image of the record is on the node with the ID that was verified, and pods run that.
+    /// Returns whether the recorded revision is the newest and is up, the node has each recorded image with its
+    /// verified ID, and the pods run only images with these IDs.
     pub fn is_verified(&self) -> bool {
         let Some(record) = self.record() else { return false };
         let newest = self.revisions().into_keys().next_back();
@@ -125,13 +127,13 @@ impl Truth {
             && images.iter().all(|(reference, id)| on_node(reference).is_some_and(|has| json!(has) == *id))
     }
 
-    /// Names of the Secrets that are not Helm's.
+    /// Returns the names of the Secrets, without those that hold Helm's revisions.
     pub fn secrets(&self) -> BTreeSet<String> {
         let secrets = self.ours("Secret").filter(|secret| secret["metadata"]["labels"]["owner"] != "helm");
         secrets.map(|secret| text(secret, "/metadata/name").to_owned()).collect()
     }
 
-    /// Names of the Secrets that pods have mounted.
+    /// Returns the names of the Secrets that pods mount.
     pub fn mounted_secrets(&self) -> BTreeSet<String> {
         let volumes = self.ours("Pod").filter_map(|pod| pod["spec"]["volumes"].as_array()).flatten();
         let mut names = BTreeSet::new();
@@ -143,39 +145,39 @@ impl Truth {
         names
     }
 
-    /// Names of the volume claims.
+    /// Returns the names of the PersistentVolumeClaims.
     pub fn claims(&self) -> BTreeSet<String> {
         self.ours("PersistentVolumeClaim").map(|claim| text(claim, "/metadata/name").to_owned()).collect()
     }
 
-    /// Whether the cluster has a default IngressClass.
+    /// Returns whether the cluster has an IngressClass.
     pub fn has_ingress_class(&self) -> bool {
         self.kind("IngressClass").next().is_some()
     }
 
-    /// Whether the controller of our making is there.
+    /// Returns whether the ingress controller that xtask installs exists.
     pub fn has_controller(&self) -> bool {
         self.objects.contains_key("/registry/deployments/ingress-traefik/traefik")
     }
 
-    /// The engine's references.
+    /// Returns the references of the engine's images.
     pub fn engine_images(&self) -> BTreeSet<String> {
         self.machine.images.iter().map(|image| image.reference.clone()).collect()
     }
 
-    /// Whether the node has the image `reference`.
+    /// Returns whether the node has the image `reference`.
     pub fn node_has(&self, reference: &str) -> bool {
         self.machine.node_images.contains_key(&canonical(reference))
     }
 
-    /// Images of running pods that the node does not have any more.
+    /// Returns the images of the workloads' pods that the node lacks.
     pub fn lost_images(&self) -> Vec<String> {
         let running = self.workloads().into_iter().flat_map(|workload| workload.running);
         running.filter(|reference| !self.machine.node_images.contains_key(&canonical(reference))).collect()
     }
 
-    /// Everything that two states must have in common to be equally good: what is wanted, what runs, what was verified.
-    /// Revisions' numbers, names of pods and times are left out.
+    /// Returns the facts in which equally good states agree: desired objects, ready pods and their images, and the
+    /// record. Leaves out revision numbers, pod names and times.
     pub fn essence(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         let mut add = |name: String, value: Value| found.insert(name, self.plain(&value));
@@ -225,14 +227,15 @@ impl Truth {
         found
     }
 
-    /// `value` without the digest in the name of the backend's Secret: that depends on a random password.
+    /// Returns `value` as text, without the digest in the name of the backend's Secret. The digest depends on a random
+    /// password.
     fn plain(&self, value: &Value) -> String {
         let secrets = self.secrets();
         let secrets = secrets.iter().filter(|name| name.starts_with("todo-backend-"));
         secrets.fold(value.to_string(), |text, secret| text.replace(secret.as_str(), "todo-backend-<digest>"))
     }
 
-    /// The same with all that a later run may also depend on.
+    /// Returns the essence and all other facts on which a later run may depend: revisions, images and the record.
     pub fn everything(&self) -> String {
         let mut essence = self.essence();
         essence.insert("revisions".to_owned(), json!(self.revisions()).to_string());
@@ -241,7 +244,7 @@ impl Truth {
         let record = self.record().map(|mut record| {
             record["verified_at"] = json!(0);
             record["history"].as_array_mut().into_iter().flatten().for_each(|old| old["verified_at"] = json!(0));
-            // The digests of objects that name that Secret. What the objects are stands in the essence.
+            // These digests depend on the name of that Secret. The essence contains the objects themselves.
             record["objects"].as_object_mut().into_iter().flatten().for_each(|(_, digest)| *digest = json!(0));
             record
         });
@@ -250,7 +253,7 @@ impl Truth {
     }
 }
 
-/// The parts in which two essences differ.
+/// Returns descriptions of the parts in which the essence `has` differs from `wanted`.
 pub fn differences(wanted: &BTreeMap<String, String>, has: &BTreeMap<String, String>) -> Vec<String> {
     let names: BTreeSet<&String> = wanted.keys().chain(has.keys()).collect();
     let differing = names.into_iter().filter(|name| wanted.get(*name) != has.get(*name));
@@ -258,7 +261,7 @@ pub fn differences(wanted: &BTreeMap<String, String>, has: &BTreeMap<String, Str
         (Some(wanted), Some(has)) => wanted.chars().zip(has.chars()).take_while(|(one, other)| one == other).count(),
         _ => 0,
     };
-    // From shortly before the first difference on.
+    // Starts up to 80 characters before the first difference.
     let show = |side: &BTreeMap<String, String>, name: &String| {
         let from = same(name).saturating_sub(80);
         side.get(name).map_or("nothing".to_owned(), |text| text.chars().skip(from).take(160).collect())

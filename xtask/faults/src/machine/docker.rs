@@ -60,7 +60,7 @@ impl Machine {
                 self.node = None;
                 ToolResult::well("todo\n")
             }
-            // What a node leaves: its data are in it.
+            // The volume with the data of the node, which outlives the container.
             ["volume", "inspect", .., name] => ToolResult::well(format!("{{\"Name\": \"{name}\"}}\n")),
             ["volume", "rm", ..] => ToolResult::well("todo\n"),
             _ => return None,
@@ -102,7 +102,8 @@ impl Machine {
         ToolResult::well(format!("Untagged: {reference}\n"))
     }
 
-    /// Builds from a folder, or from a tar on standard input.
+    /// Builds an image from a folder, or from a tar archive in `input`. Returns `None` if the tag is missing or the
+    /// context cannot be read.
     fn build(&mut self, words: &[&str], input: &[u8]) -> Option<ToolResult> {
         let tag = words.windows(2).find(|pair| pair[0] == "--tag").map(|pair| pair[1])?;
         let content = read_context(words.last()?, input).ok()?;

@@ -11,14 +11,14 @@ use super::{Machine, digest};
 /// An image of the engine.
 #[derive(Clone, Debug)]
 pub struct BuiltImage {
-    /// `todo-backend:<tag>`.
+    /// The reference, for example `todo-backend:<tag>`.
     pub reference: String,
     config: String,
     layer: String,
 }
 
 impl BuiltImage {
-    /// An image with this content.
+    /// Creates an image with this content.
     pub fn new(reference: &str, content: &str) -> Self {
         let layer = format!("layer of {content}");
         let config = json!({"architecture": "amd64", "os": "linux", "config": {},
@@ -26,7 +26,7 @@ impl BuiltImage {
         Self { reference: reference.to_owned(), config: config.to_string(), layer }
     }
 
-    /// Its config digest.
+    /// Returns the image ID, which is the digest of the config.
     pub fn id(&self) -> String {
         digest(self.config.as_bytes())
     }
@@ -39,7 +39,7 @@ impl BuiltImage {
     }
 }
 
-/// What `docker save` writes of `image`.
+/// Returns the archive that `docker save` writes for `image`.
 pub fn save(image: &BuiltImage) -> Vec<u8> {
     let manifest = image.manifest();
     let tag = image.reference.rsplit(':').next().unwrap_or_default();
@@ -61,7 +61,7 @@ pub fn save(image: &BuiltImage) -> Vec<u8> {
     builder.into_inner().expect("memory takes everything")
 }
 
-/// What `ctr images import` does with an archive of which the node may have parts.
+/// Imports `archive` into the node as `ctr images import` does. The archive may lack blobs that the node already has.
 pub fn import(machine: &mut Machine, archive: &[u8]) -> Result<()> {
     let mut content = machine.node_content.clone();
     let mut index = None;
@@ -87,7 +87,7 @@ pub fn import(machine: &mut Machine, archive: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The config of a manifest whose parts are all there.
+/// Returns the config digest of a manifest. Fails if a blob of the image is missing.
 fn complete(content: &BTreeMap<String, Vec<u8>>, manifest: &str) -> Result<String> {
     let missing = |digest: &str| format!("content digest {digest}: not found");
     let text = content.get(manifest).with_context(|| missing(manifest))?;
@@ -102,7 +102,7 @@ fn complete(content: &BTreeMap<String, Vec<u8>>, manifest: &str) -> Result<Strin
     Ok(config)
 }
 
-/// Everything that a build context holds as one text.
+/// Returns the files of a build context as one text. `place` is a folder, or `-` for a tar archive in `input`.
 pub fn read_context(place: &str, input: &[u8]) -> Result<String> {
     let mut files = BTreeMap::new();
     if place == "-" {
@@ -127,7 +127,7 @@ pub fn read_context(place: &str, input: &[u8]) -> Result<String> {
     Ok(text.replace(place, ""))
 }
 
-/// `reference` as containerd spells it.
+/// Returns `reference` as containerd spells it, with the registry.
 pub fn canonical(reference: &str) -> String {
     let first = reference.split('/').next().unwrap_or_default();
     match reference.contains('/') && (first.contains('.') || first.contains(':') || first == "localhost") {

@@ -40,10 +40,10 @@ pub(super) fn on_node(
             machine.node_images.remove(*name);
             ToolResult::well(format!("{name}\n"))
         }
-        // No pod of the node has logged what is searched for.
+        // The log of no pod contains the pattern.
         ["grep", "-rqE", _, "/var/log/pods"] => ToolResult { code: 1, ..ToolResult::well("") },
         ["crictl", _, "images", "-o", "json"] => ToolResult::well(listing(machine)),
-        // The list, and then what the filters name.
+        // The list of images, followed by the references that pass the filters.
         ["sh", "-c", script, "images", filters @ ..] if script.starts_with("crictl ") => {
             let mut listed = on_node(machine, &["crictl", "", "images", "-o", "json"], input, around)?;
             let check = [&["ctr", "-n", "k8s.io", "images", "check", "-q"], filters].concat();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{owns, text};
 use crate::etcd::{Objects, Write};
 
-/// The finalizer of a deletion that waits for the dependents.
+/// The finalizer of an object whose deletion waits for its dependents.
 const FOREGROUND: &str = "foregroundDeletion";
 
 pub(super) fn collect(live: &Objects) -> Vec<Write> {

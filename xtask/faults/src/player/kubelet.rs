@@ -20,7 +20,7 @@ fn sync(key: &str, stored: &Stored, machine: &Machine) -> Option<Write> {
     let mut next = pod.clone();
     next["spec"]["nodeName"] = json!(PROFILE);
     let status = status(pod, machine);
-    // Times alone are no change.
+    // Different times alone are no change.
     let same = text(pod, "/spec/nodeName") == PROFILE
         && pod["status"]["containerStatuses"] == status["containerStatuses"]
         && pod["status"]["phase"] == status["phase"];

@@ -1,5 +1,5 @@
-//! Simulates the controllers of Deployments, StatefulSets and endpoints. An update replaces pods only once the new ones
-//! are ready.
+//! Simulates the controllers of Deployments, StatefulSets and endpoints. An update of a Deployment removes old pods
+//! only once the new ones are ready.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn wanted(workload: &Value) -> u64 {
     workload.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1)
 }
 
-/// The pods that `owner` has, with their keys.
+/// Returns the pods of `owner`, with their keys.
 fn pods<'a>(live: &'a Objects, owner: &'a Value) -> Vec<(&'a String, &'a Value)> {
     let pods = live.iter().filter(|(key, _)| key.starts_with("/registry/pods/"));
     pods.filter(|(_, pod)| owns(owner, &pod.value)).map(|(key, pod)| (key, &pod.value)).collect()
@@ -113,7 +113,7 @@ fn deployment(live: &Objects, key: &str, stored: &Stored, writes: &mut Vec<Write
     writes.push(Write::Put(key.to_owned(), next, stored.revision.clone()));
 }
 
-/// Brings a ReplicaSet to `target` pods.
+/// Creates or deletes pods until the ReplicaSet has `target` pods.
 fn scale(key: &str, stored: &Stored, target: u64, has: &[(&String, &Value)], writes: &mut Vec<Write>) {
     let set = &stored.value;
     let ready = has.iter().filter(|(_, pod)| is_ready(pod)).count();

@@ -4,7 +4,7 @@ fn index(name: &str) -> usize {
     SCENARIOS.iter().position(|scenario| scenario.name == name).unwrap()
 }
 
-/// A run with these calls, the `before_wait` first of them before a watch waits.
+/// Returns the steps of a run with these calls. The first `before_wait` of them come before a watch waits.
 fn run(scenario: &str, names: &[&str], before_wait: usize) -> Vec<Step> {
     let number = |at: usize| names[..=at].iter().filter(|name| **name == names[at]).count();
     let calls = names.iter().enumerate().map(|(at, name)| Call { name: (*name).to_owned(), number: number(at) });
@@ -12,7 +12,7 @@ fn run(scenario: &str, names: &[&str], before_wait: usize) -> Vec<Step> {
     steps(&SCENARIOS[index(scenario)], &outcome)
 }
 
-/// The scenarios with their calls, by name.
+/// Returns the steps of each scenario in `runs`, by index into [`SCENARIOS`].
 fn calls<'a>(runs: &'a [(&str, Vec<Step>)]) -> Calls<'a> {
     runs.iter().map(|(name, steps)| (index(name), steps.as_slice())).collect()
 }
@@ -30,7 +30,7 @@ fn deploys() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
-/// The faults of calls in a plan.
+/// Returns the planned faults of `calls`, each given as a scenario and a call.
 fn faults(plan: &Plan, calls: &[(&str, &str)]) -> Vec<Fault> {
     let fits = |pair: &&Pair| calls.iter().any(|(name, call)| pair.to_string().starts_with(&format!("{name}/{call}/")));
     plan.pairs.iter().filter(fits).map(|pair| pair.fault).collect()
@@ -51,7 +51,7 @@ fn scenarios_that_have_done_the_same_share_the_faults_of_a_call() {
         5,
     );
     once(&[("changed deploy", "helm upgrade #1"), ("watch", "helm upgrade #1")], 4);
-    // From there on, a deploy that fails by itself is another one. Another command is another one from the beginning.
+    // From Helm's first call on, a deploy that fails by itself shares nothing. Another command never shares anything.
     once(&[("failing deploy", "helm upgrade #1")], 4);
     once(&[("status", "GET /version #1")], 5);
     let calls: usize = runs.iter().map(|(_, steps)| steps.len()).sum();
@@ -110,13 +110,13 @@ fn a_tool_fails_twice_where_it_was_called_again_after_it_had_failed() {
         let alike: Vec<Pair> =
             plan.left_out.iter().filter(|(_, (_, by))| *by == pair).map(|(pair, _)| twice(pair)).collect();
         assert_eq!(plan.follow(&pair, Some(again)), [twice(&pair)]);
-        // The run that follows stands for those alike, as long as it ends before the scenarios part.
+        // The run with `Fault::Twice` stands for the equal pairs if it ends before the scenarios diverge.
         let alike: Vec<Pair> = alike.into_iter().filter(|other| *other != twice(&pair)).collect();
         assert!(alike.iter().all(|other| plan.left_out[other] == (LeftOutReason::Alike, twice(&pair))));
         assert_eq!(plan.follow(&twice(&pair), Some(Signature { went_on: true, came_again: true })), alike);
     }
     assert_eq!(new().follow(&tools(Fault::Hang)[0], Some(again)), []);
-    // All was asked for: nothing is added.
+    // A plan of all pairs has no pairs to add.
     let mut all = Plan::new(&calls(&runs), true);
     for pair in all.pairs.clone() {
         assert_eq!(all.follow(&pair, None), []);
@@ -141,7 +141,7 @@ fn what_is_left_out_has_a_run_that_stands_for_it() {
     let kinds = ["configmaps", "events", "pods", "services", "serviceaccounts"];
     let lists: Vec<String> = kinds.iter().map(|kind| format!("GET /api/v1/namespaces/todo/{kind}")).collect();
     let lists: Vec<&str> = lists.iter().map(String::as_str).chain(["docker version"]).collect();
-    // They are asked side by side in one scenario, and one of them is also asked for elsewhere in another one.
+    // One scenario makes these requests concurrently. Another scenario also makes one of them elsewhere.
     let watch = [&lists[..], &lists[..1]].concat();
     let mut runs = vec![
         ("no-op", run("no-op", &lists, lists.len())),
@@ -188,7 +188,7 @@ fn what_is_asked_side_by_side_shares_the_faults_each_time() {
         assert_eq!(of(number, true).len(), 2, "nothing is asked side by side with it: an error, and a short refusal");
     }
     assert_ne!(of(1, false), of(2, false), "other ones each time");
-    // One of them is asked for elsewhere, too: each of them gets both.
+    // If one of them is also made elsewhere, nothing is shared: each request gets two faults.
     assert_eq!(planned(&lists[..lists.len() - 3]).len(), (lists.len() - 3) * 2);
 }
 
@@ -205,7 +205,7 @@ fn a_read_fails_in_one_way_if_that_ends_the_command() {
     let plan = Plan::new(&calls(&one), false);
     names.iter().for_each(|name| assert_eq!(faults(&plan, &[("status", &format!("{name} #1"))]).len(), 2, "{name}"));
     others.iter().for_each(|name| assert_eq!(faults(&plan, &[("status", &format!("{name} #1"))]).len(), 5, "{name}"));
-    // Scenarios that have done the same share the error, too.
+    // Scenarios with equal progress share the error too.
     let both = runs(&["changed deploy", "failing deploy"]);
     let mut plan = Plan::new(&calls(&both), false);
     let is_error = |pair: &&Pair| pair.call.name == names[0] && pair.fault != Fault::Twice;
