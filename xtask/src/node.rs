@@ -24,9 +24,10 @@ fn has_not_begun(output: &Output) -> bool {
 /// `crictl`. By default it waits 2 s for containerd, which a busy machine may take.
 pub const CRICTL: [&str; 2] = ["crictl", "--timeout=10s"];
 
-/// Lists all images of a node, then the names of those images in the filters that are complete. The first list alone also has
-/// images of an interrupted import. The last line shows that the output is complete.
-const LIST: &str = r#"crictl --timeout=10s images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
+/// After [`CRICTL`]: lists all images of a node, then the names of those images in the filters that are complete. The first
+/// list alone also has images of an interrupted import. The last line shows that the output is complete.
+const LIST: &str =
+    r#"images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
 
 /// The images of a node.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +92,8 @@ impl Node {
     pub fn list_images(&self, wanted: &[String]) -> Result<NodeImages> {
         let what = "which images it has and which of them are complete";
         // One process on the node for both lists.
-        let list = self.exec(["sh", "-c", LIST, "images"]).args(wanted.iter().map(|name| format!("name=={name}")));
+        let script = format!("{} {LIST}", CRICTL.join(" "));
+        let list = self.exec(["sh", "-c", &script, "images"]).args(wanted.iter().map(|name| format!("name=={name}")));
         let list = list.question().deadline(deadlines::NODE);
         let read = || {
             let output = list.output()?;
