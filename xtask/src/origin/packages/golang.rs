@@ -15,8 +15,8 @@ use crate::process::{GO, PROXY, Process};
 /// Format of `go list`: a package's error, or its path and version.
 const LISTED: &str = "{{with .Error}}{{.}}{{else}}{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}}{{end}}";
 
-/// The same format, with the compiled package's file in Go's cache, and path, version and folder of its module.
-const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}} {{with .Module}}{{.Path}} {{.Version}} {{.Dir}}{{end}}";
+/// The same format, with the compiled package's file in Go's cache.
+const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}}";
 /// Flags of the compiler. Omits profiles and debugging information, which cost time and are not used here.
 const FLAGS: [&str; 3] = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"];
 
@@ -60,9 +60,9 @@ impl Caches {
         Ok(lock)
     }
 
-    /// Removes the archives of unpacked modules, whose checksums Go has recorded. Keeps those of `patches`: `go mod download`
-    /// needs them each time.
-    pub fn drop_archives<'a>(&self, patches: impl Iterator<Item = &'a Patch>) -> Result<()> {
+    /// Removes the parts of fetched modules that no build reads, half of their size: tests with their data, and the archives of
+    /// unpacked modules, whose checksums Go has recorded. Keeps the archives of `patches`: `go mod download` needs them each time.
+    pub fn shrink<'a>(&self, patches: impl Iterator<Item = &'a Patch>) -> Result<()> {
         let downloads = self.dir.join("mod/cache/download");
         let kept: HashSet<_> = patches.map(|patch| archive(&downloads, patch)).collect();
         for entry in walkdir::WalkDir::new(&downloads).into_iter().flatten() {
@@ -71,7 +71,7 @@ impl Caches {
                 files::remove(path)?;
             }
         }
-        Ok(())
+        modules(&self.dir.join("mod")).iter().try_for_each(|dir| remove_tests(dir))
     }
 
     /// Removes both caches with `go clean`, because the module cache is read-only.
@@ -144,13 +144,13 @@ impl Caches {
         runs.map(|arguments| build.clone().args(arguments)).collect()
     }
 
-    /// Removes files that only a finished program needed: compiled packages that are not in `others` (paths with versions),
-    /// modules without a package in `others`, and the copy of the recipe.
+    /// Removes files that no other program needs after this one: its compiled packages that are not in `others` (paths with
+    /// versions), all modules without a package in `others`, and the copy of the recipe.
     pub fn trim(&self, name: &str, go: &Go, others: &HashSet<String>) -> Result<()> {
         let list = Process::new("go").args(["list", "-deps", "-export", "-f", COMPILED]).args(FLAGS).arg(&go.package);
         let list = self.aim(list).cwd(self.work(name)).deadline(deadlines::GO_MODULES).read()?;
         unshared(&list, others, &self.dir.join("build")).try_for_each(files::remove)?;
-        unused_modules(&list, others, &self.dir.join("mod")).into_iter().try_for_each(remove_module)?;
+        unused_modules(&self.dir.join("mod"), others).iter().try_for_each(|dir| remove_module(dir))?;
         files::remove_folder(&self.work(name))
     }
 }
@@ -164,6 +164,16 @@ fn archive(downloads: &Utf8Path, patch: &Patch) -> Utf8PathBuf {
     downloads.join(module).join("@v").join(format!("{}.zip", patch.version))
 }
 
+/// Reverses Go's escape of upper-case letters.
+fn unescape(path: &str) -> String {
+    let mut letters = path.chars();
+    let next = || {
+        let letter = letters.next()?;
+        if letter == '!' { letters.next().map(|letter| letter.to_ascii_uppercase()) } else { Some(letter) }
+    };
+    std::iter::from_fn(next).collect()
+}
+
 /// Returns the files below `built` in a `list` of the format [`COMPILED`] whose packages are not in `others`.
 fn unshared<'a>(list: &'a str, others: &'a HashSet<String>, built: &'a Utf8Path) -> impl Iterator<Item = &'a Utf8Path> {
     let lines = list.lines().filter_map(|line| {
@@ -174,36 +184,80 @@ fn unshared<'a>(list: &'a str, others: &'a HashSet<String>, built: &'a Utf8Path)
     files.filter(move |file| file.starts_with(built))
 }
 
-/// Returns the modules below `fetched` in a `list` of the format [`COMPILED`] that have no package in `others`.
-fn unused_modules<'a>(list: &'a str, others: &HashSet<String>, fetched: &Utf8Path) -> HashSet<&'a Utf8Path> {
-    let others: Vec<(&str, &str)> = others.iter().filter_map(|package| package.split_once('@')).collect();
-    let modules: HashSet<[&str; 3]> = list
-        .lines()
-        .filter_map(|line| line.split(' ').skip(2).collect::<Vec<_>>().try_into().ok())
-        .filter(|[_, _, dir]: &[&str; 3]| Utf8Path::new(dir).starts_with(fetched))
+/// Returns the folders of the modules in the module cache `fetched`, such as `example.org/!a@v1.0.0` for `example.org/A`.
+fn modules(fetched: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let is_module = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().contains('@');
+    let mut found = Vec::new();
+    let mut entries = walkdir::WalkDir::new(fetched).into_iter();
+    while let Some(entry) = entries.next() {
+        let Ok(entry) = entry else { continue };
+        let is_module = is_module(&entry);
+        if is_module || entry.path() == fetched.join("cache") {
+            entries.skip_current_dir();
+        }
+        if is_module {
+            found.extend(Utf8Path::from_path(entry.path()).map(Utf8Path::to_owned));
+        }
+    }
+    found
+}
+
+/// Returns the modules in the module cache `fetched` whose path is no prefix of a package in `others`. Go looks for a package in
+/// each module whose path is a prefix, so these modules stay.
+fn unused_modules(fetched: &Utf8Path, others: &HashSet<String>) -> Vec<Utf8PathBuf> {
+    let paths: HashSet<&Utf8Path> = others
+        .iter()
+        .filter_map(|package| Some(Utf8Path::new(package.split_once('@')?.0)))
+        .flat_map(Utf8Path::ancestors)
         .collect();
-    let is_in =
-        |package: &str, module: &str| package.strip_prefix(module).is_some_and(|p| p.is_empty() || p.starts_with('/'));
-    let is_used = |[module, version, _]: &[&str; 3]| {
-        others.iter().any(|(package, its_version)| its_version == version && is_in(package, module))
-    };
-    modules.iter().filter(|module| !is_used(module)).map(|[.., dir]| Utf8Path::new(*dir)).collect()
+    let mut modules = modules(fetched);
+    modules.retain(|dir| {
+        let name = dir.strip_prefix(fetched).unwrap_or(dir).as_str();
+        let path = unescape(name.split_once('@').map_or(name, |(path, _)| path));
+        !paths.contains(Utf8Path::new(&path))
+    });
+    modules
+}
+
+/// Removes tests and their data from a module's read-only folder.
+fn remove_tests(module: &Utf8Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut entries = walkdir::WalkDir::new(module).into_iter();
+    while let Some(entry) = entries.next() {
+        let entry = entry.with_context(|| format!("reading {module}"))?;
+        let path = Utf8Path::from_path(entry.path()).context("a path is not UTF-8")?;
+        let is_folder = entry.file_type().is_dir();
+        let is_data = is_folder && path.file_name() == Some("testdata");
+        if is_data {
+            entries.skip_current_dir();
+        }
+        let folder = path.parent().context("a file lies in a folder")?;
+        if is_data || !is_folder && path.as_str().ends_with("_test.go") {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+                .with_context(|| format!("writing in {folder}"))?;
+            if is_data { remove_read_only(path)? } else { files::remove(path)? }
+        }
+    }
+    Ok(())
 }
 
 /// Removes a module's read-only folder. Renames it first, because Go treats any folder of that name as complete: a killed run
 /// must leave all of the module or nothing.
 fn remove_module(dir: &Utf8Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     let removed = Utf8PathBuf::from(format!("{dir}.removed"));
-    let remove = || {
-        for entry in walkdir::WalkDir::new(&removed).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
-            std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o755))?;
-        }
-        files::remove_folder(&removed)
-    };
-    remove()?;
+    remove_read_only(&removed)?;
     std::fs::rename(dir, &removed).with_context(|| format!("renaming {dir}"))?;
-    remove()
+    remove_read_only(&removed)
+}
+
+/// Removes a folder that contains read-only folders. A missing folder is no error.
+fn remove_read_only(dir: &Utf8Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in walkdir::WalkDir::new(dir).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
+        std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("removing {dir}"))?;
+    }
+    files::remove_folder(dir)
 }
 
 /// Returns whether a file can be part of a program: neither a test nor test data.
@@ -283,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_is_dropped_once_its_checksum_is_noted() {
+    fn fetched_modules_keep_only_files_that_a_build_reads() {
         let dir = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let folder = root.join("mod/cache/download/example.org/a/@v");
@@ -294,11 +348,30 @@ mod tests {
             std::fs::write(folder.join(file), "").unwrap();
             std::fs::write(patched.join(file), "").unwrap();
         }
+        let module = root.join("mod/example.org/!c@v1.0.0");
+        make_module(&module, &["main.go", "main_test.go", "a/testdata/b/c.go", "a/test/d.go"]);
         let patch = toml::from_str("module = 'example.org/B'\nversion = 'v1.0.0'\nsum = ''").unwrap();
-        Caches { dir: root.to_owned() }.drop_archives([&patch].into_iter()).unwrap();
+        Caches { dir: root.to_owned() }.shrink([&patch].into_iter()).unwrap();
         let left: Vec<_> = files::entries(&folder).unwrap();
         assert!(left.len() == 2 && !left.contains(&folder.join("v1.0.0.zip")), "{left:?}");
         assert_eq!(files::entries(&patched).unwrap().len(), 3, "a patched module is asked for again");
+        let left = walkdir::WalkDir::new(&module).sort_by_file_name().into_iter().flatten();
+        let left: Vec<_> = left.map(|entry| entry.path().strip_prefix(&module).unwrap().to_owned()).collect();
+        assert_eq!(left, ["", "a", "a/test", "a/test/d.go", "main.go"].map(std::path::PathBuf::from));
+    }
+
+    /// Writes the files of a module, whose folders are read-only as in Go's cache.
+    fn make_module(module: &Utf8Path, files: &[&str]) {
+        use std::os::unix::fs::PermissionsExt;
+        for file in files {
+            std::fs::create_dir_all(module.join(file).parent().unwrap()).unwrap();
+            std::fs::write(module.join(file), "").unwrap();
+        }
+        for entry in walkdir::WalkDir::new(module).contents_first(true).into_iter().flatten() {
+            if entry.file_type().is_dir() {
+                std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
+            }
+        }
     }
 
     #[test]
@@ -323,37 +396,35 @@ mod tests {
 
     #[test]
     fn what_a_later_program_shares_stays_in_gos_cache() {
-        let list = "unsafe@  \nfmt@ /c/build/1-d \na/b@v1 /c/build/2-d a v1 /c/mod/a@v1\n\
-                    a/c@v1 /c/build/3-d a v1 /c/mod/a@v1\nmain@ /elsewhere/4-d \n";
+        let list = "unsafe@ \nfmt@ /c/build/1-d\na/b@v1 /c/build/2-d\na/c@v1 /c/build/3-d\nmain@ /elsewhere/4-d\n";
         let others = ["fmt@", "a/b@v2"].map(str::to_owned).into();
         let removed: Vec<&Utf8Path> = unshared(list, &others, Utf8Path::new("/c/build")).collect();
         assert_eq!(removed, ["/c/build/2-d", "/c/build/3-d"]);
     }
 
     #[test]
-    fn a_module_goes_when_no_later_program_has_a_package_of_it() {
-        let list = "fmt@ /c/build/1-d \na/b@v1 /c/build/2-d a v1 /c/mod/a@v1\na/b/c@v1 /c/build/3-d a/b/c v1 /c/mod/a/b/c@v1\n\
-                    d/e@v2 /c/build/4-d d v2 /c/mod/d@v2\nf@v1 /c/build/5-d f v1 /c/work/main/patched/f\n";
+    fn a_module_is_unused_when_its_path_is_no_prefix_of_a_later_package() {
+        let dir = tempfile::tempdir().unwrap();
+        let fetched = Utf8Path::from_path(dir.path()).unwrap();
+        for folder in ["a@v1", "a/b/c@v1", "a/b/cc@v2", "example.org/!d@v2", "cache/download/e/@v"] {
+            std::fs::create_dir_all(fetched.join(folder).join("x")).unwrap();
+        }
         let unused = |others: &[&str]| {
             let others = others.iter().map(|package| (*package).to_owned()).collect();
-            let mut unused: Vec<_> = unused_modules(list, &others, Utf8Path::new("/c/mod")).into_iter().collect();
+            let mut unused = unused_modules(fetched, &others);
+            unused.iter_mut().for_each(|dir| *dir = dir.strip_prefix(fetched).unwrap().to_owned());
             unused.sort();
             unused
         };
-        assert_eq!(unused(&["fmt@", "a/x@v1", "d/e@v1"]), ["/c/mod/a/b/c@v1", "/c/mod/d@v2"]);
-        assert_eq!(unused(&["a/b/c/y@v1", "dd/e@v2"]), ["/c/mod/d@v2"], "a module within another one keeps both");
+        assert_eq!(unused(&["fmt@", "a/x@v1", "example.org/D@v2"]), ["a/b/c@v1", "a/b/cc@v2"]);
+        assert_eq!(unused(&["a/b/c/y@v1", "example.org/DD@v2"]), ["a/b/cc@v2", "example.org/!d@v2"]);
     }
 
     #[test]
     fn a_module_that_go_has_made_read_only_is_removed() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let module = Utf8Path::from_path(dir.path()).unwrap().join("a@v1");
-        std::fs::create_dir_all(module.join("b")).unwrap();
-        std::fs::write(module.join("b/c.go"), "").unwrap();
-        for folder in [module.join("b"), module.clone()] {
-            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
-        }
+        make_module(&module, &["b/c.go"]);
         remove_module(&module).unwrap();
         assert!(!module.exists());
     }

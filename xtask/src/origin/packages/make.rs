@@ -33,7 +33,7 @@ pub const KUBE_IN_IMAGE: &str = "/usr/local/bin/kube";
 /// Names by which minikube and the node call that program.
 pub const KUBE_ON_NODE: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
 /// Compile time in seconds from which trimming a program's packages is worth the effort.
-const LARGE: u64 = 60;
+const LARGE: u64 = 20;
 /// The stage's name in reports.
 const STAGE: &str = "tools";
 /// The job that creates the engine.
@@ -171,8 +171,8 @@ impl<'a> Maker<'a> {
         }
         if !fetches.is_empty() {
             // Runs after all fetches, because another fetch may still have to unpack its archives.
-            let run = Box::new(|| self.caches.drop_archives(self.manifest.go.values().flat_map(|go| &go.patch)));
-            jobs.push(Job { name: "drop archives".to_owned(), lane: Lane::Download, after: fetches, run });
+            let run = Box::new(|| self.caches.shrink(self.manifest.go.values().flat_map(|go| &go.patch)));
+            jobs.push(Job { name: "shrink modules".to_owned(), lane: Lane::Download, after: fetches, run });
         }
         running.progress(format!("logs in {}/logs", self.project.target()));
         let compiles = artifacts.iter().any(|artifact| matches!(artifact, Artifact::Go(_)));
