@@ -130,9 +130,10 @@ impl Report {
         self.line(format!("  {WARN}! {}{WARN:#}", text.as_ref()));
     }
 
-    /// Prints a warning: `what` failed, and its causes.
+    /// Prints a warning: `what` failed, its causes, and the hints of the error.
     pub fn warn_because(&self, what: impl AsRef<str>, error: &anyhow::Error) {
         self.warn(format!("{}: {}", what.as_ref(), failure::message(error)));
+        self.hints(error);
     }
 
     /// Prints a command before it runs, with `--verbose`.
@@ -147,10 +148,12 @@ impl Report {
         let mut lines = failure::messages(error).into_iter();
         self.line(format!("{BAD}error:{BAD:#} {}", lines.next().unwrap_or_default()));
         lines.for_each(|cause| self.line(format!("  because: {cause}")));
-        if let Some(failure) = error.downcast_ref::<Failure>() {
-            for hint in failure.hints() {
-                self.line(format!("  {GOOD}try:{GOOD:#} {hint}"));
-            }
+        self.hints(error);
+    }
+
+    fn hints(&self, error: &anyhow::Error) {
+        for hint in error.downcast_ref::<Failure>().into_iter().flat_map(Failure::hints) {
+            self.line(format!("  {GOOD}try:{GOOD:#} {hint}"));
         }
     }
 
