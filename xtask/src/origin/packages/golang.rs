@@ -12,13 +12,35 @@ use crate::files;
 use crate::lock::{self, Lock};
 use crate::process::{GO, PROXY, Process};
 
-/// Format of `go list`: a package's error, or its path and version.
-const LISTED: &str = "{{with .Error}}{{.}}{{else}}{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}}{{end}}";
+/// Format of `go list`: a package's error, or its path and version, a bar, and the folder of its module, if it has one.
+const LISTED: &str =
+    "{{with .Error}}{{.}}{{else}}{{.ImportPath}}@{{with .Module}}{{.Version}}|{{.Dir}}{{else}}|{{end}}{{end}}";
 
-/// The same format, with the compiled package's file in Go's cache.
+/// Format of `go list`: a package's path and version, and its compiled file in Go's cache.
 const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}}";
 /// Flags of the compiler. Omits profiles and debugging information, which cost time and are not used here.
 const FLAGS: [&str; 3] = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"];
+
+/// What a program is made from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Paths and versions of its packages: `example.org/a/b@v1.0.0`.
+    pub packages: Vec<String>,
+    /// Folders of the modules that contain them. The folder of a replaced module has another path.
+    pub modules: HashSet<Utf8PathBuf>,
+}
+
+impl Sources {
+    /// Adds a line of the format [`LISTED`]. Returns `false` if the line is a message of Go.
+    pub fn add(&mut self, line: &str) -> bool {
+        let Some((package, module)) = line.split_once('|').filter(|(package, _)| !package.contains(' ')) else {
+            return false;
+        };
+        self.packages.push(package.to_owned());
+        self.modules.insert(module.into());
+        true
+    }
+}
 
 /// Go's caches of modules and compiled packages. They are removed when all programs are built.
 #[derive(Clone, Debug)]
@@ -144,12 +166,13 @@ impl Caches {
         runs.map(|arguments| build.clone().args(arguments)).collect()
     }
 
-    /// Removes files that no other program needs after this one: its compiled packages that are not in `others` (paths with
-    /// versions), all modules without a package in `others`, and the copy of the recipe.
-    pub fn trim(&self, name: &str, go: &Go, others: &HashSet<String>) -> Result<()> {
+    /// Removes files that no other program needs after this one: its compiled packages that are not in `others`, all modules
+    /// without a package in `others`, and the copy of the recipe.
+    pub fn trim(&self, name: &str, go: &Go, others: &[Sources]) -> Result<()> {
         let list = Process::new("go").args(["list", "-deps", "-export", "-f", COMPILED]).args(FLAGS).arg(&go.package);
         let list = self.aim(list).cwd(self.work(name)).deadline(deadlines::GO_MODULES).read()?;
-        unshared(&list, others, &self.dir.join("build")).try_for_each(files::remove)?;
+        let packages = others.iter().flat_map(|other| &other.packages).map(String::as_str).collect();
+        unshared(&list, &packages, &self.dir.join("build")).try_for_each(files::remove)?;
         unused_modules(&self.dir.join("mod"), others).iter().try_for_each(|dir| remove_module(dir))?;
         files::remove_folder(&self.work(name))
     }
@@ -175,7 +198,7 @@ fn unescape(path: &str) -> String {
 }
 
 /// Returns the files below `built` in a `list` of the format [`COMPILED`] whose packages are not in `others`.
-fn unshared<'a>(list: &'a str, others: &'a HashSet<String>, built: &'a Utf8Path) -> impl Iterator<Item = &'a Utf8Path> {
+fn unshared<'a>(list: &'a str, others: &'a HashSet<&str>, built: &'a Utf8Path) -> impl Iterator<Item = &'a Utf8Path> {
     let lines = list.lines().filter_map(|line| {
         let mut words = line.split(' ');
         Some((words.next()?, words.next()?))
@@ -202,11 +225,11 @@ fn modules(fetched: &Utf8Path) -> Vec<Utf8PathBuf> {
     found
 }
 
-/// Returns the modules in the module cache `fetched` whose path is no prefix of a package in `others`. Go looks for a package in
-/// each module whose path is a prefix, so these modules stay.
-fn unused_modules(fetched: &Utf8Path, others: &HashSet<String>) -> Vec<Utf8PathBuf> {
-    let paths: HashSet<&Utf8Path> = others
-        .iter()
+/// Returns the modules in the module cache `fetched` that no program in `others` needs: they contain none of its packages, and
+/// their path is no prefix of one. Go looks for a package in each module whose path is a prefix.
+fn unused_modules(fetched: &Utf8Path, others: &[Sources]) -> Vec<Utf8PathBuf> {
+    let packages = others.iter().flat_map(|other| &other.packages);
+    let prefixes: HashSet<&Utf8Path> = packages
         .filter_map(|package| Some(Utf8Path::new(package.split_once('@')?.0)))
         .flat_map(Utf8Path::ancestors)
         .collect();
@@ -214,7 +237,7 @@ fn unused_modules(fetched: &Utf8Path, others: &HashSet<String>) -> Vec<Utf8PathB
     modules.retain(|dir| {
         let name = dir.strip_prefix(fetched).unwrap_or(dir).as_str();
         let path = unescape(name.split_once('@').map_or(name, |(path, _)| path));
-        !paths.contains(Utf8Path::new(&path))
+        !prefixes.contains(Utf8Path::new(&path)) && !others.iter().any(|other| other.modules.contains(dir))
     });
     modules
 }
@@ -397,27 +420,30 @@ mod tests {
     #[test]
     fn what_a_later_program_shares_stays_in_gos_cache() {
         let list = "unsafe@ \nfmt@ /c/build/1-d\na/b@v1 /c/build/2-d\na/c@v1 /c/build/3-d\nmain@ /elsewhere/4-d\n";
-        let others = ["fmt@", "a/b@v2"].map(str::to_owned).into();
+        let others = ["fmt@", "a/b@v2"].into();
         let removed: Vec<&Utf8Path> = unshared(list, &others, Utf8Path::new("/c/build")).collect();
         assert_eq!(removed, ["/c/build/2-d", "/c/build/3-d"]);
     }
 
     #[test]
-    fn a_module_is_unused_when_its_path_is_no_prefix_of_a_later_package() {
+    fn a_module_is_unused_when_no_later_package_can_be_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let fetched = Utf8Path::from_path(dir.path()).unwrap();
         for folder in ["a@v1", "a/b/c@v1", "a/b/cc@v2", "example.org/!d@v2", "cache/download/e/@v"] {
             std::fs::create_dir_all(fetched.join(folder).join("x")).unwrap();
         }
-        let unused = |others: &[&str]| {
-            let others = others.iter().map(|package| (*package).to_owned()).collect();
-            let mut unused = unused_modules(fetched, &others);
+        let unused = |lines: &[&str]| {
+            let mut sources = Sources::default();
+            assert!(lines.iter().all(|line| sources.add(line)) && !sources.add("go: downloading a v1"));
+            let mut unused = unused_modules(fetched, &[Sources::default(), sources]);
             unused.iter_mut().for_each(|dir| *dir = dir.strip_prefix(fetched).unwrap().to_owned());
             unused.sort();
             unused
         };
-        assert_eq!(unused(&["fmt@", "a/x@v1", "example.org/D@v2"]), ["a/b/c@v1", "a/b/cc@v2"]);
-        assert_eq!(unused(&["a/b/c/y@v1", "example.org/DD@v2"]), ["a/b/cc@v2", "example.org/!d@v2"]);
+        let replaced = format!("replaced/x@v1|{}", fetched.join("a/b/cc@v2"));
+        assert_eq!(unused(&["fmt@|", "a/x@v1|", "example.org/D@v2|"]), ["a/b/c@v1", "a/b/cc@v2"]);
+        assert_eq!(unused(&["a/b/c/y@v1|", "example.org/DD@v2|"]), ["a/b/cc@v2", "example.org/!d@v2"]);
+        assert_eq!(unused(&["a/b/c/y@v1|", &replaced]), ["example.org/!d@v2"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::KEY_LABEL;
-use super::golang::Caches;
+use super::golang::{Caches, Sources};
 use super::manifest::{Artifact, Manifest};
 use super::progress::{Progress, REMOVAL};
 use super::schedule::{self, Job, Lane};
@@ -60,8 +60,8 @@ pub struct Maker<'a> {
     progress: Progress,
     /// Set when a job has failed, to stop the processes of the others.
     has_failed: Arc<AtomicBool>,
-    /// The packages of each uncompiled program, or `None` before Go has listed them.
-    packages: Mutex<BTreeMap<String, Option<Vec<String>>>>,
+    /// The sources of each program that is not compiled and trimmed, or `None` before Go has listed them.
+    sources: Mutex<BTreeMap<String, Option<Sources>>>,
 }
 
 impl<'a> Maker<'a> {
@@ -75,8 +75,8 @@ impl<'a> Maker<'a> {
     ) -> Self {
         let (engine, caches) = (engine.once_made(), Caches { dir: dir.join("go-caches") });
         let progress = Progress::new(caches.dir.join("compiled"));
-        let (no_cache, packages, has_failed) = Default::default();
-        Self { project, manifest, dir, bases, engine, caches, no_cache, progress, has_failed, packages }
+        let (no_cache, sources, has_failed) = Default::default();
+        Self { project, manifest, dir, bases, engine, caches, no_cache, progress, has_failed, sources }
     }
 
     /// Builds the images in `no_cache` without BuildKit's cache, which has older packages.
@@ -148,7 +148,7 @@ impl<'a> Maker<'a> {
                     let run = Box::new(move || self.compile(artifact, name, running));
                     let seconds = self.manifest.go[name].seconds;
                     self.progress.expect(name, seconds);
-                    self.packages().insert(name.clone(), None);
+                    self.sources().insert(name.clone(), None);
                     jobs.push(Job { name: artifact.to_string(), lane: Lane::Compile, after: vec![fetch], run });
                     if seconds >= LARGE {
                         let run = Box::new(move || self.trim(name));
@@ -214,12 +214,13 @@ impl<'a> Maker<'a> {
         std::fs::create_dir_all(&self.caches.dir)?;
         self.caches.prepare(name, &module, go)?;
         let log = self.log(artifact);
-        let mut packages = Vec::new();
-        self.cancellable(self.caches.fetch(name, go, &log)).stream(|line| match line.contains(' ') {
-            true => self.at_work(&running, artifact, line),
-            false => packages.push(line.to_owned()),
+        let mut sources = Sources::default();
+        self.cancellable(self.caches.fetch(name, go, &log)).stream(|line| {
+            if !sources.add(line) {
+                self.at_work(&running, artifact, line);
+            }
         })?;
-        self.packages().insert(name.to_owned(), Some(packages));
+        self.sources().insert(name.to_owned(), Some(sources));
         running.done("");
         Ok(())
     }
@@ -231,8 +232,8 @@ impl<'a> Maker<'a> {
         let new = self.dir.join("go").join(format!("{name}.new"));
         std::fs::create_dir_all(&new)?;
         let log = self.log(artifact);
-        let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
-        self.progress.begins(name, &packages)?;
+        let sources = self.sources().get(name).cloned().flatten().unwrap_or_default();
+        self.progress.begins(name, &sources.packages)?;
         for build in self.caches.builds(name, go, &new.join(name), &log) {
             self.cancellable(build).stream(|line| {
                 let package = self.progress.compiles(name, line);
@@ -241,7 +242,9 @@ impl<'a> Maker<'a> {
             })?;
         }
         self.progress.is_compiled(name);
-        self.packages().remove(name);
+        if go.seconds < LARGE {
+            self.sources().remove(name);
+        }
         if name == KUBE {
             // The program acts according to its name.
             let link = new.join("kubectl");
@@ -256,25 +259,27 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    fn packages(&self) -> MutexGuard<'_, BTreeMap<String, Option<Vec<String>>>> {
-        self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Option<Sources>>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes modules and compiled packages of `name` that no later program shares.
     fn trim(&self, name: &str) -> Result<()> {
-        let others: Option<Vec<Vec<String>>> = self.packages().values().cloned().collect();
+        let others: Option<Vec<Sources>> =
+            self.sources().iter().filter(|(other, _)| *other != name).map(|(_, sources)| sources.clone()).collect();
         match others {
             Some(others) if !others.is_empty() => {
-                let others = others.into_iter().flatten().collect();
                 if let Err(error) = self.caches.trim(name, &self.manifest.go[name], &others) {
                     let what = format!("modules and compiled packages of {name} stay for now");
                     self.project.report.warn_because(what, &error);
                 }
-                Ok(())
             }
             // The needs of a later program are unknown, or the run removes all caches soon.
-            _ => Ok(()),
+            _ => {}
         }
+        // Not earlier: listing the compiled packages needs the modules.
+        self.sources().remove(name);
+        Ok(())
     }
 
     fn make_one(&self, artifact: &Artifact) -> Result<()> {
