@@ -69,7 +69,7 @@ impl Credentials {
         if !self.embedded {
             return Ok(None);
         }
-        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.settings.chart))
+        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.settings.chart.release))
     }
 
     /// Returns the Secrets that the release needs; `postgres` is the result of [`Credentials::postgres`].
@@ -81,7 +81,7 @@ impl Credentials {
         mode: Mode,
     ) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
-        let name = secret_manifest::postgres_name(&self.settings.chart);
+        let name = secret_manifest::postgres_name(&self.settings.chart.release);
         let mut password = None;
         if self.embedded {
             if let Some(object) = postgres {

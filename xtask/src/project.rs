@@ -12,6 +12,9 @@ use crate::lock::{self, Lock};
 use crate::report::Report;
 use crate::settings::{self, Settings};
 
+/// The folder for logs and other output in a checkout.
+pub const TARGET: &str = "target/xtask";
+
 /// The checkout, settings, options and writer that all commands share.
 #[derive(Clone)]
 pub struct Project {
@@ -125,11 +128,6 @@ impl Project {
         flags.chain(values).collect()
     }
 
-    /// Returns `cargo xtask <rest>` for this profile, as a user types it.
-    pub fn command(&self, rest: &str) -> String {
-        self.report.shown(&format!("cargo xtask {rest}"))
-    }
-
     /// Returns the folder for logs and other output of this checkout.
     pub fn target(&self) -> Utf8PathBuf {
         target(&self.root)
@@ -137,7 +135,7 @@ impl Project {
 
     /// Returns a log file below `target/xtask/logs`.
     pub fn log(&self, name: &str) -> Utf8PathBuf {
-        self.target().join("logs").join(format!("{name}.log"))
+        log(&self.target(), name)
     }
 
     /// Takes the profile's lock. The error names the process that holds it.
@@ -177,5 +175,10 @@ pub fn compiled_from() -> Utf8PathBuf {
 
 /// Returns the folder for logs and other output of the checkout `root`.
 pub fn target(root: &Utf8Path) -> Utf8PathBuf {
-    root.join("target/xtask")
+    root.join(TARGET)
+}
+
+/// Returns a log file in `target`, the folder for logs and other output.
+pub fn log(target: &Utf8Path, name: &str) -> Utf8PathBuf {
+    target.join("logs").join(format!("{name}.log"))
 }

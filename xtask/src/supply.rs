@@ -110,6 +110,11 @@ impl<'a> Supply<'a> {
         result
     }
 
+    /// Returns whether the run is cancelled.
+    pub fn is_stale(&self) -> bool {
+        self.project.stale.load(Ordering::Relaxed)
+    }
+
     /// Waits until `requirements` are present.
     pub fn wait_for(&self, requirements: &[Requirement]) -> Result<()> {
         let is_good = loop {
@@ -117,7 +122,7 @@ impl<'a> Supply<'a> {
                 Some(outcome) => break *outcome,
                 // An error here is not final: the end of the tools stage decides.
                 None if (self.is_there)(requirements).unwrap_or(false) => break true,
-                None if self.project.stale.load(Ordering::Relaxed) => break false,
+                None if self.is_stale() => break false,
                 None => std::thread::sleep(deadlines::SUPPLY_POLL.time()),
             }
         };

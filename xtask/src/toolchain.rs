@@ -1,8 +1,11 @@
 //! Engine, origin and tools of a run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -10,8 +13,9 @@ use crate::origin::{self, Origin, Requirement, Tool};
 use crate::plan::{self, Mode, Step};
 use crate::process::Process;
 use crate::project::Project;
+use crate::settings::{ImageSettings, Settings};
 use crate::stages::cluster;
-use crate::stages::images::build;
+use crate::stages::images::{ImageBuilder, build};
 use crate::stages::machine::{self, NodeMachine, NodeSize};
 use crate::toolbox::Toolbox;
 
@@ -35,7 +39,7 @@ impl<'a> Preparation<'a> {
         // A profile of the user's own keeps its size.
         if requirements.contains(&Requirement::Cluster)
             && machine.steps.is_empty()
-            && !cluster::exists_anywhere(project)?
+            && !cluster::exists_anywhere(&project.cache, &project.settings.cluster.profile)?
         {
             // Reported before the downloads: minikube would refuse only after them.
             let wanted = NodeSize::wanted(&project.settings.cluster);
@@ -98,8 +102,26 @@ impl<'a> Preparation<'a> {
         }
         engine.empty = !engine_answers;
         let now = Engine { empty: engine.empty || !later.is_empty(), ..engine.clone() };
-        let tools = Toolbox::new(project, engine, self.origin.as_ref())?;
-        Ok((Toolchain { origin: self.origin, tools, engine_answers }, now, later))
+        let tools = Toolbox::new(
+            &project.settings,
+            &project.cache,
+            project.target(),
+            &project.report,
+            engine,
+            self.origin.as_ref(),
+        )?;
+        Ok((
+            Toolchain {
+                origin: self.origin,
+                tools,
+                engine_answers,
+                root: project.root.clone(),
+                ca_bundle: project.ca_bundle(),
+                stale: project.stale.clone(),
+            },
+            now,
+            later,
+        ))
     }
 }
 
@@ -111,19 +133,27 @@ pub struct Toolchain {
     pub tools: Toolbox,
     /// Whether the engine answers: in a dry run it may not exist yet.
     pub engine_answers: bool,
+    root: Utf8PathBuf,
+    ca_bundle: Option<Utf8PathBuf>,
+    stale: Arc<AtomicBool>,
 }
 
 impl Toolchain {
+    /// Returns the builder of `images`.
+    pub fn image_builder<'a>(&'a self, images: &'a BTreeMap<String, ImageSettings>) -> ImageBuilder<'a> {
+        let (tools, origin, root) = (&self.tools, self.origin.as_ref(), &self.root);
+        ImageBuilder { tools, origin, root, images, ca_bundle: self.ca_bundle.clone(), stale: &self.stale }
+    }
+
     /// Returns tools that only observe: one call has already asked the engine for the node and for all images that a
     /// deploy needs. If that call fails, each is asked for separately: docker looks among plugins last, and an engine
     /// may refuse that.
-    pub fn tools_for_look(&self, project: &Project) -> Toolbox {
-        let settings = &project.settings;
+    pub fn tools_for_look(&self, settings: &Settings) -> Toolbox {
         let images = settings.bases().chain([&settings.database.image, &settings.cluster.ingress_image]);
         let names: BTreeSet<String> = [self.tools.profile.clone()]
             .into_iter()
             .chain(images.cloned().chain(self.origin.roots()).map(|image| self.origin.image(&image)))
-            .chain(build::expected(project))
+            .chain(build::expected(&settings.images, &self.tools.target))
             .collect();
         let mut tools = self.tools.clone();
         if let Ok(engine) = tools.engine.asked_for(&names.into_iter().collect::<Vec<_>>()) {
@@ -156,8 +186,22 @@ impl Toolchain {
     /// Returns the installed tools with `engine`; `None`: they are not installed yet.
     pub fn look(project: &Project, engine: Engine) -> Result<Option<Self>> {
         let origin = origin::present(project, &engine)?;
-        let tools = Toolbox::new(project, engine, origin.as_ref())?;
-        Ok(tools.minikube_exists()?.then_some(Self { origin, tools, engine_answers: true }))
+        let tools = Toolbox::new(
+            &project.settings,
+            &project.cache,
+            project.target(),
+            &project.report,
+            engine,
+            origin.as_ref(),
+        )?;
+        Ok(tools.minikube_exists()?.then(|| Self {
+            origin,
+            tools,
+            engine_answers: true,
+            root: project.root.clone(),
+            ca_bundle: project.ca_bundle(),
+            stale: project.stale.clone(),
+        }))
     }
 }
 

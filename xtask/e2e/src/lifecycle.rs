@@ -144,6 +144,6 @@ pub fn references(test_cluster: &TestCluster) -> Result<Vec<String>> {
     let mut project = test_cluster.project.clone();
     project.root.clone_from(&test_cluster.root);
     let toolchain = Toolchain::present(&project)?;
-    let states = images::build::observe(&project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
+    let states = toolchain.image_builder(&project.settings.images).observe()?;
     Ok(states.iter().map(images::build::ImageState::reference).collect())
 }

@@ -193,7 +193,8 @@ impl TestCluster {
         let observed = machine::observe(&project)?;
         let engine = observed.engine(&project)?.context("no engine answers")?;
         let origin = origin::select(&project, &engine)?;
-        let mut tools = Toolbox::new(&project, engine, origin.as_ref())?;
+        let (cache, target) = (&project.cache, project.target());
+        let mut tools = Toolbox::new(&project.settings, cache, target, &project.report, engine, origin.as_ref())?;
         tools.kubeconfig.clone_from(&self.kubeconfig);
         Ok(tools)
     }

@@ -169,7 +169,8 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
     let origin = origin::select(project, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
     rows.extend(base_images(project, &engine, origin.as_ref()));
-    let tools = Toolbox::new(project, engine, origin.as_ref())?;
+    let tools =
+        Toolbox::new(&project.settings, &project.cache, project.target(), &project.report, engine, origin.as_ref())?;
     let versions = [
         (Tool::Minikube, "minikube", Some(["version", "--short"])),
         // Only `tool kubectl` and a port-forward need it, so its version does not matter here.

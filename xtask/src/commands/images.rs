@@ -11,7 +11,6 @@ use crate::origin::Requirement;
 use crate::origin::bases::{self, BaseImage, short};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::stages::images;
 use crate::toolchain::Toolchain;
 
 /// The arguments of `images`.
@@ -40,16 +39,14 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     // A refresh brings them anyway; bringing missing ones before it would be wasted work.
     let requirements = if args.refresh { Vec::new() } else { needed.into_iter().map(Requirement::Image).collect() };
     let toolchain = Toolchain::bring(project, mode, &requirements)?;
-    let engine = &toolchain.tools.engine;
     if args.refresh {
         refresh(project, &toolchain, mode)?;
     }
     // Read the records before the builds, so that an unreadable one fails early.
     let bases = base_images(project, &toolchain)?;
-    let states = project
-        .report
-        .look("images", "sources and engine", || images::build::observe(project, engine, toolchain.origin.as_ref()))?;
-    let built = images::build(project, engine, toolchain.origin.as_ref(), &states, &mut [], mode)?;
+    let builder = toolchain.image_builder(&project.settings.images);
+    let states = project.report.look("images", "sources and engine", || builder.observe())?;
+    let built = builder.build(&states, &mut [], mode)?;
     project.report.fact("images", output::images(&built));
     show_bases(project, &bases);
     for image in built.iter().filter(|_| !args.output.json) {

@@ -10,7 +10,7 @@ use crate::report::{BAD, BOLD, GOOD, WARN};
 use crate::stages::cluster::ApiServer;
 use crate::stages::proof::{self, Access, RouteAnswer};
 use crate::stages::release::{self, ObservedRelease};
-use crate::stages::upgrade::{Phase, UpgradeState};
+use crate::stages::upgrade::{self, Phase, UpgradeState};
 use crate::stages::{cluster, machine};
 use crate::toolchain::Toolchain;
 
@@ -70,14 +70,16 @@ pub fn run(project: &Project) -> Result<()> {
     };
     let profile = cluster::observe(&toolchain.tools)?;
     row("cluster", &format!("`{}` {}", toolchain.tools.profile, describe_state(&profile.state)));
-    if let Some(difference) = cluster::difference(project, &toolchain.tools, &profile)? {
+    if let Some(difference) = cluster::difference(&project.settings, &project.root, &toolchain.tools, &profile)? {
         row("", &difference);
     }
     let stopped = profile.state == cluster::ProfileState::Stopped;
-    let mut next = project.command(if stopped { "start" } else { "deploy dev" });
-    if UpgradeState::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+    let mut next = if stopped { "cargo xtask start" } else { "cargo xtask deploy dev" };
+    if UpgradeState::load(&upgrade::folder(&project.cache, &project.settings.cluster.profile)?)?
+        .is_some_and(|state| state.phase != Phase::Release)
+    {
         row("upgrade", "not finished: the todos are in a dump");
-        next = project.command("cluster upgrade");
+        next = "cargo xtask cluster upgrade";
     }
     let mut line = "unknown without a cluster".to_owned();
     let api_server = match profile.state {
@@ -106,11 +108,11 @@ pub fn run(project: &Project) -> Result<()> {
                     at.unwrap_or_default() + &through.unwrap_or_default()
                 });
             }
-            next = project.command("status");
+            next = "cargo xtask status";
         }
     }
     row("release", &line);
     row(".env", dotenv);
-    row("next", &next);
+    row("next", next);
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::report::Report;
+use crate::settings::Settings;
 use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
 use crate::stages::proof::{self, Access, Front};
 use crate::stages::release::{self, ObservedRelease};
@@ -54,10 +55,13 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
     } else {
         output::print(project.report.shown(&text::screen(&view, Some(clock::now()))).trim_end())?;
     }
-    upgrade::refuse_unfinished(project)?;
-    check_application(project, &toolchain.tools, &observed, &view)?;
+    upgrade::refuse_unfinished(
+        &upgrade::folder(&project.cache, &project.settings.cluster.profile)?,
+        &project.settings.cluster.profile,
+    )?;
+    check_application(&toolchain.tools, &observed, &view)?;
     if args.verify {
-        verify(project, &toolchain.tools, &profile, &observed, &view)?;
+        verify(&project.settings, &toolchain.tools, &profile, &observed, &view)?;
     }
     Ok(())
 }
@@ -84,7 +88,7 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
         open_with: None,
         silence: None,
         kubernetes: profile.kubernetes(tools)?.map(|version| version.to_string()),
-        difference: cluster::difference(project, tools, &profile)?,
+        difference: cluster::difference(&project.settings, &project.root, tools, &profile)?,
     };
     if !running {
         return Ok((profile, ObservedRelease::default(), View { cluster, ..View::default() }));
@@ -148,7 +152,7 @@ fn add_to_document(report: &Report, view: &View) {
 }
 
 /// Fails if the application is not deployed in a running cluster, and says what to do.
-fn check_application(project: &Project, tools: &Toolbox, observed: &ObservedRelease, view: &View) -> Result<()> {
+fn check_application(tools: &Toolbox, observed: &ObservedRelease, view: &View) -> Result<()> {
     if let Some(words) = &view.cluster.silence {
         let failure = Failure::new(Class::Cluster, format!("cannot query the cluster: {words}"));
         let failure = match view.cluster.state.as_str() {
@@ -159,7 +163,7 @@ fn check_application(project: &Project, tools: &Toolbox, observed: &ObservedRele
     }
     if view.cluster.state == state_name(&ProfileState::Stopped) {
         let what = format!("the cluster `{}` is stopped; its data is kept", tools.profile);
-        return Err(Failure::new(Class::Cluster, what).help(project.command("start")).into());
+        return Err(Failure::new(Class::Cluster, what).help("cargo xtask start").into());
     }
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
@@ -176,7 +180,7 @@ fn check_application(project: &Project, tools: &Toolbox, observed: &ObservedRele
 }
 
 fn verify(
-    project: &Project,
+    settings: &Settings,
     tools: &Toolbox,
     profile: &Profile,
     observed: &ObservedRelease,
@@ -195,10 +199,10 @@ fn verify(
     }
     let proof = || {
         let access = Access::open(tools, profile)?;
-        let evidence = proof::LiveState::take(&project.settings, tools, None, &access.address, PROOF_REQUESTS)?;
-        proof::prove(project, tools, &record.images, &access.address, evidence)
+        let evidence = proof::LiveState::take(settings, tools, None, &access.address, PROOF_REQUESTS)?;
+        proof::prove(settings, tools, &record.images, &access.address, evidence)
     };
-    let proof = project.report.look("proof", "images and routes", proof);
+    let proof = tools.report.look("proof", "images and routes", proof);
     if !view.drift.is_empty() {
         let what = format!("the live state differs from the verified one:\n  {}", view.drift.join("\n  "));
         let failure = Failure::new(Class::Proof, what).help("cargo xtask deploy dev");
@@ -206,7 +210,7 @@ fn verify(
         return Err(proof.err().into_iter().fold(failure, Failure::and).into());
     }
     proof?;
-    project.report.ok("verified: the pods run the built images, and every route answers");
+    tools.report.ok("verified: the pods run the built images, and every route answers");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use crate::plan::{self, Mode};
 use crate::project::{Project, SecretsSource};
 use crate::report::{Report, bytes};
 use crate::snapshot::{Snapshot, text, title};
-use crate::stages::cluster::{self, ContextEntry};
+use crate::stages::cluster::{self, ContextEntry, ControllerManifests};
 use crate::stages::images::owned::{self, OwnedImage};
 use crate::stages::machine;
 use crate::stages::release::{self, Record};
@@ -100,7 +100,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         remove_cache(project, guard)?;
     }
     report_remainder(project, &remainder)?;
-    report_upgrade(project)
+    report_upgrade(&project.cache, &project.settings.cluster.profile, report)
 }
 
 impl Teardown {
@@ -137,7 +137,8 @@ fn ask_consent(project: &Project, args: &Teardown, mut losses: Vec<String>) -> R
 /// Removes from `engine` what `args` says, and returns what remains.
 fn remove_from_engine(project: &Project, engine: Engine, args: &Teardown) -> Result<Remainder> {
     let origin = origin::present(project, &engine)?;
-    let tools = Toolbox::new(project, engine, origin.as_ref())?;
+    let tools =
+        Toolbox::new(&project.settings, &project.cache, project.target(), &project.report, engine, origin.as_ref())?;
     let engine = &tools.engine;
     // The todos of `dev` in the private engine go with it; the question about the engine names them.
     let goes_with_engine = engine.private && args.removes_engine();
@@ -173,7 +174,7 @@ fn check_without_engine(project: &Project, args: &Teardown) -> Result<()> {
     if args.removes_engine() && in_private {
         return Ok(());
     }
-    if !in_private && !cluster::exists_anywhere(project)? {
+    if !in_private && !cluster::exists_anywhere(&project.cache, &project.settings.cluster.profile)? {
         project.report.ok(format!("no Docker Engine runs, and minikube has no profile `{name}` on record"));
         return Ok(());
     }
@@ -185,7 +186,7 @@ fn check_without_engine(project: &Project, args: &Teardown) -> Result<()> {
     let failure = Failure::new(Class::Cluster, what);
     Err(match in_private {
         true => failure
-            .help(format!("start it: {}", project.command("start")))
+            .help("start it: cargo xtask start")
             .help("or delete it with all its data: cargo xtask teardown --cluster"),
         false => failure.help("start engine and cluster: cargo xtask deploy dev"),
     }
@@ -238,7 +239,7 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
     }
     if args.removes_cluster() {
         // A cluster in the private engine, which is not the engine in use, is removed with that engine.
-        let elsewhere = args.removes_engine() && cluster::is_elsewhere(&project.cache, tools)?;
+        let elsewhere = args.removes_engine() && cluster::is_elsewhere(tools)?;
         let is_absent = profile.state == cluster::ProfileState::Absent;
         // A run that was killed before minikube recorded the profile leaves a volume.
         let has_volume = is_absent && cluster::has_volume(&tools.engine, name)?;
@@ -251,10 +252,10 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
         }
         cluster::refuse_users(tools, &profile, "delete")?;
         // minikube deletes kubeconfig entries by name, even if it did not create them.
-        cluster::guard(project)?;
+        cluster::guard(&project.cache, &project.settings.cluster.profile)?;
         let what = if has_volume { "leftover volume of the minikube profile" } else { "minikube profile" };
         ask_consent(project, args, vec![format!("delete the {what} `{name}` and everything in it, todos included")])?;
-        let step = cluster::delete_step(project, tools, "asked for");
+        let step = cluster::delete_step(tools, "asked for");
         plan::apply(&project.report, "teardown", Mode::Apply, vec![step])?;
         return Ok(Remainder::default());
     }
@@ -269,7 +270,7 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
             let failure = Failure::new(Class::Cluster, what);
             let failure = match state {
                 cluster::ProfileState::Stopped | cluster::ProfileState::Paused => {
-                    failure.help(format!("start it: {}", project.command("start")))
+                    failure.help("start it: cargo xtask start")
                 }
                 _ => failure,
             };
@@ -301,7 +302,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         plan::apply(&project.report, "teardown", Mode::Apply, context.into_iter().collect())?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         // First, because the pods of the release read the Secrets.
-        release::uninstall(project, tools)?;
+        release::uninstall(tools)?;
         // Helm does not delete the pods of a failed `helm test`.
         let tests = format!("{},{COMPONENT}=test", tools.release().selector());
         api.delete_selected(&kinds::POD, &tests)?;
@@ -316,7 +317,10 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok("Secrets and records removed");
     }
     // Before the namespace: the controller has a Role in it.
-    if let Some(done) = cluster::remove_controller(project, tools)? {
+    if let Some(done) = cluster::remove_controller(
+        tools,
+        &ControllerManifests::read(&project.root.join(&project.settings.cluster.ingress))?,
+    )? {
         report.ok(done);
     }
     if args.data && exists {
@@ -458,14 +462,13 @@ fn list_in_engine(cache: &Utf8Path, engine: &Engine) -> Result<Vec<String>> {
 }
 
 /// Reports the remaining dumps, and an unfinished upgrade.
-fn report_upgrade(project: &Project) -> Result<()> {
-    let folder = upgrade::folder(project)?;
+fn report_upgrade(cache: &Utf8Path, profile: &str, report: &Report) -> Result<()> {
+    let folder = upgrade::folder(cache, profile)?;
     if files::exists(&folder)? {
-        project.report.note(format!("stays: dumps of the database  (rm -r {} removes them)", quote(&folder)));
+        report.note(format!("stays: dumps of the database  (rm -r {} removes them)", quote(&folder)));
     }
-    if UpgradeState::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
-        let command = project.command("cluster upgrade");
-        project.report.warn(format!("an upgrade of the cluster is not finished: {command} restores the todos"));
+    if UpgradeState::load(&folder)?.is_some_and(|state| state.phase != Phase::Release) {
+        report.warn("an upgrade of the cluster is not finished: cargo xtask cluster upgrade restores the todos");
     }
     Ok(())
 }

@@ -117,7 +117,7 @@ impl Suite {
             Self::Upgrade | Self::Ordinary => Vec::new(),
             Self::Dev => dev::requirements(project, true),
             Self::Faults => faults::requirements(project)?,
-            Self::E2e | Self::Policies | Self::Soak => deploy::requirements(project, true, true),
+            Self::E2e | Self::Policies | Self::Soak => deploy::requirements(&project.settings, true, true),
         })
     }
 }

@@ -9,7 +9,6 @@ use super::{App, testing};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
-use crate::stages::images::build;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::prune::EngineBuilds;
 use crate::stages::images::recipe::{self, Recipe};
@@ -64,16 +63,16 @@ struct DueBuild {
     why: String,
     recipe: Recipe,
     tar: File,
-    builder: String,
+    buildx: String,
 }
 
 /// Reads the state of the image of `app` for `files`. A build that is due, and its tag, include saves after `files` were
 /// read.
 pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str, files: &Files) -> Result<DevImage> {
-    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
+    let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
     let (image, settings) = app.image(project);
     let bases: Vec<String> = settings.bases.values().map(|base| origin.image(base)).collect();
-    let ids = engine.image_ids(&bases)?;
+    let ids = tools.engine.image_ids(&bases)?;
     if let Some(missing) = bases.iter().find(|base| !ids.contains_key(*base)) {
         let what = format!("the engine does not have the base image {missing}");
         return Err(Failure::new(Class::Image, what).help("cargo xtask images").into());
@@ -81,14 +80,14 @@ pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str,
     let mut args = settings.bases.clone();
     args.insert("target".to_owned(), target.to_owned());
     let name = format!("{image}-{}", if target == testing::TARGET { "dev-test" } else { target });
-    let last = recipe::last(project, &name);
+    let last = recipe::last(&tools.target, &name);
     let find_image = |files: Files| -> Result<(Recipe, String, bool)> {
         let recipe = Recipe::new(files, args.clone(), ids.clone());
         let reference = format!("{name}:{}", recipe.tag());
-        let is_built = engine.image_id(&reference)?.is_some();
+        let is_built = tools.engine.image_id(&reference)?.is_some();
         // The next build explains its difference to the image used last.
         if is_built && last.as_ref() != Some(&recipe) {
-            recipe::remember(project, &name, &recipe)?;
+            recipe::remember(&tools.target, &name, &recipe)?;
         }
         Ok((recipe, reference, is_built))
     };
@@ -106,18 +105,18 @@ pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str,
         None => "not built in this checkout yet".to_owned(),
         Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine no longer has it".to_owned()),
     };
-    let (target, builder) = (target.to_owned(), build::builder(engine)?);
-    Ok(DevImage { reference, build: Some(DueBuild { name, target, why, recipe, tar, builder }) })
+    let buildx = toolchain.image_builder(&project.settings.images).buildx_builder()?;
+    Ok(DevImage { reference, build: Some(DueBuild { name, target: target.to_owned(), why, recipe, tar, buildx }) })
 }
 
 /// Returns the step that builds the `image` of `app`, if that is due.
 pub fn decide<'a>(project: &'a Project, toolchain: &'a Toolchain, app: App, image: DevImage) -> Option<Step<'a>> {
     let DevImage { reference, build } = image;
-    let DueBuild { name, target, why, recipe, tar, builder } = build?;
-    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
+    let DueBuild { name, target, why, recipe, tar, buildx } = build?;
+    let builder = toolchain.image_builder(&project.settings.images);
     let (_, settings) = app.image(project);
     let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
-    let command = build::command(project, engine, origin, &builder, settings, &reference).args([
+    let command = builder.command(&buildx, settings, &reference).args([
         "--target",
         &target,
         &context("supervisor", SUPERVISOR),
@@ -125,11 +124,12 @@ pub fn decide<'a>(project: &'a Project, toolchain: &'a Toolchain, app: App, imag
     ]);
     let shown = format!("{command} < (tar of {})", settings.context);
     Some(Step::new(format!("build {name}"), why, shown, move |running| {
-        build::run(project, command.stdin_file(Arc::new(tar)), &name, settings, running)?;
-        recipe::remember(project, &name, &recipe)?;
+        builder.run(command.stdin_file(Arc::new(tar)), &name, settings, running)?;
+        recipe::remember(&toolchain.tools.target, &name, &recipe)?;
         // A build from cached layers has their age, so it could count as an old one.
         let needed = [reference].into();
         // If the engine does not answer, old builds stay until the next build.
+        let engine = &toolchain.tools.engine;
         let old = EngineBuilds::observe(engine).map(|builds| builds.steps(engine, &[&name], KEEP, &needed));
         for old in old.unwrap_or_default() {
             // An image that a container uses stays.

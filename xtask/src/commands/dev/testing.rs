@@ -21,7 +21,7 @@ use crate::process::{self, Process};
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, seconds};
 use crate::settings::ImageSettings;
-use crate::stages::images::{build, context};
+use crate::stages::images::context;
 use crate::toolchain::Toolchain;
 
 /// The build target.
@@ -83,12 +83,11 @@ pub fn build_browser<'a>(project: &'a Project, toolchain: &'a Toolchain) -> Resu
     let (_, frontend) = App::Frontend.image(project);
     let image = ImageSettings { context: frontend.context.join(BROWSER), ..frontend.clone() };
     let (_, tar) = context::pack(&project.root.join(&image.context), &project.target())?;
-    let engine = &toolchain.tools.engine;
-    let command =
-        build::command(project, engine, toolchain.origin.as_ref(), &build::builder(engine)?, &image, BROWSER_IMAGE);
+    let builder = toolchain.image_builder(&project.settings.images);
+    let command = builder.command(&builder.buildx_builder()?, &image, BROWSER_IMAGE);
     let shown = format!("{command} < (tar of {})", image.context);
     Ok(Step::new("build todo-browser", "the browser's tests", shown, move |running| {
-        build::run(project, command.stdin_file(Arc::new(tar)), "todo-browser", &image, running)?;
+        builder.run(command.stdin_file(Arc::new(tar)), "todo-browser", &image, running)?;
         Ok(String::new())
     }))
 }

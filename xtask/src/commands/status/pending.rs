@@ -40,13 +40,13 @@ fn differences(
     observed: &ObservedRelease,
     record: &Record,
 ) -> Result<Vec<String>> {
-    let seen = build::observe(project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
+    let seen = toolchain.image_builder(&project.settings.images).observe()?;
     let credentials = credentials::read(project, &record.environment)?;
     let postgres = credentials.postgres(&toolchain.tools)?;
     let secrets = credentials.plan(&toolchain.tools, observed, postgres.as_ref(), Mode::DryRun)?;
     let tags: BTreeMap<String, String> =
         seen.iter().filter_map(|seen| Some((seen.name.clone(), seen.tag()?))).collect();
-    let desired = Desired::new(project, &record.environment, &tags, &secrets.names)?;
+    let desired = Desired::new(&project.settings, &project.root, &record.environment, &tags, &secrets.names)?;
     let differences = record.differences(&desired.fingerprint);
     Ok(differences.into_iter().map(|difference| with_file(difference, &seen)).collect())
 }

@@ -15,7 +15,7 @@ use crate::plan::Mode;
 use crate::process::{ALL, Process};
 use crate::project::Project;
 use crate::report::Report;
-use crate::stages::images::{build, context};
+use crate::stages::images::context;
 use crate::tally::Tally;
 use crate::toolchain::{self, Toolchain};
 use crate::units::quote;
@@ -127,11 +127,12 @@ pub fn image(project: &Project, component: &str) -> Result<Tally> {
     let (name, image) = project.settings.image_of(component);
     let requirements: Vec<Requirement> = image.bases.values().cloned().map(Requirement::Image).collect();
     let toolchain = Toolchain::bring(project, Mode::Apply, &requirements)?;
-    let engine = &toolchain.tools.engine;
+    let builder = toolchain.image_builder(&project.settings.images);
     let tag = format!("{name}:test");
     let folder = project.root.join(&image.context);
     let (_, context) = context::pack(&folder, &project.target())?;
-    let build = build::command(project, engine, toolchain.origin.as_ref(), &build::builder(engine)?, image, &tag)
+    let build = builder
+        .command(&builder.buildx_builder()?, image, &tag)
         .args(["--target", "test", "--build-context", &format!("tests={}", folder.join("tests"))])
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)
@@ -141,7 +142,8 @@ pub fn image(project: &Project, component: &str) -> Result<Tally> {
             .help(format!("less {}", quote(project.log(&format!("test-{name}")))))
             .into());
     }
-    let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
+    let run =
+        toolchain.tools.engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
     Ok(run_counted(&project.report, &format!("tests of {name}"), &run))
 }
 
