@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     bench, cluster, db, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tidy, tool,
 };
-use crate::project::{Options, OriginKind, Project, SecretsSource};
+use crate::dotenv::SecretsSource;
+use crate::project::{Options, OriginKind, Project};
 use crate::report::Report;
 
 /// Build, deploy and prove the Todo application on Minikube

@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
 
 use crate::cache;
+use crate::dotenv::{DotenvSource, SecretsSource};
 use crate::lock::{self, Lock};
 use crate::report::Report;
 use crate::settings::{self, Settings};
@@ -24,8 +25,8 @@ pub struct Project {
     pub settings: Settings,
     /// Engine, tools and their sources; shared by all checkouts of one user.
     pub cache: Utf8PathBuf,
-    /// The dotenv file, normally `.env` in the checkout.
-    pub dotenv: Utf8PathBuf,
+    /// `.env`, or what replaces it.
+    pub dotenv: DotenvSource,
     /// The options of this run.
     pub options: Options,
     /// The writer.
@@ -73,18 +74,6 @@ impl OriginKind {
     }
 }
 
-/// Where the values of `.env` come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SecretsSource {
-    /// `.env`; a named pipe is read once
-    #[default]
-    File,
-    /// The environment: `op run`, `sops exec-env`
-    Env,
-    /// Standard input, in the form of `.env`
-    Stdin,
-}
-
 impl Project {
     /// Reads the settings of the checkout `root`; normally the one that xtask is run in.
     pub fn open(root: Option<Utf8PathBuf>, options: Options, report: Report) -> Result<Self> {
@@ -96,7 +85,8 @@ impl Project {
         cluster.port = options.port.unwrap_or(cluster.port);
         settings.dev.port = options.port.unwrap_or(settings.dev.port);
         let cache = cache::locate()?;
-        Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report, stale: Arc::default() })
+        let dotenv = DotenvSource { from: options.secrets_from, path: root.join(".env"), root: root.clone() };
+        Ok(Self { dotenv, root, settings, cache, options, report, stale: Arc::default() })
     }
 
     /// Reads the settings of the same checkout again.

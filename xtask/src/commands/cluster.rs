@@ -186,7 +186,7 @@ impl UpgradeRun<'_> {
         }
         let record = release::observe(tools)?.record;
         let environment = self.environment(record.as_ref())?;
-        let credentials = credentials::read(project, &environment)?;
+        let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &environment)?;
         if contents.database && !credentials.embedded {
             let what = ".env names a database, but the application uses the embedded one: the upgrade could not restore its todos";
             return Err(Failure::new(Class::Config, what)
@@ -250,7 +250,7 @@ impl UpgradeRun<'_> {
     /// Brings and builds everything that the new cluster needs. The old one still serves, so a failure here is harmless.
     fn bring_everything(&self, old: &OldCluster) -> Result<()> {
         let (project, origin) = (self.project, self.toolchain.origin.as_ref());
-        let credentials = credentials::read(project, &old.environment)?;
+        let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &old.environment)?;
         let requirements = deploy::requirements(&project.settings, credentials.embedded, true);
         plan::apply(&project.report, "tools", self.mode, origin.plan(&requirements, &self.tools().engine)?)?;
         let builder = self.toolchain.image_builder(&project.settings.images);

@@ -44,12 +44,12 @@ fn collect_rows(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Er
 
 /// Returns the values of `.env`, the database of each environment, and the mistakes in `.env`.
 fn secrets(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
-    let shown = dotenv::shown(project);
+    let shown = project.dotenv.shown();
     let (mut rows, mut databases, mut problem) = (Vec::<SettingRow>::new(), Vec::new(), None);
     for environment in project.settings.environments.keys() {
-        let contract = Contract::read(project, environment)?;
-        let inspection = if dotenv::is_there(project)? || project.dotenv.is_symlink() {
-            dotenv::inspect(project, &contract).unwrap_or_else(|error| {
+        let contract = Contract::read(&project.settings, &project.root, environment)?;
+        let inspection = if project.dotenv.is_there()? || project.dotenv.path.is_symlink() {
+            project.dotenv.inspect(&contract).unwrap_or_else(|error| {
                 problem.get_or_insert(error);
                 dotenv::Inspection::default()
             })
@@ -72,7 +72,7 @@ fn secrets(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)
         }
         databases.push(database(environment, &contract, inspection.database()));
         if problem.is_none()
-            && let Some(failure) = inspection.failure(project)
+            && let Some(failure) = inspection.failure(&project.dotenv)
         {
             problem = Some(failure.into());
         }

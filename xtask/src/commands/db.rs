@@ -81,7 +81,7 @@ struct OpenDatabase {
 
 fn open_database(project: &Project) -> Result<OpenDatabase> {
     let environment = &project.settings.dev.environment;
-    let credentials = credentials::read(project, environment)?;
+    let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, environment)?;
     let name = credentials.database.clone();
     let keys = &project.settings.keys;
     let url = [&keys.postgres_direct_url, &keys.postgres_url]

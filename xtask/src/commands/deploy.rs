@@ -97,7 +97,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     report.fact("environment", args.environment.as_str());
     report.fact("dry_run", args.dry_run);
     // Check .env before the builds, which may take a quarter of an hour.
-    let credentials = credentials::read(project, &args.environment)?;
+    let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &args.environment)?;
     let create = before_release.is_some() || !cluster::exists(&project.cache, &project.settings.cluster.profile)?;
     let requirements = requirements(&project.settings, credentials.embedded, create);
     let preparation = Preparation::new(project, &requirements)?;
@@ -105,7 +105,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         preparation.consent()?;
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;
     }
-    let credentials = credentials.ensure(project, &args.environment, mode)?;
+    let credentials = credentials.ensure(&project.dotenv, &args.environment, mode)?;
     let (toolchain, engine, machine) = preparation.bring_engine(mode)?;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
     let probe_tools = if machine.is_empty() { toolchain.tools_for_look(&project.settings) } else { tools.clone() };

@@ -135,8 +135,12 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     let environment = &project.settings.dev.environment;
     crate::cache::claim(&project.cache)?;
     let _lock = stack::lock(project, "")?;
-    let contract = Contract::read(project, environment)?;
-    let credentials = credentials::read(project, environment)?.ensure(project, environment, Mode::Apply)?;
+    let contract = Contract::read(&project.settings, &project.root, environment)?;
+    let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, environment)?.ensure(
+        &project.dotenv,
+        environment,
+        Mode::Apply,
+    )?;
     let contract = Contract { embedded: credentials.embedded, ..contract };
     consent_to_migrate(project, &credentials)?;
     let toolchain = Toolchain::bring(project, Mode::Apply, &requirements(project, contract.embedded))?;
@@ -426,7 +430,12 @@ impl<'a> Session<'a> {
     }
 
     fn deliver_secrets(&mut self, saved: Instant) -> Result<()> {
-        let changed = credentials::read(self.project, &self.contract.environment)?;
+        let changed = credentials::read(
+            &self.project.dotenv,
+            &self.project.settings,
+            &self.project.report,
+            &self.contract.environment,
+        )?;
         let is_embedded = changed.embedded && self.credentials.embedded;
         if !is_embedded && names_other_database(&self.contract.kinds, changed.values(), self.credentials.values()) {
             self.project.report.warn("`.env` names another database. Restart `cargo xtask dev` to use it.");

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use crate::dotenv;
 use crate::failure;
 use crate::judge;
 use crate::project::Project;
@@ -43,7 +42,7 @@ fn release_line(observed: &ObservedRelease) -> String {
 /// Prints the state of engine, cluster, release and `.env`, and the next command.
 pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {}", project.report.shown(text));
-    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy creates it" };
+    let dotenv = if project.dotenv.is_there()? { "present" } else { "absent; the first deploy creates it" };
     let observed = machine::observe(project)?;
     let engine = match observed.engine(project) {
         Ok(engine) => engine,

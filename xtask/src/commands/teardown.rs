@@ -11,6 +11,7 @@ use crate::api::{Api, Propagation, Scope, kinds};
 use crate::cache;
 use crate::commands::dev;
 use crate::deadlines;
+use crate::dotenv::SecretsSource;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::Answer;
 use crate::engine::{Engine, stop, stored};
@@ -21,7 +22,7 @@ use crate::lock;
 use crate::minikube;
 use crate::origin;
 use crate::plan::{self, Mode};
-use crate::project::{Project, SecretsSource};
+use crate::project::Project;
 use crate::report::{Report, bytes};
 use crate::snapshot::{Snapshot, text, title};
 use crate::stages::cluster::{self, ContextEntry, ControllerManifests};
@@ -494,7 +495,7 @@ fn report_remainder(project: &Project, remainder: &Remainder) -> Result<()> {
     if has_brought_artifacts(&project.cache)? {
         stays("tools and base images in the cache", "--cache");
     }
-    if files::exists(&project.dotenv)? {
+    if files::exists(&project.dotenv.path)? {
         stays(".env, which is yours", "rm .env");
     }
     if names_database(project)? {
@@ -507,10 +508,10 @@ fn report_remainder(project: &Project, remainder: &Remainder) -> Result<()> {
 /// Returns whether `.env` names a database. Does not read a pipe, because its writer may ask a person.
 fn names_database(project: &Project) -> Result<bool> {
     let key = &project.settings.keys.postgres_url;
-    if !project.dotenv.is_file() {
-        return Ok(std::env::var_os(key).is_some_and(|_| project.options.secrets_from == SecretsSource::Env));
+    if !project.dotenv.path.is_file() {
+        return Ok(std::env::var_os(key).is_some_and(|_| project.dotenv.from == SecretsSource::Env));
     }
-    let text = files::read(&project.dotenv)?.unwrap_or_default();
+    let text = files::read(&project.dotenv.path)?.unwrap_or_default();
     let value = |line: &str| {
         let assignment = line.trim_start().trim_start_matches("export ").strip_prefix(key.as_str())?;
         assignment.strip_prefix('=').map(str::len)

@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 
 use crate::cache::CACHE_VARIABLE;
-use crate::dotenv;
+use crate::dotenv::SecretsSource;
 use crate::pins;
-use crate::project::{Project, SecretsSource};
+use crate::project::Project;
 use crate::settings;
 
 /// The visible part of a value.
@@ -123,8 +123,8 @@ pub fn options(project: &Project) -> Vec<SettingRow> {
     vec![
         SettingRow::new("cache", plain(project.cache.as_str()), format!("environment: {cache}")),
         match options.secrets_from {
-            SecretsSource::File => SettingRow::new("dotenv", plain(project.dotenv.as_str()), "default"),
-            _ => SettingRow::new("dotenv", plain(&dotenv::shown(project)), "command line"),
+            SecretsSource::File => SettingRow::new("dotenv", plain(project.dotenv.path.as_str()), "default"),
+            _ => SettingRow::new("dotenv", plain(&project.dotenv.shown()), "command line"),
         },
         SettingRow::new(
             "origin",

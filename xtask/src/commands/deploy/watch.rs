@@ -137,7 +137,7 @@ fn read_sources(project: &Project) -> Result<Files> {
         add(folder, context::tree(&project.root.join(folder))?);
     }
     // A pipe can be read only once, so it is not watched.
-    let dotenv = if dotenv::is_pipe(&project.dotenv) { None } else { context::entry(&project.dotenv)? };
+    let dotenv = if dotenv::is_pipe(&project.dotenv.path) { None } else { context::entry(&project.dotenv.path)? };
     files.extend(dotenv.map(|what| (DOTENV.to_owned(), what)));
     Ok(files)
 }

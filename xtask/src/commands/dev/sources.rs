@@ -13,8 +13,8 @@ use super::testing::BROWSER;
 use super::{APPS, App, Event, image};
 use crate::commands::deploy::watch::watcher::{ReadFailures, SourceWatcher};
 use crate::deadlines;
-use crate::dotenv;
-use crate::project::{Project, SecretsSource};
+use crate::dotenv::SecretsSource;
+use crate::project::Project;
 use crate::stages::images::context::{self, FOLDER, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 
@@ -77,8 +77,8 @@ impl Sources {
             }
             apps.insert(app, files);
         }
-        let is_watched = project.options.secrets_from == SecretsSource::File && !dotenv::is_pipe(&project.dotenv);
-        Ok(Self { apps, dotenv: if is_watched { context::entry(&project.dotenv)? } else { None } })
+        let is_watched = project.dotenv.from == SecretsSource::File && !project.dotenv.is_pipe();
+        Ok(Self { apps, dotenv: if is_watched { context::entry(&project.dotenv.path)? } else { None } })
     }
 
     /// Returns all files by their paths in the checkout.

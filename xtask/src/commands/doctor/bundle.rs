@@ -8,7 +8,6 @@ use super::archive::Archive;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::commands::{config, status};
-use crate::dotenv;
 use crate::failure;
 use crate::git::git;
 use crate::inventory;
@@ -77,7 +76,7 @@ fn cloned_error(error: &anyhow::Error) -> anyhow::Error {
 
 /// Returns a redactor for every value in `.env`, even an invalid one, and in the cluster's Secrets, including old ones.
 fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
-    let mut redactor = Redactor::new(&dotenv::every_value(project)?);
+    let mut redactor = Redactor::new(&project.dotenv.every_value(&project.settings)?);
     if let Some(tools) = tools {
         let ours = release::redactor_of_secrets(tools);
         let ours = ours.context("cannot read the cluster's Secrets, so xtask does not know which values to mask")?;

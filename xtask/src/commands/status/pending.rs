@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::credentials;
-use crate::dotenv;
+use crate::dotenv::DotenvSource;
 use crate::plan::Mode;
-use crate::project::{Project, SecretsSource};
+use crate::project::Project;
 use crate::stages::images::build::{self, BuildVerdict, ImageState};
 use crate::stages::release::{Desired, ObservedRelease, Record};
 use crate::toolchain::Toolchain;
@@ -17,7 +17,7 @@ use crate::toolchain::Toolchain;
 pub fn list(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease) -> Option<Vec<String>> {
     let record = observed.record.as_ref()?;
     let first = |error: anyhow::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
-    match has_readable_dotenv(project) {
+    match has_readable_dotenv(&project.dotenv) {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => return Some(vec![first(error)]),
@@ -29,9 +29,8 @@ pub fn list(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease
 }
 
 /// Returns whether `.env` can be compared. Does not read a pipe, because its writer may ask a person.
-fn has_readable_dotenv(project: &Project) -> Result<bool> {
-    let is_pipe = project.options.secrets_from == SecretsSource::File && dotenv::is_pipe(&project.dotenv);
-    Ok(!is_pipe && dotenv::is_there(project)?)
+fn has_readable_dotenv(dotenv: &DotenvSource) -> Result<bool> {
+    Ok(!dotenv.is_pipe() && dotenv.is_there()?)
 }
 
 fn differences(
@@ -41,7 +40,7 @@ fn differences(
     record: &Record,
 ) -> Result<Vec<String>> {
     let seen = toolchain.image_builder(&project.settings.images).observe()?;
-    let credentials = credentials::read(project, &record.environment)?;
+    let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &record.environment)?;
     let postgres = credentials.postgres(&toolchain.tools)?;
     let secrets = credentials.plan(&toolchain.tools, observed, postgres.as_ref(), Mode::DryRun)?;
     let tags: BTreeMap<String, String> =
