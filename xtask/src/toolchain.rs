@@ -28,14 +28,19 @@ const MACHINE: &str = "machine";
 pub struct Preparation<'a> {
     project: &'a Project,
     requirements: &'a [Requirement],
-    machine: machine::EnginePlan<'a>,
+    machine: machine::EnginePlan,
     origin: Box<dyn Origin>,
 }
 
 impl<'a> Preparation<'a> {
     /// Observes the machine and decides where artifacts come from; changes nothing.
     pub fn new(project: &'a Project, requirements: &'a [Requirement]) -> Result<Self> {
-        let machine = machine::decide(project, &machine::observe(project)?)?;
+        let machine = machine::decide(
+            &machine::observe(&project.cache, &project.root)?,
+            NodeSize::wanted(&project.settings.cluster),
+            project.log("debian"),
+            project.ca_bundle(),
+        )?;
         // A profile of the user's own keeps its size.
         if requirements.contains(&Requirement::Cluster)
             && machine.steps.is_empty()
@@ -63,7 +68,7 @@ impl<'a> Preparation<'a> {
         let later = self.origin.plan(self.requirements, &self.machine.engine)?;
         let later = later.iter().map(|step| format!("{}: {}", step.what, step.why));
         let lines: Vec<String> = self.machine.consent.iter().cloned().chain(later).collect();
-        machine::consent(self.project, &lines)?;
+        machine::consent(&self.project.report, self.project.options.yes, &lines)?;
         self.project.report.note(format!("logs: {}/logs", self.project.target()));
         Ok(())
     }
@@ -173,8 +178,8 @@ impl Toolchain {
 
     /// Returns the installed tools, for commands that only observe. Fails with the command that installs them.
     pub fn present(project: &Project) -> Result<Self> {
-        let observed = machine::observe(project)?;
-        let engine = observed.engine(project)?.ok_or_else(|| {
+        let observed = machine::observe(&project.cache, &project.root)?;
+        let engine = observed.engine()?.ok_or_else(|| {
             Failure::new(Class::Machine, "no Docker Engine runs, so there is no cluster to ask")
                 .help("cargo xtask deploy dev")
         })?;

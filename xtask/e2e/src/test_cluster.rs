@@ -190,8 +190,8 @@ impl TestCluster {
     pub fn tools(&self) -> Result<Toolbox> {
         let mut project = self.project.clone();
         project.settings.cluster.profile.clone_from(&self.profile);
-        let observed = machine::observe(&project)?;
-        let engine = observed.engine(&project)?.context("no engine answers")?;
+        let observed = machine::observe(&project.cache, &project.root)?;
+        let engine = observed.engine()?.context("no engine answers")?;
         let origin = origin::select(&project, &engine)?;
         let (cache, target) = (&project.cache, project.target());
         let mut tools = Toolbox::new(&project.settings, cache, target, &project.report, engine, origin.as_ref())?;

@@ -86,7 +86,7 @@ pub fn run(project: &Project, args: &Bench) -> Result<()> {
         // It measures on the test cluster of the end-to-end suites.
         Some(Subject::Deploy(_)) => "xtask-e2e",
     };
-    members::become_program(&members::build(project, package)?)
+    members::become_program(&members::build(&project.report, package)?)
 }
 
 /// Returns the tools and the profile of the cluster to measure, which must be running.

@@ -61,7 +61,7 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
     let unfinished = UpgradeState::load(&folder)?;
     if unfinished.is_none()
         && !cluster::exists_anywhere(&project.cache, &project.settings.cluster.profile)?
-        && machine::observe(project)?.engine(project)?.is_none()
+        && machine::observe(&project.cache, &project.root)?.engine()?.is_none()
     {
         return Err(no_cluster(name).into());
     }
@@ -233,7 +233,12 @@ impl UpgradeRun<'_> {
             lines.iter().for_each(|line| self.project.report.line(format!("  - {line}")));
             return Ok(());
         }
-        machine::consent_to(self.project, &lines, "the cluster stays as it is; deploys work without the upgrade")
+        machine::consent_to(
+            &self.project.report,
+            self.project.options.yes,
+            &lines,
+            "the cluster stays as it is; deploys work without the upgrade",
+        )
     }
 
     /// Starts the old cluster at its own Kubernetes version: it is stopped, or its API server does not respond (`silence`).

@@ -138,7 +138,12 @@ fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
         return Err(Failure::new(Class::Config, format!("{file} is a folder: name a file in it")).help(help).into());
     }
     if file.exists() {
-        machine::consent_to(project, &[format!("replace the file {file}")], "name another file")?;
+        machine::consent_to(
+            &project.report,
+            project.options.yes,
+            &[format!("replace the file {file}")],
+            "name another file",
+        )?;
     }
     let open = open_database(project)?;
     open.schema()?;
@@ -211,7 +216,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         "lose everything written since that dump; to save it, run `cargo xtask db dump FILE` first".to_owned(),
     ];
     let lines: Vec<String> = lines.into_iter().chain(more.map(str::to_owned)).collect();
-    machine::consent_to(project, &lines, "the database is unchanged")?;
+    machine::consent_to(&project.report, project.options.yes, &lines, "the database is unchanged")?;
     let running = project.report.step("database", format!("restore {file}"), &open.name);
     let work = || {
         running.progress("restoring");

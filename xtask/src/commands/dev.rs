@@ -169,7 +169,8 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
     if files::read(&file)?.as_deref() != Some(digest.as_str()) {
         let loss = format!("migrate the database at {}, now and whenever you save a migration", credentials.database);
         machine::consent_to(
-            project,
+            &project.report,
+            project.options.yes,
             &[loss],
             &format!(
                 "without {} in .env, `cargo xtask dev` uses a Postgres of its own",

@@ -127,14 +127,14 @@ fn to_json(CheckRow { name, found, verdict }: &CheckRow) -> Value {
 }
 
 fn rows(project: &Project) -> Result<Vec<CheckRow>> {
-    let observed = machine::observe(project)?;
+    let observed = machine::observe(&project.cache, &project.root)?;
     let mut rows = vec![
         row("machine", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH), Verdict::Good),
         disk(&observed),
         memory(project.settings.cluster.memory_mib << 20, observed.memory),
     ];
     rows.extend(wsl_row(&project.root, &wsl::kernel()));
-    let engine = match observed.engine(project) {
+    let engine = match observed.engine() {
         Ok(engine) => engine,
         Err(error) => {
             rows.push(bad_row("docker engine", &error));
@@ -144,7 +144,12 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
     };
     rows.push(match &engine {
         Some(engine) => version("docker engine", &engine.docker().args(["version", "--format", "{{.Server.Version}}"])),
-        None => match machine::decide(project, &observed) {
+        None => match machine::decide(
+            &observed,
+            NodeSize::wanted(&project.settings.cluster),
+            project.log("debian"),
+            project.ca_bundle(),
+        ) {
             Ok(_) => row("docker engine", "not running", Verdict::Later),
             Err(error) => bad_row("docker engine", &error),
         },

@@ -43,8 +43,8 @@ fn release_line(observed: &ObservedRelease) -> String {
 pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {}", project.report.shown(text));
     let dotenv = if project.dotenv.is_there()? { "present" } else { "absent; the first deploy creates it" };
-    let observed = machine::observe(project)?;
-    let engine = match observed.engine(project) {
+    let observed = machine::observe(&project.cache, &project.root)?;
+    let engine = match observed.engine() {
         Ok(engine) => engine,
         Err(error) => {
             row("engine", &format!("{BAD}unknown{BAD:#}: {}", failure::message(&error)));

@@ -30,7 +30,7 @@ pub fn run(project: &Project) -> Result<()> {
     )?;
     // Without a cluster, the command must not install tools or create an engine.
     if !cluster::exists_anywhere(&project.cache, &project.settings.cluster.profile)?
-        && machine::observe(project)?.engine(project)?.is_none()
+        && machine::observe(&project.cache, &project.root)?.engine()?.is_none()
     {
         return Err(no_cluster(&project.settings.cluster.profile).into());
     }

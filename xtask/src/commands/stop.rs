@@ -15,7 +15,7 @@ pub fn run(project: &Project) -> Result<()> {
     let _lock = project.lock()?;
     let report = &project.report;
     let name = &project.settings.cluster.profile;
-    let Some(engine) = machine::observe(project)?.engine(project)? else {
+    let Some(engine) = machine::observe(&project.cache, &project.root)?.engine()? else {
         // The node is a container of the engine.
         report.ok(format!("no Docker Engine runs, so the cluster `{name}` does not run either"));
         return Ok(());

@@ -27,7 +27,7 @@ use crate::report::{Report, bytes};
 use crate::snapshot::{Snapshot, text, title};
 use crate::stages::cluster::{self, ContextEntry, ControllerManifests};
 use crate::stages::images::owned::{self, OwnedImage};
-use crate::stages::machine;
+use crate::stages::machine::{self, NodeSize};
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, UpgradeState};
 use crate::toolbox::Toolbox;
@@ -71,8 +71,8 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         cache::check_removable(&project.cache)?;
     }
     let guard = project.lock()?;
-    let observed = machine::observe(project)?;
-    let engine = match observed.engine(project) {
+    let observed = machine::observe(&project.cache, &project.root)?;
+    let engine = match observed.engine() {
         // The private engine can be removed even if it does not answer. The user's own engine is not involved.
         Err(error) if args.removes_engine() && matches!(observed.system, Answer::Absent(_)) => {
             ask_consent(project, args, Vec::new())?;
@@ -132,7 +132,12 @@ fn ask_consent(project: &Project, args: &Teardown, mut losses: Vec<String>) -> R
     if args.cache && has_brought_artifacts(&project.cache)? {
         losses.push(format!("remove {}: tools, downloads and base images", project.cache));
     }
-    machine::consent_to(project, &losses, "without flags, only the application is removed: cargo xtask teardown")
+    machine::consent_to(
+        &project.report,
+        project.options.yes,
+        &losses,
+        "without flags, only the application is removed: cargo xtask teardown",
+    )
 }
 
 /// Removes from `engine` what `args` says, and returns what remains.
@@ -162,8 +167,13 @@ fn is_in_private(project: &Project) -> Result<bool> {
 
 /// Starts the private engine, which a restart of the machine ends.
 fn start_private(project: &Project, observed: &machine::ObservedMachine) -> Result<Engine> {
-    let plan = machine::decide(project, observed)?;
-    machine::consent(project, &plan.consent)?;
+    let plan = machine::decide(
+        observed,
+        NodeSize::wanted(&project.settings.cluster),
+        project.log("debian"),
+        project.ca_bundle(),
+    )?;
+    machine::consent(&project.report, project.options.yes, &plan.consent)?;
     plan::apply(&project.report, "machine", Mode::Apply, plan.steps)?;
     Ok(plan.engine)
 }
@@ -202,7 +212,7 @@ fn has_brought_artifacts(cache: &Utf8Path) -> Result<bool> {
 /// Removes the private engine, and minikube's records of the profiles whose nodes were in it. Leaves other records alone.
 fn remove_engine(project: &Project) -> Result<()> {
     let nodes = stored::containers(&EnginePaths::new(&project.cache))?;
-    let steps = machine::stop_engine(project)?;
+    let steps = machine::stop_engine(&project.cache)?;
     if !plan::apply(&project.report, "teardown", Mode::Apply, steps)?.any() {
         project.report.ok("no private engine");
     }

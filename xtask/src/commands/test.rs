@@ -250,7 +250,7 @@ fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
         }
         Suite::Dev | Suite::E2e => suites::end_to_end(project, suite, &only().collect::<Vec<_>>()),
         Suite::Upgrade | Suite::Policies => suites::end_to_end(project, suite, &[]),
-        Suite::Ordinary => members::build(project, "xtask-ordinary")
+        Suite::Ordinary => members::build(&project.report, "xtask-ordinary")
             .and_then(|program| suites::member(project, &program, suite, &only().collect::<Vec<_>>())),
         Suite::Soak => {
             let rounds = format!("--rounds={}", args.rounds);

@@ -305,7 +305,12 @@ pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Optio
     let name = stack.name(DATA);
     let has_todos = !stack.list("volume", &[])?.is_empty();
     if data && has_todos {
-        machine::consent_to(project, &[loss(&name)], "without flags the todos stay: cargo xtask teardown")?;
+        machine::consent_to(
+            &project.report,
+            project.options.yes,
+            &[loss(&name)],
+            "without flags the todos stay: cargo xtask teardown",
+        )?;
     }
     let ended = stack.remove("container", &[])?;
     stack.remove("network", &[])?;

@@ -25,6 +25,6 @@ pub fn requirements(project: &Project) -> Result<Vec<Requirement>> {
 
 /// Builds and runs the suite.
 pub fn run(project: &Project, args: &[String]) -> Result<Tally> {
-    let program = members::build(project, "xtask-faults")?;
+    let program = members::build(&project.report, "xtask-faults")?;
     suites::member(project, &program, Suite::Faults, args)
 }

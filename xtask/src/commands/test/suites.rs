@@ -149,7 +149,7 @@ pub fn image(project: &Project, component: &str) -> Result<Tally> {
 
 /// Runs a suite of `xtask-e2e`, which tests the running xtask program.
 pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Tally> {
-    member(project, &members::build(project, "xtask-e2e")?, suite, args)
+    member(project, &members::build(&project.report, "xtask-e2e")?, suite, args)
 }
 
 /// Runs a suite that is a separate program.

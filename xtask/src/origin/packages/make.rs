@@ -314,7 +314,13 @@ impl<'a> Maker<'a> {
         let key = self.manifest.key(artifact)?;
         let tar = self.dir.join("debian").join(format!("{key}.tar"));
         std::fs::create_dir_all(self.dir.join("debian"))?;
-        debian_tree(self.project, running, &self.manifest.debian.recipe(), &Dest::Tar(tar.clone()))?;
+        debian_tree(
+            &self.project.cache,
+            &self.project.log("debian"),
+            &self.manifest.debian.recipe(),
+            &Dest::Tar(tar.clone()),
+            running,
+        )?;
         let label = format!("LABEL {KEY_LABEL}={key}");
         let import =
             self.engine.docker().args(["import", "--change", &label, "--change", "CMD [\"bash\"]", tar.as_str()]);
