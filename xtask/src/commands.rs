@@ -25,3 +25,4 @@ pub(crate) mod teardown;
 pub mod test;
 pub mod tidy;
 pub(crate) mod tool;
+pub mod tools;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
+use xtask::commands::tools;
 use xtask::git;
 use xtask::origin;
 use xtask::process::{ALL, Process};
@@ -192,7 +193,7 @@ impl TestCluster {
         project.settings.cluster.profile.clone_from(&self.profile);
         let observed = machine::observe(&project.cache, &project.root)?;
         let engine = observed.engine()?.context("no engine answers")?;
-        let origin = origin::select(&project, &engine)?;
+        let origin = origin::select(&tools::origins(&project), &engine)?;
         let (cache, target) = (&project.cache, project.target());
         let mut tools = Toolbox::new(&project.settings, cache, target, &project.report, engine, origin.as_ref())?;
         tools.kubeconfig.clone_from(&self.kubeconfig);
@@ -202,7 +203,7 @@ impl TestCluster {
     /// Returns the engine's reference for an official image.
     pub fn origin_image(&self, official: &str) -> Result<String> {
         let engine = self.tools()?.engine;
-        Ok(origin::select(&self.project, &engine)?.image(official))
+        Ok(origin::select(&tools::origins(&self.project), &engine)?.image(official))
     }
 
     /// Returns the address of the deployed application.

@@ -10,6 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use regex::Regex;
 use xtask::commands::test::{Suite, refuse_ordinary};
+use xtask::commands::tools;
 use xtask::deadlines;
 use xtask::origin::download::checksum;
 use xtask::origin::{Tool, release};
@@ -56,7 +57,7 @@ pub struct StandIns {
 impl StandIns {
     /// Brings the programs and images, unless they exist.
     pub fn bring(project: &Project) -> Result<Self> {
-        let toolchain = Toolchain::bring(project, Mode::Apply, &Suite::E2e.requirements(project)?)?;
+        let toolchain = tools::bring(project, Mode::Apply, &Suite::E2e.requirements(project)?)?;
         if let Some(refusal) = refuse_ordinary(toolchain.origin.name()) {
             return Err(refusal.into());
         }

@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::output::{self, Output};
 use super::{diff, summary};
+use crate::commands::tools;
 use crate::credentials::{self, Credentials};
 use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
@@ -100,9 +101,9 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &args.environment)?;
     let create = before_release.is_some() || !cluster::exists(&project.cache, &project.settings.cluster.profile)?;
     let requirements = requirements(&project.settings, credentials.embedded, create);
-    let preparation = Preparation::new(project, &requirements)?;
+    let preparation = Preparation::new(&project.settings, tools::origins(project), &requirements)?;
     if mode == Mode::Apply {
-        preparation.consent()?;
+        preparation.consent(project.options.yes)?;
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;
     }
     let credentials = credentials.ensure(&project.dotenv, &args.environment, mode)?;
@@ -111,15 +112,15 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let probe_tools = if machine.is_empty() { toolchain.tools_for_look(&project.settings) } else { tools.clone() };
     let steps = match machine.is_empty() && origin.is_there(&requirements, &probe_tools.engine)? {
         true => Vec::new(),
-        false => origin.plan_beside(&requirements, &engine, machine)?,
+        false => origin.observe(&requirements, &engine)?.decide(machine)?,
     };
     // The steps bring the missing artifacts, so the cached answers of the engine become outdated.
     let probe_tools = if steps.is_empty() { &probe_tools } else { tools };
-    Supply::run(project, &toolchain, mode, &requirements, steps, |supply| {
+    Supply::run(&project.stale, &toolchain, mode, &requirements, steps, |supply| {
         if !create && !toolchain.tools.has_kubectl()? && !cluster::publishes_port(&toolchain.tools)? {
             // A profile without a published port is reached through `kubectl port-forward`.
             let kubectl = toolchain.origin.plan(&[Requirement::Tool(Tool::Kubectl)], &toolchain.tools.engine)?;
-            supply::bring(project, mode, kubectl)?;
+            supply::bring(&project.report, &project.stale, mode, kubectl)?;
         }
         std::thread::scope(|scope| {
             let run = DeployContext {

@@ -18,6 +18,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
+use crate::commands::tools;
 use crate::credentials::{self, Credentials};
 use crate::deadlines;
 use crate::dotenv::Contract;
@@ -143,7 +144,7 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     )?;
     let contract = Contract { embedded: credentials.embedded, ..contract };
     consent_to_migrate(project, &credentials)?;
-    let toolchain = Toolchain::bring(project, Mode::Apply, &requirements(project, contract.embedded))?;
+    let toolchain = tools::bring(project, Mode::Apply, &requirements(project, contract.embedded))?;
     let mut session = Session::new(project, args, &toolchain, &contract, credentials);
     session.start()?;
     session.serve(began)

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::clock;
+use crate::commands::tools;
 use crate::engine::{Engine, EngineMachine};
 use crate::failure::{self, Class, Failure, Hint};
 use crate::files;
@@ -19,7 +20,6 @@ use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine::{self, NodeSize};
-use crate::toolbox::Toolbox;
 use crate::wsl;
 
 /// Free disk space below which a deploy may run out, in bytes.
@@ -171,11 +171,10 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
         }
         Err(error) => rows.push(bad_row(NODE, &error)),
     }
-    let origin = origin::select(project, &engine)?;
+    let origin = origin::select(&tools::origins(project), &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
     rows.extend(base_images(project, &engine, origin.as_ref()));
-    let tools =
-        Toolbox::new(&project.settings, &project.cache, project.target(), &project.report, engine, origin.as_ref())?;
+    let tools = tools::toolbox(project, engine, origin.as_ref())?;
     let versions = [
         (Tool::Minikube, "minikube", Some(["version", "--short"])),
         // Only `tool kubectl` and a port-forward need it, so its version does not matter here.
@@ -214,7 +213,7 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
 
 /// Returns a row for each base image in the engine; the next deploy brings the others.
 fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<CheckRow> {
-    let found = match bases::observe(project, engine, origin) {
+    let found = match bases::observe(&project.settings, engine, origin) {
         Ok(found) => found,
         Err(error) => return vec![bad_row("base images", &error)],
     };

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::output::{self, Output};
 use crate::clock;
+use crate::commands::tools;
 use crate::origin::Requirement;
 use crate::origin::bases::{self, BaseImage, short};
 use crate::plan::{self, Mode};
@@ -38,7 +39,7 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     needed.dedup();
     // A refresh brings them anyway; bringing missing ones before it would be wasted work.
     let requirements = if args.refresh { Vec::new() } else { needed.into_iter().map(Requirement::Image).collect() };
-    let toolchain = Toolchain::bring(project, mode, &requirements)?;
+    let toolchain = tools::bring(project, mode, &requirements)?;
     if args.refresh {
         refresh(project, &toolchain, mode)?;
     }
@@ -60,7 +61,7 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
 /// Renews the base images that the engine has or the applications need. Reports the result for each.
 fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
     let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    let names = bases::names(project, origin);
+    let names = bases::names(&project.settings, origin);
     let database = &project.settings.database.image;
     // The embedded database's image is not needed if `.env` names another database.
     let has_database = engine.image_id(&origin.image(database))?.is_some();
@@ -98,7 +99,7 @@ fn base_images(project: &Project, toolchain: &Toolchain) -> Result<Vec<BaseImage
     if !toolchain.engine_answers {
         return Ok(Vec::new());
     }
-    let found = bases::observe(project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
+    let found = bases::observe(&project.settings, &toolchain.tools.engine, toolchain.origin.as_ref())?;
     Ok(found.into_iter().filter(|base| base.id.is_some()).collect())
 }
 

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 
 use super::output;
 use crate::clock;
+use crate::commands::tools;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
@@ -20,7 +21,6 @@ use crate::project::Project;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::release;
 use crate::toolbox::Toolbox;
-use crate::toolchain::Toolchain;
 use line::{Line, Painter};
 use source::Source;
 
@@ -100,7 +100,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
 
 /// Prints the logs.
 pub fn run(project: &Project, args: &Logs) -> Result<()> {
-    let toolchain = Toolchain::present(project)?;
+    let toolchain = tools::present(project)?;
     let tools = &toolchain.tools;
     if cluster::observe(tools)?.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::clock;
+use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -18,7 +19,6 @@ use crate::stages::images::{self, ids};
 use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
-use crate::toolchain::Toolchain;
 
 /// Requests to each route in the final proof.
 const REQUESTS: usize = 20;
@@ -41,7 +41,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    let toolchain = Toolchain::present(project)?;
+    let toolchain = tools::present(project)?;
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?;
     if profile.state != cluster::ProfileState::Running {

@@ -10,8 +10,11 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
+use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::git;
+use crate::origin::{Requirement, Tool};
+use crate::plan::Mode;
 use crate::process::Process;
 use crate::project::Project;
 
@@ -22,10 +25,12 @@ use scanner::Scanner;
 const RULES: &str = ".gitleaks.toml";
 
 /// Scans for secrets. Prints each leak as a line on standard output, and fails if there is one.
-pub fn run(project: &Project, gitleaks: &Process) -> Result<()> {
+pub fn run(project: &Project) -> Result<()> {
     let report = &project.report;
+    let toolchain = tools::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
+    let gitleaks = Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()).class(Class::Check);
     let running = report.step("scan", "look for secrets", "working tree, staged changes and history");
-    let result = scan(&project.root, &project.target(), gitleaks)?;
+    let result = scan(&project.root, &project.target(), &gitleaks)?;
     result.remarks.iter().for_each(|remark| report.warn(remark));
     if result.leaks.is_empty() {
         running.done(format!("none in {} files{}", result.files, result.commits()));

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
@@ -14,7 +15,6 @@ use crate::stages::machine;
 use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::{release, upgrade};
 use crate::toolbox::Toolbox;
-use crate::toolchain::Toolchain;
 
 /// Requests to each route in the final proof.
 const REQUESTS: usize = 5;
@@ -34,7 +34,7 @@ pub fn run(project: &Project) -> Result<()> {
     {
         return Err(no_cluster(&project.settings.cluster.profile).into());
     }
-    let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Minikube)])?;
+    let toolchain = tools::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Minikube)])?;
     let (tools, report) = (&toolchain.tools, &project.report);
     let profile = cluster::observe(tools)?;
     let silent = match profile.state {

@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::output;
 use crate::clock;
+use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::report::Report;
@@ -45,7 +46,7 @@ pub struct Status {
 
 /// Prints the status.
 pub fn run(project: &Project, args: &Status) -> Result<()> {
-    let toolchain = Toolchain::present(project)?;
+    let toolchain = tools::present(project)?;
     if args.watch {
         return watch::run(project, &toolchain, args.json);
     }

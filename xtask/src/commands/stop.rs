@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
+use crate::commands::tools;
 use crate::origin::{self, Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
-use crate::toolbox::Toolbox;
 
 /// Stops the cluster. A stopped or absent cluster is no error.
 pub fn run(project: &Project) -> Result<()> {
@@ -20,9 +20,8 @@ pub fn run(project: &Project) -> Result<()> {
         report.ok(format!("no Docker Engine runs, so the cluster `{name}` does not run either"));
         return Ok(());
     };
-    let origin = origin::present(project, &engine)?;
-    let tools =
-        Toolbox::new(&project.settings, &project.cache, project.target(), &project.report, engine, origin.as_ref())?;
+    let origin = origin::present(&tools::origins(project), &engine)?;
+    let tools = tools::toolbox(project, engine, origin.as_ref())?;
     let profile = cluster::observe(&tools)?;
     let steps = cluster::stop_steps(&tools, &profile)?;
     match profile.state {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::api::{Api, Propagation, Scope, kinds};
 use crate::cache;
 use crate::commands::dev;
+use crate::commands::tools;
 use crate::deadlines;
 use crate::dotenv::SecretsSource;
 use crate::engine::paths::EnginePaths;
@@ -142,9 +143,8 @@ fn ask_consent(project: &Project, args: &Teardown, mut losses: Vec<String>) -> R
 
 /// Removes from `engine` what `args` says, and returns what remains.
 fn remove_from_engine(project: &Project, engine: Engine, args: &Teardown) -> Result<Remainder> {
-    let origin = origin::present(project, &engine)?;
-    let tools =
-        Toolbox::new(&project.settings, &project.cache, project.target(), &project.report, engine, origin.as_ref())?;
+    let origin = origin::present(&tools::origins(project), &engine)?;
+    let tools = tools::toolbox(project, engine, origin.as_ref())?;
     let engine = &tools.engine;
     // The todos of `dev` in the private engine go with it; the question about the engine names them.
     let goes_with_engine = engine.private && args.removes_engine();

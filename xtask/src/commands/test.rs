@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::{deploy, dev};
+use crate::commands::tools;
 use crate::engine::HIDDEN;
 use crate::failure::{self, Class, Failure};
 use crate::members;
@@ -191,7 +192,7 @@ fn bring_requirements(project: &Project, wanted: &[Suite]) -> Result<Toolchain> 
             }
         }
     }
-    Toolchain::bring(project, Mode::Apply, &requirements)
+    tools::bring(project, Mode::Apply, &requirements)
 }
 
 /// Returns why this machine cannot run the suite `ordinary`, if it cannot. `origin` is the name of this run's origin.

@@ -14,6 +14,7 @@ use super::service::Service;
 use super::sources::{self, ExtraSources, Sources};
 use super::stack::{self, Stack};
 use super::{APPS, App, Event, STAGE, image, print_line, report_on_interrupt};
+use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::origin::Requirement;
 use crate::plan::{self, Mode, Step};
@@ -128,7 +129,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     crate::cache::claim(&project.cache)?;
     let _lock = stack::lock(project, "-test")?;
     let bases: Vec<Requirement> = project.settings.bases().cloned().map(Requirement::Image).collect();
-    let toolchain = Toolchain::bring(project, Mode::Apply, &bases)?;
+    let toolchain = tools::bring(project, Mode::Apply, &bases)?;
     stack::mark(project)?;
     let runner = Runner { project, toolchain: &toolchain, stack: Stack::new(project, &toolchain.tools.engine) };
     let count = Arc::default();

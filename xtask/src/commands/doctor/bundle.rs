@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::archive::Archive;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
+use crate::commands::tools;
 use crate::commands::{config, status};
 use crate::failure;
 use crate::git::git;
@@ -18,7 +19,6 @@ use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, text};
 use crate::stages::{cluster, release};
 use crate::toolbox::Toolbox;
-use crate::toolchain::Toolchain;
 
 /// Maximum number of lines of each log.
 const LINES: u32 = 2000;
@@ -36,7 +36,7 @@ run/                                            the last deploy: its events, log
 /// Writes the archive below `target/xtask` and returns its path. `table` is the output of `doctor`.
 pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     let running = project.report.step("doctor", "collect a bundle", "asked for");
-    let toolchain = Toolchain::present(project);
+    let toolchain = tools::present(project);
     // Queries the cluster only after `cluster::observe` has checked that it is this project's: the redactor needs its Secrets.
     let tools = toolchain.as_ref().ok().map(|toolchain| &toolchain.tools);
     let observed = tools.map(cluster::observe);

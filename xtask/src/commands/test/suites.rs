@@ -7,6 +7,7 @@ use camino::Utf8Path;
 
 use super::Suite;
 use crate::commands::scan as scan_command;
+use crate::commands::tools;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::members::{self, UNDER_TEST};
@@ -17,7 +18,6 @@ use crate::project::Project;
 use crate::report::Report;
 use crate::stages::images::context;
 use crate::tally::Tally;
-use crate::toolchain::{self, Toolchain};
 use crate::units::quote;
 
 /// Runs a command as one test.
@@ -57,7 +57,7 @@ pub fn rust(project: &Project) -> Result<Tally> {
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     tally += run_check(&project.report, "cargo clippy", &cargo(&clippy));
     // Some tests need gitleaks or actionlint, so they are marked as ignored.
-    let toolchain = Toolchain::bring(project, Mode::Apply, &Suite::Rust.requirements(project)?)?;
+    let toolchain = tools::bring(project, Mode::Apply, &Suite::Rust.requirements(project)?)?;
     let tool = |tool| toolchain.origin.tool(tool).into_string();
     let test =
         cargo(&["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--", "--include-ignored"]);
@@ -68,17 +68,14 @@ pub fn rust(project: &Project) -> Result<Tally> {
 
 /// Scans the working tree and the history for secrets.
 pub fn scan(project: &Project) -> Result<Tally> {
-    scan_command::run(project, &toolchain::gitleaks(project)?)?;
+    scan_command::run(project)?;
     Ok(Tally::new(1, 0))
 }
 
 /// Runs lint with every set of values, and the unit tests of the chart.
 pub fn chart(project: &Project) -> Result<Tally> {
-    let toolchain = Toolchain::bring(
-        project,
-        Mode::Apply,
-        &[Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
-    )?;
+    let toolchain =
+        tools::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)])?;
     let chart = project.root.join(&project.settings.chart.path);
     let helm = |args: &[&str]| Process::new(toolchain.origin.tool(Tool::Helm).as_str()).args(args.iter().copied());
     let mut tally = Tally::default();
@@ -126,7 +123,7 @@ fn unittest_counts(text: &str) -> (usize, usize) {
 pub fn image(project: &Project, component: &str) -> Result<Tally> {
     let (name, image) = project.settings.image_of(component);
     let requirements: Vec<Requirement> = image.bases.values().cloned().map(Requirement::Image).collect();
-    let toolchain = Toolchain::bring(project, Mode::Apply, &requirements)?;
+    let toolchain = tools::bring(project, Mode::Apply, &requirements)?;
     let builder = toolchain.image_builder(&project.settings.images);
     let tag = format!("{name}:test");
     let folder = project.root.join(&image.context);

@@ -12,7 +12,7 @@ use super::volume;
 use crate::clock;
 use crate::deadlines;
 use crate::engine::paths::EnginePaths;
-use crate::engine::stored;
+use crate::engine::{HIDDEN, stored};
 use crate::failure::{self, Class, Failure};
 use crate::files;
 use crate::origin::Origin;
@@ -264,7 +264,7 @@ pub fn is_elsewhere(tools: &Toolbox) -> Result<bool> {
 fn elsewhere(name: &str) -> Failure {
     let what = format!("the node of profile `{name}` is in the private Docker Engine, but xtask uses your own engine");
     Failure::new(Class::Cluster, what)
-        .help("hide your own engine for one command: DOCKER_HOST=unix:///nonexistent cargo xtask status")
+        .help(format!("if you want to use that one, hide your own: export DOCKER_HOST={HIDDEN}"))
 }
 
 /// Returns the step that deletes the profile, also a half-deleted one. It checks right before that the profile is xtask's,
@@ -530,9 +530,11 @@ fn no_free_port(settings: &Cluster) -> Failure {
 mod tests {
     use super::*;
     use crate::engine::{Engine, EngineMachine};
+    use crate::origin::OriginSettings;
     use crate::origin::release::ReleaseOrigin;
+    use crate::project::checkout;
     use crate::pure;
-    use crate::report::Report;
+    use crate::settings::Settings;
     use serde_json::json;
 
     fn container(status: &str) -> Value {
@@ -556,10 +558,10 @@ mod tests {
 
     /// Returns what is decided for `profile`: each step with its reason and command, or the error with its hints.
     fn decided(profile: &Profile, facts: StartFacts) -> String {
-        let project = crate::project::Project::open(None, Default::default(), Report::new(false)).unwrap();
-        let origin = ReleaseOrigin::new(&project, false).unwrap();
+        let settings = Settings::read(&checkout(None)).unwrap().cluster;
+        let origin = ReleaseOrigin::new(&OriginSettings::of_cache("/cache".into()), false).unwrap();
         let tools = Toolbox::of_engine(Engine::system());
-        match pure::decide(|| decide(&project.settings.cluster, &tools, &origin, profile, facts, &[])) {
+        match pure::decide(|| decide(&settings, &tools, &origin, profile, facts, &[])) {
             Ok(steps) => steps.iter().map(|step| format!("{}: {}\n{}\n", step.what, step.why, step.command)).collect(),
             Err(error) => format!("{error}\n{}", error.downcast_ref::<Failure>().unwrap().hints().join("\n")),
         }
