@@ -57,7 +57,8 @@ pub struct StandIns {
 impl StandIns {
     /// Brings the programs and images, unless they exist.
     pub fn bring(project: &Project) -> Result<Self> {
-        let toolchain = tools::bring(project, Mode::Apply, &Suite::E2e.requirements(project)?)?;
+        let toolchain =
+            tools::bring(project, Mode::Apply, &Suite::E2e.requirements(&project.settings, &project.root)?)?;
         if let Some(refusal) = refuse_ordinary(toolchain.origin.name()) {
             return Err(refusal.into());
         }

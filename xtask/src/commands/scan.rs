@@ -17,6 +17,8 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::Mode;
 use crate::process::Process;
 use crate::project::Project;
+use crate::report::Report;
+use crate::toolchain::Toolchain;
 
 use finding::{Leak, Location, merge};
 use scanner::Scanner;
@@ -26,11 +28,15 @@ const RULES: &str = ".gitleaks.toml";
 
 /// Scans for secrets. Prints each leak as a line on standard output, and fails if there is one.
 pub fn run(project: &Project) -> Result<()> {
-    let report = &project.report;
     let toolchain = tools::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
+    search(&project.report, &project.root, &toolchain)
+}
+
+/// Does the same for the checkout `root`, with the gitleaks of `toolchain`.
+pub fn search(report: &Report, root: &Utf8Path, toolchain: &Toolchain) -> Result<()> {
     let gitleaks = Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()).class(Class::Check);
     let running = report.step("scan", "look for secrets", "working tree, staged changes and history");
-    let result = scan(&project.root, &project.target(), &gitleaks)?;
+    let result = scan(root, &toolchain.tools.target, &gitleaks)?;
     result.remarks.iter().for_each(|remark| report.warn(remark));
     if result.leaks.is_empty() {
         running.done(format!("none in {} files{}", result.files, result.commits()));

@@ -13,6 +13,7 @@ use clap::Args;
 use super::output;
 use crate::clock;
 use crate::commands::tools;
+use crate::dotenv::DotenvSource;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::report::Report;
@@ -48,9 +49,9 @@ pub struct Status {
 pub fn run(project: &Project, args: &Status) -> Result<()> {
     let toolchain = tools::present(project)?;
     if args.watch {
-        return watch::run(project, &toolchain, args.json);
+        return watch::run(&project.settings, &project.dotenv, &toolchain, args.json);
     }
-    let (profile, observed, view) = collect(project, &toolchain, true)?;
+    let (profile, observed, view) = collect(&project.settings, &project.dotenv, &toolchain, true)?;
     if args.json {
         add_to_document(&project.report, &view);
     } else {
@@ -68,15 +69,20 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
 }
 
 /// Returns the screen without colours, and the same data as JSON.
-pub fn plain(project: &Project, toolchain: &Toolchain) -> Result<(String, String)> {
-    let (.., view) = collect(project, toolchain, true)?;
+pub fn plain(settings: &Settings, dotenv: &DotenvSource, toolchain: &Toolchain) -> Result<(String, String)> {
+    let (.., view) = collect(settings, dotenv, toolchain, true)?;
     let text = anstream::adapter::strip_str(&text::screen(&view, Some(clock::now()))).to_string();
     Ok((text, serde_json::to_string_pretty(&view)?))
 }
 
 /// Observes everything that `status` shows. The changes of the next deploy are optional (`with_pending`): they require
 /// reading the sources.
-fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Result<(Profile, ObservedRelease, View)> {
+fn collect(
+    settings: &Settings,
+    dotenv: &DotenvSource,
+    toolchain: &Toolchain,
+    with_pending: bool,
+) -> Result<(Profile, ObservedRelease, View)> {
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?;
     let running = profile.state == ProfileState::Running;
@@ -89,7 +95,7 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
         open_with: None,
         silence: None,
         kubernetes: profile.kubernetes(tools)?.map(|version| version.to_string()),
-        difference: cluster::difference(&project.settings, &project.root, tools, &profile)?,
+        difference: cluster::difference(settings, &dotenv.root, tools, &profile)?,
     };
     if !running {
         return Ok((profile, ObservedRelease::default(), View { cluster, ..View::default() }));
@@ -109,13 +115,13 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
     }
     let mut view = View::new(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
-        let routes = proof::routes(&project.settings, snapshot);
+        let routes = proof::routes(settings, snapshot);
         // Without access no route is shown. A watch does not warn: it would repeat the warning every second.
         let access = match Access::open(tools, &profile) {
             Ok(access) => Some(access),
             Err(error) => {
                 if with_pending {
-                    project.report.warn_because("cannot request the routes", &error);
+                    tools.report.warn_because("cannot request the routes", &error);
                 }
                 None
             }
@@ -128,7 +134,7 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
                 access.as_ref().map(measure).unwrap_or_default()
             });
             let drift = scope.spawn(|| release::drift(tools, &observed));
-            let pending = with_pending.then(|| pending::list(project, toolchain, &observed)).flatten();
+            let pending = with_pending.then(|| pending::list(settings, dotenv, toolchain, &observed)).flatten();
             // Propagate a panic, which must not look like the absence of drift.
             let answers = answers.join().unwrap_or_else(|panic| resume_unwind(panic));
             let drift = drift.join().unwrap_or_else(|panic| resume_unwind(panic));
