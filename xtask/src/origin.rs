@@ -120,17 +120,16 @@ pub trait ObservedArtifacts<'a> {
     fn decide(self: Box<Self>, machine: Vec<Step<'a>>) -> Result<Vec<Step<'a>>>;
 }
 
+/// The result of [`Origin::observe`].
+pub type Observed<'a> = Box<dyn ObservedArtifacts<'a> + 'a>;
+
 /// A source of tools and images.
 pub trait Origin: Send + Sync {
     /// Returns the name for messages.
     fn name(&self) -> &'static str;
 
     /// Observes which `requirements` are missing in the cache and in `engine`.
-    fn observe<'a>(
-        &'a self,
-        requirements: &[Requirement],
-        engine: &Engine,
-    ) -> Result<Box<dyn ObservedArtifacts<'a> + 'a>>;
+    fn observe(&self, requirements: &[Requirement], engine: &Engine) -> Result<Observed<'_>>;
 
     /// Observes, and returns the steps that bring the missing `requirements` with an existing engine.
     fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {

@@ -16,7 +16,7 @@ use crate::files;
 use crate::labels::Release;
 use crate::minikube;
 use crate::node::Node;
-use crate::origin::{Origin, Tool};
+use crate::origin::{Origin, OriginSettings, Tool};
 use crate::process::Process;
 use crate::project;
 use crate::report::Report;
@@ -58,21 +58,14 @@ struct Client {
 }
 
 impl Toolbox {
-    /// Binds the tools of `origin` to the profile of `settings` in `engine`. `target` is for logs and other output.
-    pub fn new(
-        settings: &Settings,
-        cache: &Utf8Path,
-        target: Utf8PathBuf,
-        report: &Report,
-        engine: Engine,
-        origin: &dyn Origin,
-    ) -> Result<Self> {
-        let profile = settings.cluster.profile.clone();
+    /// Binds the tools of `origin`, which has the settings `origins`, to the profile of `settings` in `engine`.
+    pub fn new(settings: &Settings, origins: &OriginSettings, engine: Engine, origin: &dyn Origin) -> Result<Self> {
+        let (OriginSettings { cache, report, root, .. }, profile) = (origins, settings.cluster.profile.clone());
         Ok(Self {
             kubeconfig: kubeconfig(),
             minikube_home: minikube_home(cache, &profile, engine.private)?,
             cache: cache.to_owned(),
-            target,
+            target: project::target(root),
             report: report.clone(),
             profile,
             release: settings.chart.as_release(),

@@ -102,14 +102,9 @@ impl<'a> Preparation<'a> {
         }
         engine.empty = !engine_answers;
         let now = Engine { empty: engine.empty || !later.is_empty(), ..engine.clone() };
-        let tools = toolbox(self.settings, &self.origins, engine, self.origin.as_ref())?;
+        let tools = Toolbox::new(self.settings, &self.origins, engine, self.origin.as_ref())?;
         Ok((Toolchain { origin: self.origin, tools, engine_answers, origins: self.origins }, now, later))
     }
-}
-
-/// Binds the tools of `origin` to the profile of `settings` in `engine`.
-pub fn toolbox(settings: &Settings, origins: &OriginSettings, engine: Engine, origin: &dyn Origin) -> Result<Toolbox> {
-    Toolbox::new(settings, &origins.cache, project::target(&origins.root), &origins.report, engine, origin)
 }
 
 /// Origin and tools, as later stages use them.
@@ -162,7 +157,7 @@ impl Toolchain {
     /// Returns the installed tools with `engine`; `None`: they are not installed yet.
     pub fn look(settings: &Settings, origins: OriginSettings, engine: Engine) -> Result<Option<Self>> {
         let origin = origin::present(&origins, &engine)?;
-        let tools = toolbox(settings, &origins, engine, origin.as_ref())?;
+        let tools = Toolbox::new(settings, &origins, engine, origin.as_ref())?;
         Ok(tools.minikube_exists()?.then_some(Self { origin, tools, engine_answers: true, origins }))
     }
 }

@@ -193,9 +193,9 @@ impl TestCluster {
         project.settings.cluster.profile.clone_from(&self.profile);
         let observed = machine::observe(&project.cache, &project.root)?;
         let engine = observed.engine()?.context("no engine answers")?;
-        let origin = origin::select(&tools::origins(&project), &engine)?;
-        let (cache, target) = (&project.cache, project.target());
-        let mut tools = Toolbox::new(&project.settings, cache, target, &project.report, engine, origin.as_ref())?;
+        let origins = tools::origins(&project);
+        let origin = origin::select(&origins, &engine)?;
+        let mut tools = Toolbox::new(&project.settings, &origins, engine, origin.as_ref())?;
         tools.kubeconfig.clone_from(&self.kubeconfig);
         Ok(tools)
     }

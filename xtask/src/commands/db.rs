@@ -180,10 +180,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         return Err(Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump").into());
     }
     let _lock = project.lock()?;
-    upgrade::refuse_unfinished(
-        &upgrade::folder(&project.cache, &project.settings.cluster.profile)?,
-        &project.settings.cluster.profile,
-    )?;
+    upgrade::refuse_unfinished(&project.cache, &project.settings.cluster.profile)?;
     let open = open_database(project)?;
     let (tools, postgres) = (&open.toolchain.tools, &open.postgres);
     let schema = open.schema()?;

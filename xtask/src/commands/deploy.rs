@@ -80,12 +80,11 @@ fn deploy_once(project: &Project, args: &Deploy) -> Result<()> {
         Mode::DryRun => None,
     };
     let profile = &project.settings.cluster.profile;
-    let upgrades = upgrade::folder(&project.cache, profile)?;
-    upgrade::refuse_unfinished(&upgrades, profile)?;
+    upgrade::refuse_unfinished(&project.cache, profile)?;
     deploy(project, args, None)?;
     if mode == Mode::Apply {
         // An upgrade that had reached its last phase only lacked this deploy.
-        upgrade::UpgradeState::remove(&upgrades)?;
+        upgrade::UpgradeState::remove(&upgrade::folder(&project.cache, profile)?)?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
 use crate::settings::Settings;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine::{self, NodeSize};
+use crate::toolbox::Toolbox;
 use crate::wsl;
 
 /// Free disk space below which a deploy may run out, in bytes.
@@ -173,10 +174,11 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
         }
         Err(error) => rows.push(bad_row(NODE, &error)),
     }
-    let origin = origin::select(&tools::origins(project), &engine)?;
+    let origins = tools::origins(project);
+    let origin = origin::select(&origins, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
     rows.extend(base_images(settings, &engine, origin.as_ref()));
-    let tools = tools::toolbox(project, engine, origin.as_ref())?;
+    let tools = Toolbox::new(settings, &origins, engine, origin.as_ref())?;
     let versions = [
         (Tool::Minikube, "minikube", Some(["version", "--short"])),
         // Only `tool kubectl` and a port-forward need it, so its version does not matter here.

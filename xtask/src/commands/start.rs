@@ -24,10 +24,7 @@ pub fn run(project: &Project) -> Result<()> {
     let begun = Instant::now();
     cluster::guard(&project.cache, &project.settings.cluster.profile)?;
     let _lock = project.lock()?;
-    upgrade::refuse_unfinished(
-        &upgrade::folder(&project.cache, &project.settings.cluster.profile)?,
-        &project.settings.cluster.profile,
-    )?;
+    upgrade::refuse_unfinished(&project.cache, &project.settings.cluster.profile)?;
     // Without a cluster, the command must not install tools or create an engine.
     if !cluster::exists_anywhere(&project.cache, &project.settings.cluster.profile)?
         && machine::observe(&project.cache, &project.root)?.engine()?.is_none()

@@ -57,10 +57,7 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
     } else {
         output::print(project.report.shown(&text::screen(&view, Some(clock::now()))).trim_end())?;
     }
-    upgrade::refuse_unfinished(
-        &upgrade::folder(&project.cache, &project.settings.cluster.profile)?,
-        &project.settings.cluster.profile,
-    )?;
+    upgrade::refuse_unfinished(&project.cache, &project.settings.cluster.profile)?;
     check_application(&toolchain.tools, &observed, &view)?;
     if args.verify {
         verify(&project.settings, &toolchain.tools, &profile, &observed, &view)?;

@@ -8,6 +8,7 @@ use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
+use crate::toolbox::Toolbox;
 
 /// Stops the cluster. A stopped or absent cluster is no error.
 pub fn run(project: &Project) -> Result<()> {
@@ -20,8 +21,9 @@ pub fn run(project: &Project) -> Result<()> {
         report.ok(format!("no Docker Engine runs, so the cluster `{name}` does not run either"));
         return Ok(());
     };
-    let origin = origin::present(&tools::origins(project), &engine)?;
-    let tools = tools::toolbox(project, engine, origin.as_ref())?;
+    let origins = tools::origins(project);
+    let origin = origin::present(&origins, &engine)?;
+    let tools = Toolbox::new(&project.settings, &origins, engine, origin.as_ref())?;
     let profile = cluster::observe(&tools)?;
     let steps = cluster::stop_steps(&tools, &profile)?;
     match profile.state {

@@ -25,7 +25,6 @@ use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::{Report, bytes};
-use crate::settings::Settings;
 use crate::snapshot::{Snapshot, text, title};
 use crate::stages::cluster::{self, ContextEntry, ControllerManifests};
 use crate::stages::images::owned::{self, OwnedImage};
@@ -101,9 +100,10 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     };
     let remainder = match engine {
         Some(engine) => {
-            let origin = origin::present(&tools::origins(project), &engine)?;
-            let tools = tools::toolbox(project, engine, origin.as_ref())?;
-            remove_from_engine(&consent, settings, &project.root, &tools)?
+            let origins = tools::origins(project);
+            let origin = origin::present(&origins, &engine)?;
+            let tools = Toolbox::new(settings, &origins, engine, origin.as_ref())?;
+            remove_from_engine(&consent, &tools, &project.root, &settings.cluster.ingress)?
         }
         None => Remainder::default(),
     };
@@ -164,19 +164,20 @@ impl Consent<'_> {
     }
 }
 
-/// Removes from the engine what the arguments say, and returns what remains. `root` is the checkout.
+/// Removes from the engine what the arguments say, and returns what remains. `ingress` is the folder of the ingress controller
+/// in the checkout `root`.
 fn remove_from_engine(
     consent: &Consent<'_>,
-    settings: &Settings,
-    root: &Utf8Path,
     tools: &Toolbox,
+    root: &Utf8Path,
+    ingress: &Utf8Path,
 ) -> Result<Remainder> {
     let (args, engine) = (consent.args, &tools.engine);
     // The todos of `dev` in the private engine go with it; the question about the engine names them.
     let goes_with_engine = engine.private && args.removes_engine();
     let removes_todos = args.data || args.removes_engine() && !goes_with_engine;
     let dev = dev::tear_down(tools, root, removes_todos, consent.yes)?.filter(|_| !goes_with_engine);
-    let mut remainder = Remainder { dev, ..remove_release_or_cluster(consent, settings, root, tools)? };
+    let mut remainder = Remainder { dev, ..remove_release_or_cluster(consent, tools, &root.join(ingress))? };
     if args.removes_images() {
         remove_images(tools, args)?;
     }
@@ -253,12 +254,7 @@ fn remove_cache(cache: &Utf8Path, report: &Report, guard: lock::Lock) -> Result<
 }
 
 /// Removes the release, or the whole cluster if the arguments say so.
-fn remove_release_or_cluster(
-    consent: &Consent<'_>,
-    settings: &Settings,
-    root: &Utf8Path,
-    tools: &Toolbox,
-) -> Result<Remainder> {
+fn remove_release_or_cluster(consent: &Consent<'_>, tools: &Toolbox, ingress: &Utf8Path) -> Result<Remainder> {
     let (args, report) = (consent.args, consent.report);
     let name = &tools.profile;
     let profile = cluster::profile(tools)?;
@@ -288,7 +284,7 @@ fn remove_release_or_cluster(
         return Ok(Remainder::default());
     }
     match profile.state {
-        cluster::ProfileState::Running => remove_release(consent, settings, root, tools),
+        cluster::ProfileState::Running => remove_release(consent, tools, ingress),
         cluster::ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to remove"));
             Ok(Remainder::default())
@@ -307,16 +303,16 @@ fn remove_release_or_cluster(
     }
 }
 
-fn remove_release(consent: &Consent<'_>, settings: &Settings, root: &Utf8Path, tools: &Toolbox) -> Result<Remainder> {
+fn remove_release(consent: &Consent<'_>, tools: &Toolbox, ingress: &Utf8Path) -> Result<Remainder> {
     let profile = cluster::observe(tools)?;
-    let (args, report, chart) = (consent.args, consent.report, &settings.chart);
+    let (args, report) = (consent.args, consent.report);
     let api = tools.api()?;
     let mut remainder = Remainder { cluster: true, ..Remainder::default() };
-    let namespace = api.get(&kinds::NAMESPACE, &chart.namespace);
-    let unknown = || format!("cannot tell whether namespace {} exists", chart.namespace);
+    let namespace = api.get(&kinds::NAMESPACE, tools.namespace());
+    let unknown = || format!("cannot tell whether namespace {} exists", tools.namespace());
     let exists = namespace.with_context(unknown)?.is_some();
     if !exists {
-        report.ok(format!("no namespace `{}`", chart.namespace));
+        report.ok(format!("no namespace `{}`", tools.namespace()));
     } else {
         let snapshot = Snapshot::take(tools)?;
         warn_of_unreadable_record(report, &snapshot);
@@ -327,7 +323,7 @@ fn remove_release(consent: &Consent<'_>, settings: &Settings, root: &Utf8Path, t
         remainder.todos = has_data && !args.data;
         let context = cluster::context_step(tools, ContextEntry::observe(tools, &profile)?);
         plan::apply(report, "teardown", Mode::Apply, context.into_iter().collect())?;
-        let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
+        let running = report.step("teardown", format!("uninstall {}", tools.release().name), "asked for");
         // First, because the pods of the release read the Secrets.
         release::uninstall(tools)?;
         // Helm does not delete the pods of a failed `helm test`.
@@ -344,9 +340,7 @@ fn remove_release(consent: &Consent<'_>, settings: &Settings, root: &Utf8Path, t
         report.ok("Secrets and records removed");
     }
     // Before the namespace: the controller has a Role in it.
-    if let Some(done) =
-        cluster::remove_controller(tools, &ControllerManifests::read(&root.join(&settings.cluster.ingress))?)?
-    {
+    if let Some(done) = cluster::remove_controller(tools, &ControllerManifests::read(ingress)?)? {
         report.ok(done);
     }
     if args.data && exists {

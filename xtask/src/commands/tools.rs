@@ -1,13 +1,11 @@
-//! Origin, engine and tools for the commands of a project.
+//! The toolchain of a command, from its project.
 
 use anyhow::Result;
 
-use crate::engine::Engine;
-use crate::origin::{Origin, OriginSettings, Requirement};
+use crate::origin::{OriginSettings, Requirement};
 use crate::plan::Mode;
 use crate::project::Project;
-use crate::toolbox::Toolbox;
-use crate::toolchain::{self, Preparation, Toolchain};
+use crate::toolchain::{Preparation, Toolchain};
 
 /// Returns the settings of the project's origin.
 pub fn origins(project: &Project) -> OriginSettings {
@@ -35,9 +33,4 @@ pub fn bring(project: &Project, mode: Mode, requirements: &[Requirement]) -> Res
 /// Returns the installed tools, as [`Toolchain::present`] does.
 pub fn present(project: &Project) -> Result<Toolchain> {
     Toolchain::present(&project.settings, origins(project))
-}
-
-/// Binds the tools of `origin` to the project's profile in `engine`.
-pub fn toolbox(project: &Project, engine: Engine, origin: &dyn Origin) -> Result<Toolbox> {
-    toolchain::toolbox(&project.settings, &origins(project), engine, origin)
 }

@@ -15,7 +15,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
-use super::{NodeContent, ObservedArtifacts, Origin, OriginSettings, Refresh, Requirement, Tool};
+use super::{NodeContent, Observed, ObservedArtifacts, Origin, OriginSettings, Refresh, Requirement, Tool};
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -119,11 +119,7 @@ impl Origin for Packages {
         "packages"
     }
 
-    fn observe<'a>(
-        &'a self,
-        requirements: &[Requirement],
-        engine: &Engine,
-    ) -> Result<Box<dyn ObservedArtifacts<'a> + 'a>> {
+    fn observe(&self, requirements: &[Requirement], engine: &Engine) -> Result<Observed<'_>> {
         let wanted = self.wanted(requirements)?;
         let missing = self.missing(&wanted, engine)?;
         let observed = self.observe_parts(&wanted, missing, engine)?;

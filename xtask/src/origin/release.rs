@@ -13,7 +13,7 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::bases::{BaseRecords, Brought, short};
-use super::{ObservedArtifacts, Origin, OriginSettings, Refresh, Requirement, Tool, download};
+use super::{Observed, ObservedArtifacts, Origin, OriginSettings, Refresh, Requirement, Tool, download};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -173,11 +173,7 @@ impl Origin for ReleaseOrigin {
         "release"
     }
 
-    fn observe<'a>(
-        &'a self,
-        requirements: &[Requirement],
-        engine: &Engine,
-    ) -> Result<Box<dyn ObservedArtifacts<'a> + 'a>> {
+    fn observe(&self, requirements: &[Requirement], engine: &Engine) -> Result<Observed<'_>> {
         let mut missing = Vec::new();
         for requirement in requirements {
             if !self.has(requirement, engine)? {

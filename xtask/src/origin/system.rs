@@ -6,7 +6,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
-use super::{NodeContent, ObservedArtifacts, Origin, Refresh, Requirement, Tool};
+use super::{NodeContent, Observed, Origin, Refresh, Requirement, Tool};
 use crate::engine::Engine;
 use crate::process::Process;
 use crate::report::Report;
@@ -71,11 +71,7 @@ impl Origin for SystemTools {
         self.inner.name()
     }
 
-    fn observe<'a>(
-        &'a self,
-        requirements: &[Requirement],
-        engine: &Engine,
-    ) -> Result<Box<dyn ObservedArtifacts<'a> + 'a>> {
+    fn observe(&self, requirements: &[Requirement], engine: &Engine) -> Result<Observed<'_>> {
         self.inner.observe(&self.others(requirements), engine)
     }
 

@@ -107,9 +107,10 @@ impl UpgradeState {
     }
 }
 
-/// Fails while the todos of the profile `name` are only in a dump in its `folder`: a deploy would start an empty application.
-pub fn refuse_unfinished(folder: &Utf8Path, name: &str) -> Result<()> {
-    let Some(state) = UpgradeState::load(folder)?.filter(|state| state.phase != Phase::Release) else { return Ok(()) };
+/// Fails while the todos of the profile `name` are only in a dump: a deploy would start an empty application.
+pub fn refuse_unfinished(cache: &Utf8Path, name: &str) -> Result<()> {
+    let folder = folder(cache, name)?;
+    let Some(state) = UpgradeState::load(&folder)?.filter(|state| state.phase != Phase::Release) else { return Ok(()) };
     let what = format!("an upgrade of the cluster `{name}` from Kubernetes {} is not finished", state.from);
     let todos = match &state.dump {
         Some(dump) => format!("; the todos are in {}", folder.join(&dump.file)),
