@@ -25,4 +25,3 @@ pub(crate) mod teardown;
 pub mod test;
 pub mod tidy;
 pub(crate) mod tool;
-pub mod tools;

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
+use crate::checkout;
 use crate::deadlines;
 use crate::process::{CARGO, PROXY, Process};
-use crate::project;
 use crate::report::Report;
 
 /// Environment variable that tells a member which xtask to test.
@@ -32,7 +32,7 @@ pub fn build_with(report: &Report, package: &str, more: &[&str]) -> Result<Utf8P
         .args(report.is_quiet().then_some("--quiet"))
         .args(["--package", package])
         .args(more.iter().copied())
-        .cwd(project::compiled_from())
+        .cwd(checkout::compiled_from())
         .deadline(deadlines::CARGO)
         .show_stderr();
     report.command(&cargo);

@@ -18,13 +18,31 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
-use crate::project::OriginKind;
 use crate::report::Report;
 use crate::units::quote;
 use bases::BaseRecords;
 
 /// File in the cache with the name of its origin.
 pub const REMEMBERED: &str = "origin";
+
+/// The two origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OriginKind {
+    /// Official downloads by checksum and official images.
+    Release,
+    /// Made from package registries (Go modules, Debian, npm, PyPI).
+    Packages,
+}
+
+impl OriginKind {
+    /// Returns its name on the command line and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Packages => "packages",
+        }
+    }
+}
 
 /// The pinned tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
@@ -103,7 +121,7 @@ impl OriginSettings {
         Self {
             kind: None,
             system_tools: false,
-            root: crate::project::checkout(None),
+            root: crate::checkout::find(None),
             cache: cache.to_owned(),
             ca_bundle: None,
             kubernetes: "v1.36.4".to_owned(),

@@ -9,6 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use crate::api::{Api, Credentials};
+use crate::checkout;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -18,7 +19,6 @@ use crate::minikube;
 use crate::node::Node;
 use crate::origin::{Origin, OriginSettings, Tool};
 use crate::process::Process;
-use crate::project;
 use crate::report::Report;
 use crate::settings::Settings;
 
@@ -65,7 +65,7 @@ impl Toolbox {
             kubeconfig: kubeconfig(),
             minikube_home: minikube_home(cache, &profile, engine.private)?,
             cache: cache.to_owned(),
-            target: project::target(root),
+            target: checkout::target(root),
             report: report.clone(),
             profile,
             release: settings.chart.as_release(),
@@ -127,7 +127,7 @@ impl Toolbox {
 
     /// Returns a log file of the checkout.
     pub fn log(&self, name: &str) -> Utf8PathBuf {
-        project::log(&self.target, name)
+        checkout::log(&self.target, name)
     }
 
     /// Returns the release's namespace.

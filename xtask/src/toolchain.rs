@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
+use crate::checkout;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::origin::{self, Origin, OriginSettings, Requirement};
 use crate::plan::{self, Mode, Step};
-use crate::project;
 use crate::settings::{ImageSettings, Settings};
 use crate::stages::cluster;
 use crate::stages::images::{ImageBuilder, build};
@@ -33,7 +33,7 @@ impl<'a> Preparation<'a> {
     /// Observes the machine and decides where artifacts come from; changes nothing.
     pub fn new(settings: &'a Settings, origins: OriginSettings, requirements: &'a [Requirement]) -> Result<Self> {
         let wanted = NodeSize::wanted(&settings.cluster);
-        let log = project::log(&project::target(&origins.root), "debian");
+        let log = checkout::log(&checkout::target(&origins.root), "debian");
         let observed = machine::observe(&origins.cache, &origins.root)?;
         let machine = machine::decide(&observed, wanted, log, origins.ca_bundle.clone())?;
         // A profile of the user's own keeps its size.
@@ -63,7 +63,7 @@ impl<'a> Preparation<'a> {
         let later = later.iter().map(|step| format!("{}: {}", step.what, step.why));
         let lines: Vec<String> = self.machine.consent.iter().cloned().chain(later).collect();
         machine::consent(&self.origins.report, yes, &lines)?;
-        self.origins.report.note(format!("logs: {}/logs", project::target(&self.origins.root)));
+        self.origins.report.note(format!("logs: {}/logs", checkout::target(&self.origins.root)));
         Ok(())
     }
 

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::lifecycle::references;
 use super::test_cluster::{AUTH, TestCluster};
 use xtask::commands::dev::{BROWSER_IMAGE, build_browser};
-use xtask::commands::tools;
 use xtask::origin::Requirement;
 use xtask::plan::{self, Mode};
 use xtask::process::Process;
@@ -176,7 +175,7 @@ fn playwright(test_cluster: &TestCluster, assistant: &str, specs: &[&str]) -> Re
 pub fn browser_image(test_cluster: &TestCluster) -> Result<Toolchain> {
     let bases: Vec<Requirement> =
         test_cluster.project.settings.images["todo-frontend"].bases.values().cloned().map(Requirement::Image).collect();
-    let toolchain = tools::bring(&test_cluster.project, Mode::Apply, &bases)?;
+    let toolchain = test_cluster.project.bring_tools(Mode::Apply, &bases)?;
     let build = build_browser(&test_cluster.project.settings, &toolchain)?;
     plan::apply(&test_cluster.project.report, "test", Mode::Apply, vec![build])?;
     Ok(toolchain)

@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::application::{lasting_is_there, store_lasting};
 use super::guard::run_with_variables_for_other_work;
 use super::test_cluster::{AUTH, TestCluster};
-use xtask::commands::tools;
 use xtask::stages::images;
 
 pub fn first(test_cluster: &TestCluster) -> Result<()> {
@@ -143,7 +142,7 @@ pub fn leftovers(test_cluster: &TestCluster) -> Result<Vec<String>> {
 pub fn references(test_cluster: &TestCluster) -> Result<Vec<String>> {
     let mut project = test_cluster.project.clone();
     project.root.clone_from(&test_cluster.root);
-    let toolchain = tools::present(&project)?;
+    let toolchain = project.present_tools()?;
     let states = toolchain.image_builder(&project.settings.images).observe()?;
     Ok(states.iter().map(images::build::ImageState::reference).collect())
 }

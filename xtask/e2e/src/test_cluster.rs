@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
-use xtask::commands::tools;
 use xtask::git;
 use xtask::origin;
 use xtask::process::{ALL, Process};
@@ -193,7 +192,7 @@ impl TestCluster {
         project.settings.cluster.profile.clone_from(&self.profile);
         let observed = machine::observe(&project.cache, &project.root)?;
         let engine = observed.engine()?.context("no engine answers")?;
-        let origins = tools::origins(&project);
+        let origins = project.origins();
         let origin = origin::select(&origins, &engine)?;
         let mut tools = Toolbox::new(&project.settings, &origins, engine, origin.as_ref())?;
         tools.kubeconfig.clone_from(&self.kubeconfig);
@@ -203,7 +202,7 @@ impl TestCluster {
     /// Returns the engine's reference for an official image.
     pub fn origin_image(&self, official: &str) -> Result<String> {
         let engine = self.tools()?.engine;
-        Ok(origin::select(&tools::origins(&self.project), &engine)?.image(official))
+        Ok(origin::select(&self.project.origins(), &engine)?.image(official))
     }
 
     /// Returns the address of the deployed application.

@@ -10,7 +10,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use regex::Regex;
 use xtask::commands::test::{Suite, refuse_ordinary};
-use xtask::commands::tools;
 use xtask::deadlines;
 use xtask::origin::download::checksum;
 use xtask::origin::{Tool, release};
@@ -58,7 +57,7 @@ impl StandIns {
     /// Brings the programs and images, unless they exist.
     pub fn bring(project: &Project) -> Result<Self> {
         let toolchain =
-            tools::bring(project, Mode::Apply, &Suite::E2e.requirements(&project.settings, &project.root)?)?;
+            project.bring_tools(Mode::Apply, &Suite::E2e.requirements(&project.settings, &project.root)?)?;
         if let Some(refusal) = refuse_ordinary(toolchain.origin.name()) {
             return Err(refusal.into());
         }

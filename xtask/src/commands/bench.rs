@@ -3,7 +3,6 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::members;
 use crate::project::Project;
@@ -92,7 +91,7 @@ pub fn run(project: &Project, args: &Bench) -> Result<()> {
 
 /// Returns the tools and the profile of the cluster to measure, which must be running.
 pub fn running_cluster(project: &Project) -> Result<(Toolchain, Profile)> {
-    let toolchain = tools::present(project)?;
+    let toolchain = project.present_tools()?;
     let profile = cluster::observe(&toolchain.tools)?;
     if profile.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());

@@ -8,7 +8,6 @@ use clap::{Args, Subcommand};
 
 use super::deploy::{self, Deploy, ReadyCluster};
 use super::output::Output;
-use crate::commands::tools;
 use crate::credentials;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
@@ -67,7 +66,7 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
         return Err(no_cluster(name).into());
     }
     // Brings the tools that inspect the cluster. A dry run does not start an engine for that.
-    let toolchain = tools::bring(project, mode, &[Requirement::Tool(Tool::Minikube)])?;
+    let toolchain = project.bring_tools(mode, &[Requirement::Tool(Tool::Minikube)])?;
     if !toolchain.engine_answers {
         return Err(Failure::new(Class::Machine, "no Docker Engine answers, so xtask cannot inspect the cluster")
             .help("without --dry-run the same command starts it")

@@ -8,7 +8,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 
 use crate::api::kinds;
-use crate::commands::tools;
 use crate::credentials::{self, Credentials};
 use crate::dotenv::split_url;
 use crate::failure::{self, Class, Failure};
@@ -90,12 +89,12 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
         .find_map(|key| Some((key, env_value(&credentials, key)?.clone())));
     if let Some((key, url)) = url {
         let image = project.settings.database.image.clone();
-        let toolchain = tools::bring(project, Mode::Apply, &[Requirement::Image(image.clone())])?;
+        let toolchain = project.bring_tools(Mode::Apply, &[Requirement::Image(image.clone())])?;
         let image = toolchain.origin.image(&image);
         let remote = Remote::start(&toolchain.tools, &image, key, &url)?;
         return Ok(OpenDatabase { postgres: Postgres::remote(remote), toolchain, credentials, name });
     }
-    let toolchain = tools::present(project)?;
+    let toolchain = project.present_tools()?;
     if cluster::observe(&toolchain.tools)?.state != ProfileState::Running {
         let what = "the cluster does not run, so its embedded database does not run either";
         return Err(Failure::new(Class::Cluster, what).help(format!("cargo xtask deploy {environment}")).into());
@@ -347,7 +346,7 @@ mod tests {
     use super::*;
 
     fn read_migrations() -> Migrations {
-        let root = crate::project::checkout(None);
+        let root = crate::checkout::find(None);
         Migrations::read(&Settings::read(&root).unwrap(), &root).unwrap()
     }
 

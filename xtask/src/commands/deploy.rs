@@ -12,7 +12,6 @@ use clap::Args;
 
 use super::output::{self, Output};
 use super::{diff, summary};
-use crate::commands::tools;
 use crate::credentials::{self, Credentials};
 use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
@@ -100,7 +99,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &args.environment)?;
     let create = before_release.is_some() || !cluster::exists(&project.cache, &project.settings.cluster.profile)?;
     let requirements = requirements(&project.settings, credentials.embedded, create);
-    let preparation = Preparation::new(&project.settings, tools::origins(project), &requirements)?;
+    let preparation = Preparation::new(&project.settings, project.origins(), &requirements)?;
     if mode == Mode::Apply {
         preparation.consent(project.options.yes)?;
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;

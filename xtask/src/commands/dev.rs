@@ -18,7 +18,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::commands::tools;
 use crate::credentials::{self, Credentials};
 use crate::deadlines;
 use crate::dotenv::{Contract, DotenvSource};
@@ -145,7 +144,7 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     )?;
     let contract = Contract { embedded: credentials.embedded, ..contract };
     consent_to_migrate(settings, &project.target(), &project.report, project.options.yes, &credentials)?;
-    let toolchain = tools::bring(project, Mode::Apply, &requirements(settings, contract.embedded))?;
+    let toolchain = project.bring_tools(Mode::Apply, &requirements(settings, contract.embedded))?;
     let mut session = Session::new(settings, &project.dotenv, args, &toolchain, &contract, credentials);
     session.start()?;
     session.serve(began)

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::clock;
-use crate::commands::tools;
 use crate::engine::{Engine, EngineMachine};
 use crate::failure::{self, Class, Failure, Hint};
 use crate::files;
@@ -174,7 +173,7 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
         }
         Err(error) => rows.push(bad_row(NODE, &error)),
     }
-    let origins = tools::origins(project);
+    let origins = project.origins();
     let origin = origin::select(&origins, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
     rows.extend(base_images(settings, &engine, origin.as_ref()));

@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::output::{self, Output};
 use crate::clock;
-use crate::commands::tools;
 use crate::origin::Requirement;
 use crate::origin::bases::{self, BaseImage, short};
 use crate::plan::{self, Mode};
@@ -41,7 +40,7 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     needed.dedup();
     // A refresh brings them anyway; bringing missing ones before it would be wasted work.
     let requirements = if args.refresh { Vec::new() } else { needed.into_iter().map(Requirement::Image).collect() };
-    let toolchain = tools::bring(project, mode, &requirements)?;
+    let toolchain = project.bring_tools(mode, &requirements)?;
     if args.refresh {
         refresh(&project.settings, &toolchain, mode)?;
     }

@@ -13,7 +13,6 @@ use clap::{Args, ValueEnum};
 
 use super::output;
 use crate::clock;
-use crate::commands::tools;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
@@ -100,7 +99,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
 
 /// Prints the logs.
 pub fn run(project: &Project, args: &Logs) -> Result<()> {
-    let toolchain = tools::present(project)?;
+    let toolchain = project.present_tools()?;
     let tools = &toolchain.tools;
     if cluster::observe(tools)?.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());

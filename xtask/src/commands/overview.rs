@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use crate::commands::tools;
 use crate::failure;
 use crate::judge;
 use crate::project::Project;
@@ -61,7 +60,7 @@ pub fn run(project: &Project) -> Result<()> {
         return Ok(());
     };
     row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
-    let Some(toolchain) = Toolchain::look(&project.settings, tools::origins(project), engine)? else {
+    let Some(toolchain) = Toolchain::look(&project.settings, project.origins(), engine)? else {
         row("cluster", "unknown: the tools are not installed yet");
         row("release", "unknown without a cluster");
         row(".env", dotenv);

@@ -7,7 +7,6 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::clock;
-use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -41,7 +40,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    let toolchain = tools::present(project)?;
+    let toolchain = project.present_tools()?;
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?;
     if profile.state != cluster::ProfileState::Running {

@@ -10,7 +10,6 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
-use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::git;
 use crate::origin::{Requirement, Tool};
@@ -28,7 +27,7 @@ const RULES: &str = ".gitleaks.toml";
 
 /// Scans for secrets. Prints each leak as a line on standard output, and fails if there is one.
 pub fn run(project: &Project) -> Result<()> {
-    let toolchain = tools::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
+    let toolchain = project.bring_tools(Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
     search(&project.report, &project.root, &toolchain)
 }
 

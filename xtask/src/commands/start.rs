@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
@@ -31,7 +30,7 @@ pub fn run(project: &Project) -> Result<()> {
     {
         return Err(no_cluster(&project.settings.cluster.profile).into());
     }
-    let toolchain = tools::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Minikube)])?;
+    let toolchain = project.bring_tools(Mode::Apply, &[Requirement::Tool(Tool::Minikube)])?;
     let (tools, report) = (&toolchain.tools, &project.report);
     let profile = cluster::observe(tools)?;
     let silent = match profile.state {

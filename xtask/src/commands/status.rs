@@ -12,7 +12,6 @@ use clap::Args;
 
 use super::output;
 use crate::clock;
-use crate::commands::tools;
 use crate::dotenv::DotenvSource;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
@@ -47,7 +46,7 @@ pub struct Status {
 
 /// Prints the status.
 pub fn run(project: &Project, args: &Status) -> Result<()> {
-    let toolchain = tools::present(project)?;
+    let toolchain = project.present_tools()?;
     if args.watch {
         return watch::run(&project.settings, &project.dotenv, &toolchain, args.json);
     }

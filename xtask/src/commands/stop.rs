@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use crate::commands::tools;
 use crate::origin::{self, Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -21,7 +20,7 @@ pub fn run(project: &Project) -> Result<()> {
         report.ok(format!("no Docker Engine runs, so the cluster `{name}` does not run either"));
         return Ok(());
     };
-    let origins = tools::origins(project);
+    let origins = project.origins();
     let origin = origin::present(&origins, &engine)?;
     let tools = Toolbox::new(&project.settings, &origins, engine, origin.as_ref())?;
     let profile = cluster::observe(&tools)?;

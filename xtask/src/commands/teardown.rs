@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::api::{Api, Propagation, Scope, kinds};
 use crate::cache;
 use crate::commands::dev;
-use crate::commands::tools;
 use crate::deadlines;
 use crate::dotenv::{DotenvSource, SecretsSource};
 use crate::engine::paths::EnginePaths;
@@ -100,7 +99,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     };
     let remainder = match engine {
         Some(engine) => {
-            let origins = tools::origins(project);
+            let origins = project.origins();
             let origin = origin::present(&origins, &engine)?;
             let tools = Toolbox::new(settings, &origins, engine, origin.as_ref())?;
             remove_from_engine(&consent, &tools, &project.root, &settings.cluster.ingress)?

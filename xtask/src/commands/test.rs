@@ -10,7 +10,6 @@ use camino::Utf8Path;
 use clap::{Args, ValueEnum};
 
 use super::{deploy, dev, scan};
-use crate::commands::tools;
 use crate::engine::HIDDEN;
 use crate::failure::{self, Class, Failure};
 use crate::members;
@@ -145,7 +144,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
         requirements
             .extend(more.into_iter().filter(|requirement| !requirements.contains(requirement)).collect::<Vec<_>>());
     }
-    let toolchain = tools::bring(project, Mode::Apply, &requirements)?;
+    let toolchain = project.bring_tools(Mode::Apply, &requirements)?;
     let refusal = refuse_ordinary(toolchain.origin.name()).filter(|_| args.suites.is_empty());
     if refusal.is_some() {
         wanted.retain(|suite| *suite != Ordinary);

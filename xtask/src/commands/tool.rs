@@ -3,7 +3,6 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::commands::tools;
 use crate::origin::Requirement;
 use crate::plan::Mode;
 use crate::process::{Names, Process};
@@ -39,9 +38,9 @@ pub struct Tool {
 
 /// Runs the tool with the terminal's streams. Returns its exit code.
 pub fn run(project: &Project, args: &Tool) -> Result<i32> {
-    let mut toolchain = tools::present(project)?;
+    let mut toolchain = project.present_tools()?;
     if args.name == Name::Kubectl && !toolchain.tools.has_kubectl()? {
-        toolchain = tools::bring(project, Mode::Apply, &[Requirement::Tool(crate::origin::Tool::Kubectl)])?;
+        toolchain = project.bring_tools(Mode::Apply, &[Requirement::Tool(crate::origin::Tool::Kubectl)])?;
     }
     if matches!(args.name, Name::Kubectl | Name::Helm) {
         // They follow the kubeconfig, so first check that it leads to this project's cluster.

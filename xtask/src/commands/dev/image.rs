@@ -146,13 +146,13 @@ pub fn decide<'a>(settings: &'a Settings, toolchain: &'a Toolchain, app: App, im
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project;
+    use crate::checkout;
     use camino::Utf8PathBuf;
     use sha2::{Digest, Sha256};
     use std::io::Read;
 
     fn folders() -> [Utf8PathBuf; 2] {
-        let root = project::checkout(None);
+        let root = checkout::find(None);
         let settings = Settings::read(&root).unwrap();
         crate::commands::dev::APPS.map(|app| app.folder(&settings, &root))
     }

@@ -14,7 +14,6 @@ use super::service::Service;
 use super::sources::{self, ExtraSources, Sources};
 use super::stack::{self, Stack};
 use super::{APPS, App, Event, STAGE, image, print_line, report_on_interrupt};
-use crate::commands::tools;
 use crate::failure::{Class, Failure};
 use crate::origin::Requirement;
 use crate::plan::{self, Mode, Step};
@@ -130,7 +129,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     crate::cache::claim(&project.cache)?;
     let _lock = stack::lock(&project.cache, &project.root, "-test")?;
     let bases: Vec<Requirement> = project.settings.bases().cloned().map(Requirement::Image).collect();
-    let toolchain = tools::bring(project, Mode::Apply, &bases)?;
+    let toolchain = project.bring_tools(Mode::Apply, &bases)?;
     stack::mark(&project.cache, &project.root)?;
     let runner = Runner {
         settings: &project.settings,

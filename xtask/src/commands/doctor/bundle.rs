@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::archive::Archive;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
-use crate::commands::tools;
 use crate::commands::{config, status};
 use crate::dotenv::DotenvSource;
 use crate::failure;
@@ -38,7 +37,7 @@ run/                                            the last deploy: its events, log
 /// Writes the archive below `target/xtask` and returns its path. `table` is the output of `doctor`.
 pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     let running = project.report.step("doctor", "collect a bundle", "asked for");
-    let toolchain = tools::present(project);
+    let toolchain = project.present_tools();
     // Queries the cluster only after `cluster::observe` has checked that it is this project's: the redactor needs its Secrets.
     let tools = toolchain.as_ref().ok().map(|toolchain| &toolchain.tools);
     let observed = tools.map(cluster::observe);

@@ -13,6 +13,7 @@ use super::manifest::{Artifact, Manifest};
 use super::progress::{Progress, REMOVAL};
 use super::schedule::{self, Job, Lane};
 use super::{KEY_LABEL, PLACED, Packages};
+use crate::checkout;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
@@ -21,7 +22,6 @@ use crate::minikube;
 use crate::origin::bases::{BaseRecord, Brought};
 use crate::plan::{self, Mode, Step};
 use crate::process::{NPM, PROXY, Process};
-use crate::project;
 use crate::report::{Report, Running, bytes};
 use crate::units::quote;
 
@@ -172,7 +172,7 @@ impl<'a> Maker<'a> {
             let run = Box::new(|| self.caches.shrink(self.manifest().go.values().flat_map(|go| &go.patch)));
             jobs.push(Job { name: "shrink modules".to_owned(), lane: Lane::Download, after: fetches, run });
         }
-        running.progress(format!("logs in {}/logs", project::target(&self.origin.settings.root)));
+        running.progress(format!("logs in {}/logs", checkout::target(&self.origin.settings.root)));
         let compiles = artifacts.iter().any(|artifact| matches!(artifact, Artifact::Go(_)));
         let _lock = compiles.then(|| self.caches.begin()).transpose()?;
         if compiles {
@@ -422,7 +422,7 @@ pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<Stri
 
 impl Packages {
     fn log(&self, name: &str) -> Utf8PathBuf {
-        project::log(&project::target(&self.settings.root), name)
+        checkout::log(&checkout::target(&self.settings.root), name)
     }
 
     /// Returns minikube's folder for kubeadm, kubelet and kubectl.

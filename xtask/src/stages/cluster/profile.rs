@@ -529,10 +529,10 @@ fn no_free_port(settings: &Cluster) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkout;
     use crate::engine::{Engine, EngineMachine};
     use crate::origin::OriginSettings;
     use crate::origin::release::ReleaseOrigin;
-    use crate::project::checkout;
     use crate::pure;
     use crate::settings::Settings;
     use serde_json::json;
@@ -558,7 +558,7 @@ mod tests {
 
     /// Returns what is decided for `profile`: each step with its reason and command, or the error with its hints.
     fn decided(profile: &Profile, facts: StartFacts) -> String {
-        let settings = Settings::read(&checkout(None)).unwrap().cluster;
+        let settings = Settings::read(&checkout::find(None)).unwrap().cluster;
         let origin = ReleaseOrigin::new(&OriginSettings::of_cache("/cache".into()), false).unwrap();
         let tools = Toolbox::of_engine(Engine::system());
         match pure::decide(|| decide(&settings, &tools, &origin, profile, facts, &[])) {

@@ -1,11 +1,11 @@
 use super::super::memory::Memory;
 use super::*;
-use crate::project;
+use crate::checkout;
 use crate::settings::Settings;
 
 /// Decides without an effect.
 fn decide(observed: &ObservedMachine) -> Result<EnginePlan> {
-    let settings = Settings::read(&project::checkout(None)).unwrap();
+    let settings = Settings::read(&checkout::find(None)).unwrap();
     crate::pure::decide(|| super::decide(observed, NodeSize::wanted(&settings.cluster), "debian.log".into(), None))
 }
 
@@ -22,7 +22,7 @@ fn fresh() -> ObservedMachine {
         installed: None,
         private: Answer::Absent("nobody listens".into()),
         is_current: false,
-        recipe: tree::recipe(&project::checkout(None)).unwrap(),
+        recipe: tree::recipe(&checkout::find(None)).unwrap(),
         has_tree: false,
         was_made: false,
         disk: Some(Disk { free: 100 << 30, total: 200 << 30 }),
