@@ -140,9 +140,11 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     // All together, so that the questions come first and the steps run side by side.
     let mut requirements: Vec<Requirement> = Vec::new();
     for suite in &wanted {
-        let more = suite.requirements(settings, root)?;
-        requirements
-            .extend(more.into_iter().filter(|requirement| !requirements.contains(requirement)).collect::<Vec<_>>());
+        for requirement in suite.requirements(settings, root)? {
+            if !requirements.contains(&requirement) {
+                requirements.push(requirement);
+            }
+        }
     }
     let toolchain = project.bring_tools(Mode::Apply, &requirements)?;
     let refusal = refuse_ordinary(toolchain.origin.name()).filter(|_| args.suites.is_empty());

@@ -328,6 +328,28 @@ mod tests {
     }
 
     #[test]
+    fn refuses_to_compile_with_too_little_disk() {
+        let origin = Packages::new(&OriginSettings::of_cache("/cache".into())).unwrap();
+        let decide = |free: u64, caches: u64| {
+            let (engine, order) = (Engine::system(), vec![Artifact::Go("helm".to_owned())]);
+            let observed = MissingArtifacts {
+                origin: &origin,
+                engine,
+                order,
+                place: None,
+                no_cache: BTreeSet::new(),
+                free,
+                caches,
+            };
+            crate::pure::decide(|| Box::new(observed).decide(Vec::new())).map(|steps| steps.len())
+        };
+        let error = decide(5_000_000_000, 1_000_000_000).unwrap_err().to_string();
+        assert!(error.contains("5.0 GB are free at /cache"), "{error}");
+        // The caches of an earlier run are part of what compiling takes.
+        assert_eq!(decide(5_000_000_000, 7_000_000_000).unwrap(), 1);
+    }
+
+    #[test]
     fn every_tool_has_a_recipe() {
         let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let manifest = Manifest::read(root).unwrap();
