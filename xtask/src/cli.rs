@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     bench, cluster, db, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tidy, tool,
 };
-use crate::project::{Options, OriginKind, Project, SecretsSource};
+use crate::dotenv::SecretsSource;
+use crate::origin::OriginKind;
+use crate::project::{Options, Project};
 use crate::report::Report;
 
 /// Build, deploy and prove the Todo application on Minikube
@@ -185,7 +187,7 @@ mod tests {
         let help = regex::Regex::new(r#"\.help\(\s*(?:format!\()?\s*"((?:[^"\\]|\\[^\x00])*)""#).unwrap();
         let [next_line, gap] = [r"\\\n *", r"\{[^{}]*\}"].map(|rule| regex::Regex::new(rule).unwrap());
         let (mut count, mut wrong) = (0, Vec::new());
-        let sources = crate::project::compiled_from().join("xtask/src");
+        let sources = crate::checkout::compiled_from().join("xtask/src");
         for entry in walkdir::WalkDir::new(sources).into_iter().map(Result::unwrap) {
             if entry.path().extension().is_none_or(|kind| kind != "rs") {
                 continue;

@@ -5,10 +5,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::api::kinds;
-use crate::dotenv::{self, Contract, Database, Dotenv};
+use crate::dotenv::{Contract, Database, Dotenv, DotenvSource};
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
-use crate::project::Project;
 use crate::report::Report;
 use crate::secrets::Secret;
 use crate::settings::Settings;
@@ -32,11 +31,11 @@ pub struct Credentials {
     pub notes: Vec<String>,
 }
 
-/// Reads and checks `.env`; a missing file is no error.
-pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
-    let contract = Contract::read(project, environment)?;
-    let absent = dotenv::ensure(project).is_some();
-    let dotenv = if absent { None } else { Some(Dotenv::load(project, environment)?) };
+/// Reads `source` and checks it for `environment`; a missing `.env` is no error.
+pub fn read(source: &DotenvSource, settings: &Settings, report: &Report, environment: &str) -> Result<Credentials> {
+    let contract = Contract::read(settings, &source.root, environment)?;
+    let absent = source.ensure(&settings.keys.random).is_some();
+    let dotenv = if absent { None } else { Some(source.load(&contract)?) };
     let remote = dotenv.as_ref().and_then(|dotenv| match &dotenv.database {
         Database::Remote(host) => Some(host.clone()),
         Database::Embedded => None,
@@ -45,9 +44,9 @@ pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
     let database = remote.unwrap_or_else(|| "embedded Postgres, on a volume in the cluster".to_owned());
     let notes = dotenv.as_ref().map(|dotenv| dotenv.notes.clone()).unwrap_or_default();
     if let Some(dotenv) = &dotenv {
-        project.report.hide(&dotenv.redactor(None));
+        report.hide(&dotenv.redactor(None));
     }
-    let (settings, report) = (project.settings.clone(), project.report.clone());
+    let (settings, report) = (settings.clone(), report.clone());
     let ingress_class = contract.ingress_class;
     Ok(Credentials { dotenv, settings, report, embedded, ingress_class, database, notes })
 }
@@ -59,9 +58,12 @@ impl Credentials {
     }
 
     /// Makes `.env` if it does not exist, and reads it; a dry run shows the step.
-    pub fn ensure(self, project: &Project, environment: &str, mode: Mode) -> Result<Self> {
-        let made = plan::apply(&project.report, "machine", mode, dotenv::ensure(project).into_iter().collect())?;
-        if made.any() && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
+    pub fn ensure(self, source: &DotenvSource, environment: &str, mode: Mode) -> Result<Self> {
+        let step = source.ensure(&self.settings.keys.random);
+        if plan::apply(&self.report, "machine", mode, step.into_iter().collect())?.any() && mode == Mode::Apply {
+            return read(source, &self.settings, &self.report, environment);
+        }
+        Ok(self)
     }
 
     /// Reads the embedded database's Secret, if that database serves.
@@ -69,7 +71,7 @@ impl Credentials {
         if !self.embedded {
             return Ok(None);
         }
-        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.settings.chart))
+        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.settings.chart.release))
     }
 
     /// Returns the Secrets that the release needs; `postgres` is the result of [`Credentials::postgres`].
@@ -81,7 +83,7 @@ impl Credentials {
         mode: Mode,
     ) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
-        let name = secret_manifest::postgres_name(&self.settings.chart);
+        let name = secret_manifest::postgres_name(&self.settings.chart.release);
         let mut password = None;
         if self.embedded {
             if let Some(object) = postgres {

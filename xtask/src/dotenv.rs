@@ -14,16 +14,39 @@ mod values;
 use std::os::unix::fs::FileTypeExt;
 
 use anyhow::Result;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::ValueEnum;
 
 use crate::failure::{Change, Class, Failure, Hint};
 use crate::files;
-use crate::project::{Project, SecretsSource};
 use crate::secrets::{Redactor, Secret};
+use crate::settings::Settings;
 
 pub use contract::Contract;
-pub use create::ensure;
 pub use url::split as split_url;
+
+/// Where the values of `.env` come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SecretsSource {
+    /// `.env`; a named pipe is read once
+    #[default]
+    File,
+    /// The environment: `op run`, `sops exec-env`
+    Env,
+    /// Standard input, in the form of `.env`
+    Stdin,
+}
+
+/// The dotenv file of a checkout, or what replaces it.
+#[derive(Clone, Debug)]
+pub struct DotenvSource {
+    /// Where the values come from.
+    pub from: SecretsSource,
+    /// The file, normally `.env` in the checkout.
+    pub path: Utf8PathBuf,
+    /// The checkout, which has the example and the chart's values.
+    pub root: Utf8PathBuf,
+}
 
 /// One variable of `.env`.
 #[derive(Clone, Debug)]
@@ -88,13 +111,6 @@ pub struct Dotenv {
 }
 
 impl Dotenv {
-    /// Reads and checks `.env` for an environment of `infra/xtask.toml`; all problems are one [`Failure`].
-    pub fn load(project: &Project, environment: &str) -> Result<Self> {
-        let contract = Contract::read(project, environment)?;
-        let inspection = inspect(project, &contract)?;
-        inspection.result(&shown(project), environment)
-    }
-
     /// Returns the variables that are set, in the order of the file.
     pub fn values(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.entries.iter().map(|entry| (entry.key.as_str(), &entry.value))
@@ -146,59 +162,80 @@ impl Inspection {
     }
 
     /// Returns the problems as one failure, if there are any.
-    pub fn failure(&self, project: &Project) -> Option<Failure> {
-        failure(&shown(project), &self.problems)
+    pub fn failure(&self, source: &DotenvSource) -> Option<Failure> {
+        failure(&source.shown(), &self.problems)
     }
 }
 
-/// Reads and checks `.env`. Fails only if the file cannot be read at all.
-pub fn inspect(project: &Project, contract: &Contract) -> Result<Inspection> {
-    if project.options.secrets_from == SecretsSource::Env {
-        return Ok(inspect_lines(file::environment(&contract.keys()), contract));
+impl DotenvSource {
+    /// Reads and checks the values for an environment of `infra/xtask.toml`; all problems are one [`Failure`].
+    pub fn load(&self, contract: &Contract) -> Result<Dotenv> {
+        self.inspect(contract)?.result(&self.shown(), &contract.environment)
     }
-    let mut inspection = inspect_text(&text(project)?, contract);
-    if project.options.secrets_from == SecretsSource::File {
-        inspection.problems.splice(0..0, file::exposure(&project.dotenv, &shown(project))?);
-    }
-    Ok(inspection)
-}
 
-/// Reads the text of `.env`, or standard input instead.
-fn text(project: &Project) -> Result<String> {
-    match project.options.secrets_from {
-        SecretsSource::Stdin => file::read_stdin(),
-        _ => file::read(&project.dotenv, &shown(project)),
+    /// Reads and checks the values. Fails only if the file cannot be read at all.
+    pub fn inspect(&self, contract: &Contract) -> Result<Inspection> {
+        if self.from == SecretsSource::Env {
+            return Ok(inspect_lines(file::environment(&contract.keys()), contract));
+        }
+        let mut inspection = inspect_text(&self.text()?, contract);
+        if self.from == SecretsSource::File {
+            inspection.problems.splice(0..0, file::exposure(&self.path, &self.shown())?);
+        }
+        Ok(inspection)
     }
-}
 
-/// Returns whether `.env` or its replacement exists, without reading it.
-pub fn is_there(project: &Project) -> Result<bool> {
-    Ok(project.options.secrets_from != SecretsSource::File || files::exists(&project.dotenv)?)
+    /// Reads the text of the file, or standard input instead.
+    fn text(&self) -> Result<String> {
+        match self.from {
+            SecretsSource::Stdin => file::read_stdin(),
+            _ => file::read(&self.path, &self.shown()),
+        }
+    }
+
+    /// Returns whether the file or its replacement exists, without reading it.
+    pub fn is_there(&self) -> Result<bool> {
+        Ok(self.from != SecretsSource::File || files::exists(&self.path)?)
+    }
+
+    /// Returns whether the values come from a named pipe, which can be read only once.
+    pub fn is_pipe(&self) -> bool {
+        self.from == SecretsSource::File && is_pipe(&self.path)
+    }
+
+    /// Returns all values, valid or not, so that none of them is shown.
+    pub fn every_value(&self, settings: &Settings) -> Result<Vec<Secret>> {
+        if self.from == SecretsSource::Env {
+            let mut keys = Vec::new();
+            for environment in settings.environments.keys() {
+                keys.extend(Contract::read(settings, &self.root, environment)?.keys().into_iter().map(str::to_owned));
+            }
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            return Ok(file::environment(&keys).entries.into_iter().map(|entry| entry.value).collect());
+        }
+        // An invalid file has values too.
+        let text = match self.from {
+            SecretsSource::File if !self.is_pipe() => {
+                String::from_utf8_lossy(&files::read_bytes(&self.path)?.unwrap_or_default()).into_owned()
+            }
+            _ => self.text()?,
+        };
+        Ok(values_in(&text))
+    }
+
+    /// Returns the source's name for messages, as short as possible.
+    pub fn shown(&self) -> String {
+        match self.from {
+            SecretsSource::File => self.path.strip_prefix(&self.root).unwrap_or(&self.path).to_string(),
+            SecretsSource::Env => ENVIRONMENT.to_owned(),
+            SecretsSource::Stdin => file::STDIN.to_owned(),
+        }
+    }
 }
 
 /// Returns whether `path` is a named pipe, which can be read only once.
 pub fn is_pipe(path: &Utf8Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.file_type().is_fifo())
-}
-
-/// Returns all values, valid or not, so that none of them is shown.
-pub fn every_value(project: &Project) -> Result<Vec<Secret>> {
-    if project.options.secrets_from == SecretsSource::Env {
-        let mut keys = Vec::new();
-        for environment in project.settings.environments.keys() {
-            keys.extend(Contract::read(project, environment)?.keys().into_iter().map(str::to_owned));
-        }
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        return Ok(file::environment(&keys).entries.into_iter().map(|entry| entry.value).collect());
-    }
-    // An invalid file has values too.
-    let text = match project.options.secrets_from {
-        SecretsSource::File if !is_pipe(&project.dotenv) => {
-            String::from_utf8_lossy(&files::read_bytes(&project.dotenv)?.unwrap_or_default()).into_owned()
-        }
-        _ => text(project)?,
-    };
-    Ok(values_in(&text))
 }
 
 /// Returns the text after each `=`, with and without quotes.
@@ -211,7 +248,7 @@ fn values_in(text: &str) -> Vec<Secret> {
     forms.map(Secret::new).collect()
 }
 
-/// The pure part of [`inspect`].
+/// The pure part of [`DotenvSource::inspect`].
 fn inspect_text(text: &str, contract: &Contract) -> Inspection {
     inspect_lines(syntax::lines(text, &contract.keys()), contract)
 }
@@ -222,16 +259,6 @@ fn inspect_lines(lines: syntax::Lines, contract: &Contract) -> Inspection {
     problems.extend(checked.problems);
     problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
     Inspection { entries, problems, database: checked.database, notes: checked.notes }
-}
-
-/// Returns the source's name for messages, as short as possible.
-pub fn shown(project: &Project) -> String {
-    match project.options.secrets_from {
-        SecretsSource::File => {}
-        SecretsSource::Env => return ENVIRONMENT.to_owned(),
-        SecretsSource::Stdin => return file::STDIN.to_owned(),
-    }
-    project.dotenv.strip_prefix(&project.root).unwrap_or(&project.dotenv).to_string()
 }
 
 fn failure(shown: &str, problems: &[Problem]) -> Option<Failure> {

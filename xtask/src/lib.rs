@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod cache;
+pub mod checkout;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
+use crate::checkout;
 use crate::deadlines;
 use crate::process::{CARGO, PROXY, Process};
-use crate::project::{self, Project};
+use crate::report::Report;
 
 /// Environment variable that tells a member which xtask to test.
 pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
@@ -19,22 +20,22 @@ pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
 /// Builds the workspace member `package` and returns the path of its program. Cargo's own messages go to standard error.
 ///
 /// The member comes from the checkout that this xtask was compiled from: the two share the library.
-pub fn build(project: &Project, package: &str) -> Result<Utf8PathBuf> {
-    build_with(project, package, &[])
+pub fn build(report: &Report, package: &str) -> Result<Utf8PathBuf> {
+    build_with(report, package, &[])
 }
 
 /// The same with further arguments for cargo.
-pub fn build_with(project: &Project, package: &str, more: &[&str]) -> Result<Utf8PathBuf> {
-    project.report.note(format!("building {package}, which only this command needs"));
+pub fn build_with(report: &Report, package: &str, more: &[&str]) -> Result<Utf8PathBuf> {
+    report.note(format!("building {package}, which only this command needs"));
     let cargo = cargo()
         .args(["build", "--locked", "--message-format=json-render-diagnostics"])
-        .args(project.report.is_quiet().then_some("--quiet"))
+        .args(report.is_quiet().then_some("--quiet"))
         .args(["--package", package])
         .args(more.iter().copied())
-        .cwd(project::compiled_from())
+        .cwd(checkout::compiled_from())
         .deadline(deadlines::CARGO)
         .show_stderr();
-    project.report.command(&cargo);
+    report.command(&cargo);
     let output = cargo.output()?;
     if !output.status.success() {
         bail!("`{cargo}` failed ({}): its messages are above", output.status);

@@ -6,6 +6,9 @@ pub mod packages;
 pub mod release;
 mod system;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
@@ -15,12 +18,31 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
-use crate::project::{OriginKind, Project};
+use crate::report::Report;
 use crate::units::quote;
 use bases::BaseRecords;
 
 /// File in the cache with the name of its origin.
 pub const REMEMBERED: &str = "origin";
+
+/// The two origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OriginKind {
+    /// Official downloads by checksum and official images.
+    Release,
+    /// Made from package registries (Go modules, Debian, npm, PyPI).
+    Packages,
+}
+
+impl OriginKind {
+    /// Returns its name on the command line and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Packages => "packages",
+        }
+    }
+}
 
 /// The pinned tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
@@ -71,23 +93,66 @@ pub struct Refresh<'a> {
     pub steps: Vec<Step<'a>>,
 }
 
+/// The settings of an origin.
+#[derive(Clone)]
+pub struct OriginSettings {
+    /// The origin of `--origin`; `None`: that of the cache, else the result of a probe.
+    pub kind: Option<OriginKind>,
+    /// Whether supported tools on PATH come first.
+    pub system_tools: bool,
+    /// The checkout, which has manifests and recipes.
+    pub root: Utf8PathBuf,
+    /// The cache, which gets the artifacts.
+    pub cache: Utf8PathBuf,
+    /// A CA bundle that downloads and builds trust besides the system's.
+    pub ca_bundle: Option<Utf8PathBuf>,
+    /// The Kubernetes of a new cluster, with the `v`.
+    pub kubernetes: String,
+    /// The writer.
+    pub report: Report,
+    /// Ends downloads and builds when it is set.
+    pub stale: Arc<AtomicBool>,
+}
+
+#[cfg(test)]
+impl OriginSettings {
+    /// Returns the settings of this checkout with the cache of a test.
+    pub fn of_cache(cache: &Utf8Path) -> Self {
+        Self {
+            kind: None,
+            system_tools: false,
+            root: crate::checkout::find(None),
+            cache: cache.to_owned(),
+            ca_bundle: None,
+            kubernetes: "v1.36.4".to_owned(),
+            report: Report::new(false),
+            stale: Arc::default(),
+        }
+    }
+}
+
+/// What an origin has found about some requirements.
+pub trait ObservedArtifacts<'a> {
+    /// Returns the steps that bring what is missing, in order. The steps `machine` make the engine, if it does not exist yet;
+    /// what needs no engine may be brought beside them. Has no effects.
+    fn decide(self: Box<Self>, machine: Vec<Step<'a>>) -> Result<Vec<Step<'a>>>;
+}
+
+/// The result of [`Origin::observe`].
+pub type Observed<'a> = Box<dyn ObservedArtifacts<'a> + 'a>;
+
 /// A source of tools and images.
 pub trait Origin: Send + Sync {
     /// Returns the name for messages.
     fn name(&self) -> &'static str;
 
-    /// Returns the steps that bring the missing `requirements`, in order. Read-only itself.
-    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
-        self.plan_beside(requirements, engine, Vec::new())
-    }
+    /// Observes which `requirements` are missing in the cache and in `engine`.
+    fn observe(&self, requirements: &[Requirement], engine: &Engine) -> Result<Observed<'_>>;
 
-    /// The same for an engine that the steps `machine` will make. Requirements that need no engine may be brought in parallel.
-    fn plan_beside<'a>(
-        &'a self,
-        requirements: &[Requirement],
-        engine: &Engine,
-        machine: Vec<Step<'a>>,
-    ) -> Result<Vec<Step<'a>>>;
+    /// Observes, and returns the steps that bring the missing `requirements` with an existing engine.
+    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
+        self.observe(requirements, engine)?.decide(Vec::new())
+    }
 
     /// Returns whether all `requirements` are present. Cheap enough for a call each second.
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool>;
@@ -123,31 +188,31 @@ pub trait Origin: Send + Sync {
 
 /// Returns the origin of this run: that of `--origin`, else that of the cache, else the result of a probe. With the
 /// user's own engine it is `release`.
-pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
-    let kind = known(project)?.unwrap_or_else(|| {
+pub fn select(settings: &OriginSettings, engine: &Engine) -> Result<Box<dyn Origin>> {
+    let kind = known(settings)?.unwrap_or_else(|| {
         if !engine.private {
             // Our own images exist in the private engine only, so a slow network must not decide here.
             return OriginKind::Release;
         }
         let kind =
-            if release::reachable(project.ca_bundle().as_deref()) { OriginKind::Release } else { OriginKind::Packages };
+            if release::reachable(settings.ca_bundle.as_deref()) { OriginKind::Release } else { OriginKind::Packages };
         let why = match kind {
             OriginKind::Release => "release: the official downloads answer",
             OriginKind::Packages => {
                 "packages: the official downloads do not answer: everything is made from package registries"
             }
         };
-        project.report.note(format!("origin {why}"));
+        settings.report.note(format!("origin {why}"));
         kind
     });
-    open(project, engine, kind)
+    open(settings, engine, kind)
 }
 
 /// Returns the origin of the present artifacts: as [`select`], but without a probe. A cache without a remembered origin
 /// is empty, so either origin fits; with the user's own engine it is `release`.
-pub fn present(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
-    let kind = if engine.private { known(project)?.unwrap_or(OriginKind::Packages) } else { OriginKind::Release };
-    open(project, engine, kind)
+pub fn present(settings: &OriginSettings, engine: &Engine) -> Result<Box<dyn Origin>> {
+    let kind = if engine.private { known(settings)?.unwrap_or(OriginKind::Packages) } else { OriginKind::Release };
+    open(settings, engine, kind)
 }
 
 /// Records `origin` as that of the cache.
@@ -161,11 +226,11 @@ pub fn remember(cache: &Utf8Path, origin: &dyn Origin) -> Result<()> {
 }
 
 /// Returns the origin of `--origin`, else that of the cache.
-fn known(project: &Project) -> Result<Option<OriginKind>> {
-    if project.options.origin.is_some() {
-        return Ok(project.options.origin);
+fn known(settings: &OriginSettings) -> Result<Option<OriginKind>> {
+    if settings.kind.is_some() {
+        return Ok(settings.kind);
     }
-    let place = project.cache.join(REMEMBERED);
+    let place = settings.cache.join(REMEMBERED);
     let Some(text) = files::read(&place)? else { return Ok(None) };
     OriginKind::from_str(text.trim(), false).map(Some).map_err(|_| {
         let what = format!("{place} does not name an origin: `{}`", text.trim());
@@ -175,18 +240,18 @@ fn known(project: &Project) -> Result<Option<OriginKind>> {
     })
 }
 
-fn open(project: &Project, engine: &Engine, kind: OriginKind) -> Result<Box<dyn Origin>> {
-    let origin = of_kind(project, engine, kind)?;
-    if project.options.system_tools {
-        return Ok(Box::new(system::SystemTools::over(origin, project)));
+fn open(settings: &OriginSettings, engine: &Engine, kind: OriginKind) -> Result<Box<dyn Origin>> {
+    let origin = of_kind(settings, engine, kind)?;
+    if settings.system_tools {
+        return Ok(Box::new(system::SystemTools::over(origin, &settings.kubernetes, &settings.report)));
     }
     Ok(origin)
 }
 
-fn of_kind(project: &Project, engine: &Engine, kind: OriginKind) -> Result<Box<dyn Origin>> {
+fn of_kind(settings: &OriginSettings, engine: &Engine, kind: OriginKind) -> Result<Box<dyn Origin>> {
     match kind {
-        OriginKind::Release => Ok(Box::new(release::ReleaseOrigin::new(project, engine.private)?)),
-        OriginKind::Packages if engine.private => Ok(Box::new(packages::Packages::new(project)?)),
+        OriginKind::Release => Ok(Box::new(release::ReleaseOrigin::new(settings, engine.private)?)),
+        OriginKind::Packages if engine.private => Ok(Box::new(packages::Packages::new(settings)?)),
         OriginKind::Packages => Err(Failure::new(
             Class::Machine,
             "the packages origin gives its own images official names, so it works only with the private engine",

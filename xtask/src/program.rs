@@ -10,7 +10,7 @@ use crate::cli::{Cli, Command};
 use crate::commands;
 use crate::report::Report;
 use crate::stages::proof;
-use crate::{failure, process, stages, toolchain};
+use crate::{failure, process, stages};
 use closing::Closing;
 
 /// Parses the command line, calls `run`, and exits with the returned code or the code of its error.
@@ -68,7 +68,7 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         Some(Command::Doctor(args)) => commands::doctor::run(&project, &args)?,
         Some(Command::Pins(args)) => commands::pins::run(&project, &args)?,
         Some(Command::Config { json }) => commands::config::run(&project, json)?,
-        Some(Command::Scan) => commands::scan::run(&project, &toolchain::gitleaks(&project)?)?,
+        Some(Command::Scan) => commands::scan::run(&project)?,
         Some(Command::Tidy(_)) => commands::tidy::run(&project)?,
         Some(Command::Record) => commands::record::run(&project)?,
         Some(Command::Test(args)) => commands::test::run(&project, &args)?,

@@ -1,18 +1,24 @@
-//! The paths of a run: the checkout, its settings and the cache; and the options of the run.
+//! What a command works with: checkout, settings, cache, options and writer. Only commands know all of it; they hand each
+//! function what it uses.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
-use camino::{Utf8Path, Utf8PathBuf};
-use clap::ValueEnum;
+use camino::Utf8PathBuf;
+use clap::ValueEnum as _;
 
 use crate::cache;
+use crate::checkout;
+use crate::dotenv::{DotenvSource, SecretsSource};
 use crate::lock::{self, Lock};
+use crate::origin::{OriginKind, OriginSettings, Requirement};
+use crate::plan::Mode;
 use crate::report::Report;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
+use crate::toolchain::{Preparation, Toolchain};
 
-/// The checkout, settings, options and writer that all commands share.
+/// The checkout, settings, options and writer of a command.
 #[derive(Clone)]
 pub struct Project {
     /// The checkout.
@@ -21,8 +27,8 @@ pub struct Project {
     pub settings: Settings,
     /// Engine, tools and their sources; shared by all checkouts of one user.
     pub cache: Utf8PathBuf,
-    /// The dotenv file, normally `.env` in the checkout.
-    pub dotenv: Utf8PathBuf,
+    /// `.env`, or what replaces it.
+    pub dotenv: DotenvSource,
     /// The options of this run.
     pub options: Options,
     /// The writer.
@@ -51,41 +57,10 @@ pub struct Options {
     pub port: Option<u16>,
 }
 
-/// The two origins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OriginKind {
-    /// Official downloads by checksum and official images.
-    Release,
-    /// Made from package registries (Go modules, Debian, npm, PyPI).
-    Packages,
-}
-
-impl OriginKind {
-    /// Returns its name on the command line and in the cache.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Packages => "packages",
-        }
-    }
-}
-
-/// Where the values of `.env` come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SecretsSource {
-    /// `.env`; a named pipe is read once
-    #[default]
-    File,
-    /// The environment: `op run`, `sops exec-env`
-    Env,
-    /// Standard input, in the form of `.env`
-    Stdin,
-}
-
 impl Project {
     /// Reads the settings of the checkout `root`; normally the one that xtask is run in.
     pub fn open(root: Option<Utf8PathBuf>, options: Options, report: Report) -> Result<Self> {
-        let root = checkout(root);
+        let root = checkout::find(root);
         report.recorder().name_profile(options.profile.clone());
         let mut settings = Settings::read(&root)?;
         let cluster = &mut settings.cluster;
@@ -93,7 +68,8 @@ impl Project {
         cluster.port = options.port.unwrap_or(cluster.port);
         settings.dev.port = options.port.unwrap_or(settings.dev.port);
         let cache = cache::locate()?;
-        Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report, stale: Arc::default() })
+        let dotenv = DotenvSource { from: options.secrets_from, path: root.join(".env"), root: root.clone() };
+        Ok(Self { dotenv, root, settings, cache, options, report, stale: Arc::default() })
     }
 
     /// Reads the settings of the same checkout again.
@@ -125,19 +101,42 @@ impl Project {
         flags.chain(values).collect()
     }
 
-    /// Returns `cargo xtask <rest>` for this profile, as a user types it.
-    pub fn command(&self, rest: &str) -> String {
-        self.report.shown(&format!("cargo xtask {rest}"))
+    /// Returns the settings of the origin.
+    pub fn origins(&self) -> OriginSettings {
+        OriginSettings {
+            kind: self.options.origin,
+            system_tools: self.options.system_tools,
+            root: self.root.clone(),
+            cache: self.cache.clone(),
+            ca_bundle: self.ca_bundle(),
+            kubernetes: self.settings.cluster.kubernetes.clone(),
+            report: self.report.clone(),
+            stale: self.stale.clone(),
+        }
+    }
+
+    /// Runs the stages machine and tools for `requirements`.
+    pub fn bring_tools(&self, mode: Mode, requirements: &[Requirement]) -> Result<Toolchain> {
+        let preparation = Preparation::new(&self.settings, self.origins(), requirements)?;
+        if mode == Mode::Apply {
+            preparation.consent(self.options.yes)?;
+        }
+        preparation.bring(mode)
+    }
+
+    /// Returns the installed tools, as [`Toolchain::present`] does.
+    pub fn present_tools(&self) -> Result<Toolchain> {
+        Toolchain::present(&self.settings, self.origins())
     }
 
     /// Returns the folder for logs and other output of this checkout.
     pub fn target(&self) -> Utf8PathBuf {
-        target(&self.root)
+        checkout::target(&self.root)
     }
 
     /// Returns a log file below `target/xtask/logs`.
     pub fn log(&self, name: &str) -> Utf8PathBuf {
-        self.target().join("logs").join(format!("{name}.log"))
+        checkout::log(&self.target(), name)
     }
 
     /// Takes the profile's lock. The error names the process that holds it.
@@ -152,30 +151,4 @@ impl Project {
         let named = self.options.ca_bundle.clone();
         named.or_else(|| std::env::var("SSL_CERT_FILE").ok().map(Utf8PathBuf::from)).filter(|path| path.is_file())
     }
-}
-
-/// Returns the checkout to work on: `named`, else the one around the current folder, else the one that this xtask was
-/// compiled from.
-pub fn checkout(named: Option<Utf8PathBuf>) -> Utf8PathBuf {
-    let current = std::env::current_dir().ok().and_then(|path| Utf8PathBuf::from_path_buf(path).ok());
-    let around = current.as_deref().into_iter().flat_map(Utf8Path::ancestors);
-    let here = || around.clone().find(|path| path.join(settings::FILE).is_file()).map(Utf8Path::to_owned);
-    named.or_else(here).unwrap_or_else(compiled_from)
-}
-
-/// Returns the checkout that this xtask was compiled from.
-///
-/// cargo sets XTASK_CHECKOUT from `.cargo/config.toml`, and compiles again when its value changes. It does not do so
-/// for CARGO_MANIFEST_DIR: two checkouts with one CARGO_TARGET_DIR, or a copy with its `target`, would run each other's
-/// program.
-pub fn compiled_from() -> Utf8PathBuf {
-    let manifest = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
-    let checkout = option_env!("XTASK_CHECKOUT").map(Utf8Path::new);
-    // Without the slash at the end.
-    checkout.or(manifest.parent()).unwrap_or(manifest).components().collect()
-}
-
-/// Returns the folder for logs and other output of the checkout `root`.
-pub fn target(root: &Utf8Path) -> Utf8PathBuf {
-    root.join("target/xtask")
 }

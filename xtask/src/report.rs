@@ -304,6 +304,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Returns the writer.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
     /// Shows a live line for each of `rows`; without a terminal, prints a row when its key changes.
     pub fn rows(&self, rows: Vec<DetailRow>) {
         self.rows.show(&self.report, self.bar.as_ref(), rows);

@@ -252,20 +252,20 @@ mod tests {
     use super::*;
 
     fn real() -> Settings {
-        Settings::read(&crate::project::checkout(None)).unwrap()
+        Settings::read(&crate::checkout::find(None)).unwrap()
     }
 
     #[test]
     fn the_real_file_is_valid() {
         assert_eq!(real().images.len(), 2);
-        let real = pins::read_rendered(&crate::project::checkout(None), FILE).unwrap();
+        let real = pins::read_rendered(&crate::checkout::find(None), FILE).unwrap();
         let error = Settings::parse(&real.replace("component = \"backend\"", "component = \"server\"")).unwrap_err();
         assert_eq!(error.to_string(), "infra/xtask.toml: no image has the component backend");
     }
 
     #[test]
     fn the_chart_and_the_ingress_controller_have_the_names_of_the_settings() {
-        let (root, settings) = (crate::project::checkout(None), real());
+        let (root, settings) = (crate::checkout::find(None), real());
         let read = |path: &Utf8Path| std::fs::read_to_string(root.join(path)).unwrap();
         let chart = read(&settings.chart.path.join("Chart.yaml"));
         assert!(chart.contains(&format!("\nname: {}\n", settings.chart.name)), "{chart}");
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_mistake_with_one_way_out_has_an_edit() {
-        let real = pins::read_rendered(&crate::project::checkout(None), FILE).unwrap();
+        let real = pins::read_rendered(&crate::checkout::find(None), FILE).unwrap();
         let line = 1 + real.lines().position(|line| line == "port = 8080").unwrap();
         for (wrong, hint) in [
             ("prot = 8080", format!("rename prot in {FILE}:{line} to port")),

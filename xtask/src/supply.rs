@@ -2,7 +2,7 @@
 //! they need.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Error, Result, bail};
@@ -10,10 +10,10 @@ use anyhow::{Error, Result, bail};
 use crate::deadlines;
 use crate::origin::Requirement;
 use crate::plan::{self, Mode, Step};
-use crate::project::Project;
+use crate::report::Report;
 use crate::toolchain::{STAGE, Toolchain};
 
-/// The error of a part of a run that was cancelled (see [`Project::stale`]).
+/// The error of a part of a run that was cancelled (see [`crate::project::Project::stale`]).
 #[derive(Debug)]
 pub struct Stale;
 
@@ -30,7 +30,7 @@ type IsThere<'a> = Box<dyn Fn(&[Requirement]) -> Result<bool> + Sync + 'a>;
 
 /// The progress of the tools stage, shared with the stages that wait for it.
 pub struct Supply<'a> {
-    project: &'a Project,
+    stale: &'a AtomicBool,
     is_there: IsThere<'a>,
     /// The error of the first part that failed.
     cause: Mutex<Option<Error>>,
@@ -42,26 +42,26 @@ impl<'a> Supply<'a> {
     /// Brings `requirements` by `steps`, the first ones first, and runs `stages` meanwhile. If nothing is missing, or there is no
     /// cluster to be made, everything is brought before.
     pub fn run<T>(
-        project: &'a Project,
+        stale: &'a AtomicBool,
         toolchain: &'a Toolchain,
         mode: Mode,
         requirements: &[Requirement],
         steps: Vec<Step<'_>>,
         stages: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
-        let engine = &toolchain.tools.engine;
-        let supply = Self::new(project, |requirements| toolchain.origin.is_there(requirements, engine));
+        let (engine, report) = (&toolchain.tools.engine, &toolchain.tools.report);
+        let supply = Self::new(stale, |requirements| toolchain.origin.is_there(requirements, engine));
         if mode == Mode::DryRun || steps.is_empty() || !requirements.contains(&Requirement::Cluster) {
-            bring(project, mode, steps)?;
+            bring(report, stale, mode, steps)?;
             let _ = supply.outcome.set(true);
             let result = stages(&supply);
             return supply.end(result);
         }
-        supply.beside(|| bring(project, mode, steps), stages)
+        supply.beside(|| bring(report, stale, mode, steps), stages)
     }
 
-    fn new(project: &'a Project, is_there: impl Fn(&[Requirement]) -> Result<bool> + Sync + 'a) -> Self {
-        Self { project, is_there: Box::new(is_there), cause: Mutex::default(), outcome: OnceLock::new() }
+    fn new(stale: &'a AtomicBool, is_there: impl Fn(&[Requirement]) -> Result<bool> + Sync + 'a) -> Self {
+        Self { stale, is_there: Box::new(is_there), cause: Mutex::default(), outcome: OnceLock::new() }
     }
 
     fn beside<T>(
@@ -95,7 +95,7 @@ impl<'a> Supply<'a> {
     /// error.
     pub fn part<T>(&self, part: impl FnOnce() -> Result<T>) -> Result<T> {
         part().map_err(|error| {
-            if !self.project.stale.swap(true, Ordering::Relaxed) {
+            if !self.stale.swap(true, Ordering::Relaxed) {
                 *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
             Stale.into()
@@ -105,9 +105,14 @@ impl<'a> Supply<'a> {
     /// Cancels what is under way if `result` is an error.
     pub fn settle<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
-            self.project.stale.store(true, Ordering::Relaxed);
+            self.stale.store(true, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Returns whether the run is cancelled.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 
     /// Waits until `requirements` are present.
@@ -117,7 +122,7 @@ impl<'a> Supply<'a> {
                 Some(outcome) => break *outcome,
                 // An error here is not final: the end of the tools stage decides.
                 None if (self.is_there)(requirements).unwrap_or(false) => break true,
-                None if self.project.stale.load(Ordering::Relaxed) => break false,
+                None if self.is_stale() => break false,
                 None => std::thread::sleep(deadlines::SUPPLY_POLL.time()),
             }
         };
@@ -126,9 +131,9 @@ impl<'a> Supply<'a> {
 }
 
 /// Applies steps of the tools stage. A step that a newer save has cancelled has not failed.
-pub fn bring(project: &Project, mode: Mode, steps: Vec<Step<'_>>) -> Result<()> {
-    let result = plan::apply(&project.report, STAGE, mode, steps);
-    result.map(drop).map_err(|error| if project.stale.load(Ordering::Relaxed) { Stale.into() } else { error })
+pub fn bring(report: &Report, stale: &AtomicBool, mode: Mode, steps: Vec<Step<'_>>) -> Result<()> {
+    let result = plan::apply(report, STAGE, mode, steps);
+    result.map(drop).map_err(|error| if stale.load(Ordering::Relaxed) { Stale.into() } else { error })
 }
 
 #[cfg(test)]
@@ -137,18 +142,12 @@ mod tests {
 
     use super::*;
     use crate::origin::Tool;
-    use crate::project::Options;
-    use crate::report::Report;
-
-    fn project() -> Project {
-        Project::open(None, Options::default(), Report::new(false)).unwrap()
-    }
 
     #[test]
     fn a_stage_begins_when_what_it_needs_is_there() {
-        let project = project();
+        let stale = AtomicBool::default();
         let there = &Mutex::new(Vec::new());
-        let supply = Supply::new(&project, |requirements| {
+        let supply = Supply::new(&stale, |requirements| {
             Ok(requirements.iter().all(|requirement| there.lock().unwrap().contains(requirement)))
         });
         let (goes_on, may_go_on) = mpsc::channel();
@@ -172,18 +171,18 @@ mod tests {
 
     #[test]
     fn a_run_ends_with_the_error_of_the_part_that_failed() {
-        let project = project();
-        let supply = Supply::new(&project, |_| Ok(false));
+        let stale = AtomicBool::default();
+        let supply = Supply::new(&stale, |_| Ok(false));
         let waits = |supply: &Supply<'_>| supply.wait_for(&[Requirement::Cluster]);
         assert_eq!(supply.beside(|| bail!("no network"), waits).unwrap_err().to_string(), "no network");
     }
 
     #[test]
     fn a_failing_stage_gives_up_what_is_still_being_made() {
-        let project = project();
-        let supply = Supply::new(&project, |_| Ok(false));
+        let stale = AtomicBool::default();
+        let supply = Supply::new(&stale, |_| Ok(false));
         let bring = || {
-            while !project.stale.load(Ordering::Relaxed) {
+            while !stale.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }
             bail!("`go build` was ended")

@@ -9,6 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use crate::api::{Api, Credentials};
+use crate::checkout;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -16,9 +17,10 @@ use crate::files;
 use crate::labels::Release;
 use crate::minikube;
 use crate::node::Node;
-use crate::origin::{Origin, Tool};
+use crate::origin::{Origin, OriginSettings, Tool};
 use crate::process::Process;
-use crate::project::Project;
+use crate::report::Report;
+use crate::settings::Settings;
 
 /// Addresses that minikube must reach without a proxy: the node (its networks are 192.168.49.0/24 and those after it)
 /// and the cluster's Services.
@@ -35,10 +37,12 @@ pub struct Toolbox {
     pub minikube_home: Utf8PathBuf,
     /// Profile, kube context and (docker driver) node container.
     pub profile: String,
-    /// Whether `minikube_home` is ours.
-    own_home: bool,
-    /// Discovery cache of helm and kubectl, in place of `~/.kube/cache`.
-    kube_cache: Utf8PathBuf,
+    /// The cache.
+    pub cache: Utf8PathBuf,
+    /// The checkout's folder for logs and other output.
+    pub target: Utf8PathBuf,
+    /// The writer.
+    pub report: Report,
     release: Release,
     client: Arc<Mutex<Client>>,
     kubectl: Utf8PathBuf,
@@ -54,16 +58,17 @@ struct Client {
 }
 
 impl Toolbox {
-    /// Binds the tools of `origin` to the project's profile in `engine`.
-    pub fn new(project: &Project, engine: Engine, origin: &dyn Origin) -> Result<Self> {
-        let minikube_home = minikube_home(project, engine.private)?;
+    /// Binds the tools of `origin`, which has the settings `origins`, to the profile of `settings` in `engine`.
+    pub fn new(settings: &Settings, origins: &OriginSettings, engine: Engine, origin: &dyn Origin) -> Result<Self> {
+        let (OriginSettings { cache, report, root, .. }, profile) = (origins, settings.cluster.profile.clone());
         Ok(Self {
             kubeconfig: kubeconfig(),
-            own_home: minikube_home == minikube::own_home(&project.cache),
-            minikube_home,
-            kube_cache: project.cache.join("kube"),
-            profile: project.settings.cluster.profile.clone(),
-            release: project.settings.chart.as_release(),
+            minikube_home: minikube_home(cache, &profile, engine.private)?,
+            cache: cache.to_owned(),
+            target: checkout::target(root),
+            report: report.clone(),
+            profile,
+            release: settings.chart.as_release(),
             client: Arc::default(),
             kubectl: origin.tool(Tool::Kubectl),
             helm: origin.tool(Tool::Helm),
@@ -75,16 +80,24 @@ impl Toolbox {
     /// Makes a toolbox that only reaches the API server of a test.
     #[cfg(test)]
     pub fn of_api(credentials: Credentials, api: Api) -> Self {
+        let client = Arc::new(Mutex::new(Client { port: None, made: Some((credentials, api)) }));
+        Self { client, ..Self::of_engine(Engine::system()) }
+    }
+
+    /// Makes a toolbox that only reaches the engine of a test.
+    #[cfg(test)]
+    pub fn of_engine(engine: Engine) -> Self {
         let nowhere = Utf8PathBuf::new;
         Self {
-            engine: Engine::system(),
+            engine,
             kubeconfig: nowhere(),
-            minikube_home: nowhere(),
+            minikube_home: minikube::own_home(&nowhere()),
             profile: "todo".to_owned(),
-            own_home: true,
-            kube_cache: nowhere(),
+            cache: nowhere(),
+            target: nowhere(),
+            report: Report::new(false),
             release: Release { name: "todo".to_owned(), namespace: "todo".to_owned(), chart: "todo".to_owned() },
-            client: Arc::new(Mutex::new(Client { port: None, made: Some((credentials, api)) })),
+            client: Arc::default(),
             kubectl: nowhere(),
             helm: nowhere(),
             minikube: nowhere(),
@@ -110,6 +123,11 @@ impl Toolbox {
         let api = Api::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &credentials, &self.release.namespace)?;
         client.made = Some((credentials, api.clone()));
         Ok(api)
+    }
+
+    /// Returns a log file of the checkout.
+    pub fn log(&self, name: &str) -> Utf8PathBuf {
+        checkout::log(&self.target, name)
     }
 
     /// Returns the release's namespace.
@@ -143,6 +161,11 @@ impl Toolbox {
             Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor")
         })?;
         Ok(Some(node))
+    }
+
+    /// Returns the discovery cache of helm and kubectl, in place of `~/.kube/cache`.
+    fn kube_cache(&self) -> String {
+        self.cache.join("kube").into_string()
     }
 
     fn client(&self) -> std::sync::MutexGuard<'_, Client> {
@@ -181,7 +204,7 @@ impl Toolbox {
         Process::new(self.kubectl_program().as_str())
             .class(Class::Cluster)
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
-            .env("KUBECACHEDIR", self.kube_cache.as_str())
+            .env("KUBECACHEDIR", self.kube_cache())
             .deadline(deadlines::KUBECTL)
     }
 
@@ -205,7 +228,7 @@ impl Toolbox {
             .class(Class::Rollout)
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
             .args(["--namespace", self.namespace()])
-            .env("KUBECACHEDIR", self.kube_cache.as_str())
+            .env("KUBECACHEDIR", self.kube_cache())
             // A short process of 120 MB needs no garbage collection, which took a fifth of its processor time (measured).
             .env("GOGC", "off")
             .env("GOMEMLIMIT", "512MiB")
@@ -276,7 +299,9 @@ impl Toolbox {
     /// Returns whether the profile with this `record` is the user's own: in their minikube's folder, and without the port
     /// that every version of xtask publishes. Versions before 0.3 used that folder too.
     pub fn is_users_profile(&self, record: Option<&Value>) -> bool {
-        let Some(record) = record.filter(|_| !self.own_home) else { return false };
+        let Some(record) = record.filter(|_| self.minikube_home != minikube::own_home(&self.cache)) else {
+            return false;
+        };
         let ports = record["ExposedPorts"].as_array().cloned().unwrap_or_default();
         let is_ours = |port: &str| port.starts_with("127.0.0.1:") && port.ends_with(":80");
         // A truncated record may be ours.
@@ -297,9 +322,9 @@ pub fn published_api_port(container: &Value) -> Option<u16> {
 
 /// Returns the MINIKUBE_HOME of the profile: ours, unless the user's minikube has the profile on record and ours has not.
 /// A profile of theirs stays where it is; its node is never in a private engine.
-fn minikube_home(project: &Project, private: bool) -> Result<Utf8PathBuf> {
-    let (own, users) = (minikube::own_home(&project.cache), minikube::users_home());
-    let is_recorded = |home: &Utf8Path| minikube::is_recorded(home, &project.settings.cluster.profile);
+fn minikube_home(cache: &Utf8Path, profile: &str, private: bool) -> Result<Utf8PathBuf> {
+    let (own, users) = (minikube::own_home(cache), minikube::users_home());
+    let is_recorded = |home: &Utf8Path| minikube::is_recorded(home, profile);
     Ok(if !private && !is_recorded(&own)? && is_recorded(&users)? { users } else { own })
 }
 

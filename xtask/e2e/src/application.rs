@@ -175,8 +175,8 @@ fn playwright(test_cluster: &TestCluster, assistant: &str, specs: &[&str]) -> Re
 pub fn browser_image(test_cluster: &TestCluster) -> Result<Toolchain> {
     let bases: Vec<Requirement> =
         test_cluster.project.settings.images["todo-frontend"].bases.values().cloned().map(Requirement::Image).collect();
-    let toolchain = Toolchain::bring(&test_cluster.project, Mode::Apply, &bases)?;
-    let build = build_browser(&test_cluster.project, &toolchain)?;
+    let toolchain = test_cluster.project.bring_tools(Mode::Apply, &bases)?;
+    let build = build_browser(&test_cluster.project.settings, &toolchain)?;
     plan::apply(&test_cluster.project.report, "test", Mode::Apply, vec![build])?;
     Ok(toolchain)
 }

@@ -7,7 +7,6 @@ use super::application::{lasting_is_there, store_lasting};
 use super::guard::run_with_variables_for_other_work;
 use super::test_cluster::{AUTH, TestCluster};
 use xtask::stages::images;
-use xtask::toolchain::Toolchain;
 
 pub fn first(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
@@ -143,7 +142,7 @@ pub fn leftovers(test_cluster: &TestCluster) -> Result<Vec<String>> {
 pub fn references(test_cluster: &TestCluster) -> Result<Vec<String>> {
     let mut project = test_cluster.project.clone();
     project.root.clone_from(&test_cluster.root);
-    let toolchain = Toolchain::present(&project)?;
-    let states = images::build::observe(&project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
+    let toolchain = project.present_tools()?;
+    let states = toolchain.image_builder(&project.settings.images).observe()?;
     Ok(states.iter().map(images::build::ImageState::reference).collect())
 }

@@ -34,8 +34,8 @@ pub fn other_image(test_cluster: &TestCluster) -> Result<()> {
     let build = tools.engine.docker().args(["buildx", "build", "--tag", PLANTED, "-"]);
     build.stdin(format!("FROM {reference}\nLABEL planted=here\n")).run()?;
     let running = test_cluster.project.report.step("test", "plant another image under the same tag", "");
-    let planted = Wanted::of(&test_cluster.project, &tools.engine, PLANTED)?;
-    load::load(&test_cluster.project, &tools.engine, &node, &NodeImages::default(), &planted, &running)?;
+    let planted = Wanted::of(&tools, PLANTED)?;
+    load::load(&tools, &node, &NodeImages::default(), &planted, &running)?;
     node.ctr(["images", "tag", "--force", &canonical(PLANTED), &canonical(&reference)]).run()?;
     test_cluster.until("the node notices", Duration::from_secs(20), || {
         let images = node.images()?;

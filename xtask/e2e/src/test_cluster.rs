@@ -190,10 +190,11 @@ impl TestCluster {
     pub fn tools(&self) -> Result<Toolbox> {
         let mut project = self.project.clone();
         project.settings.cluster.profile.clone_from(&self.profile);
-        let observed = machine::observe(&project)?;
-        let engine = observed.engine(&project)?.context("no engine answers")?;
-        let origin = origin::select(&project, &engine)?;
-        let mut tools = Toolbox::new(&project, engine, origin.as_ref())?;
+        let observed = machine::observe(&project.cache, &project.root)?;
+        let engine = observed.engine()?.context("no engine answers")?;
+        let origins = project.origins();
+        let origin = origin::select(&origins, &engine)?;
+        let mut tools = Toolbox::new(&project.settings, &origins, engine, origin.as_ref())?;
         tools.kubeconfig.clone_from(&self.kubeconfig);
         Ok(tools)
     }
@@ -201,7 +202,7 @@ impl TestCluster {
     /// Returns the engine's reference for an official image.
     pub fn origin_image(&self, official: &str) -> Result<String> {
         let engine = self.tools()?.engine;
-        Ok(origin::select(&self.project, &engine)?.image(official))
+        Ok(origin::select(&self.project.origins(), &engine)?.image(official))
     }
 
     /// Returns the address of the deployed application.

@@ -6,14 +6,13 @@ use xtask::commands::test::faults;
 use xtask::origin::Tool;
 use xtask::plan::Mode;
 use xtask::project::Project;
-use xtask::toolchain::Toolchain;
 
 use crate::servers::Programs;
 
 /// Copies etcd and the API server from their images into `folder`. Returns their paths and that of the pinned Helm.
 pub fn bring(project: &Project, folder: &Utf8Path) -> Result<Programs> {
-    let [etcd, apiserver] = faults::images(project)?;
-    let toolchain = Toolchain::bring(project, Mode::Apply, &faults::requirements(project)?)?;
+    let [etcd, apiserver] = faults::images(&project.root)?;
+    let toolchain = project.bring_tools(Mode::Apply, &faults::requirements(&project.root)?)?;
     let take = |image: &str, program: &str| -> Result<camino::Utf8PathBuf> {
         let docker = || toolchain.tools.engine.docker();
         let container = docker().args(["create", &toolchain.origin.image(image), program]).read()?;

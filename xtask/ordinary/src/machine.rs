@@ -73,7 +73,7 @@ pub struct Machine {
 pub fn install(project: &Project, running: &Running) -> Result<Utf8PathBuf> {
     let recipe = Recipe::parse(RECIPE, &pins::read_rendered(&project.root, RECIPE)?)?;
     let tree = folder(project).join(format!("tree-{}", recipe.key()));
-    debian::debian_tree(project, running, &recipe, &Dest::Tree(tree.clone()))?;
+    debian::debian_tree(&project.cache, &project.log("debian"), &recipe, &Dest::Tree(tree.clone()), running)?;
     let others = xtask::files::entries(&folder(project))?;
     let is_tree = |path: &&Utf8PathBuf| path.file_name().is_some_and(|name| name.starts_with("tree-"));
     for other in others.iter().filter(is_tree).filter(|path| !path.as_str().starts_with(tree.as_str())) {

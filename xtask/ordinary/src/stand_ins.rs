@@ -56,7 +56,8 @@ pub struct StandIns {
 impl StandIns {
     /// Brings the programs and images, unless they exist.
     pub fn bring(project: &Project) -> Result<Self> {
-        let toolchain = Toolchain::bring(project, Mode::Apply, &Suite::E2e.requirements(project)?)?;
+        let toolchain =
+            project.bring_tools(Mode::Apply, &Suite::E2e.requirements(&project.settings, &project.root)?)?;
         if let Some(refusal) = refuse_ordinary(toolchain.origin.name()) {
             return Err(refusal.into());
         }

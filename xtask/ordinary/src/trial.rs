@@ -9,8 +9,9 @@ use xtask::commands::test::refuse_ordinary;
 use xtask::failure::{Class, Failure};
 use xtask::git;
 use xtask::lock;
+use xtask::origin::OriginKind;
 use xtask::pins;
-use xtask::project::{OriginKind, Project};
+use xtask::project::Project;
 use xtask::report::bytes;
 use xtask::tally::Tally;
 

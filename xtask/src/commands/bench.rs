@@ -86,12 +86,12 @@ pub fn run(project: &Project, args: &Bench) -> Result<()> {
         // It measures on the test cluster of the end-to-end suites.
         Some(Subject::Deploy(_)) => "xtask-e2e",
     };
-    members::become_program(&members::build(project, package)?)
+    members::become_program(&members::build(&project.report, package)?)
 }
 
 /// Returns the tools and the profile of the cluster to measure, which must be running.
 pub fn running_cluster(project: &Project) -> Result<(Toolchain, Profile)> {
-    let toolchain = Toolchain::present(project)?;
+    let toolchain = project.present_tools()?;
     let profile = cluster::observe(&toolchain.tools)?;
     if profile.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use camino::Utf8Path;
 use clap::{Args, Subcommand};
 
 use super::deploy::{self, Deploy, ReadyCluster};
@@ -15,7 +16,6 @@ use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::report::{Running, bytes, seconds};
 use crate::stages::cluster::{self, ApiServer, Profile, ProfileState, StartFacts, Version};
-use crate::stages::images::{self, build};
 use crate::stages::machine;
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, UpgradeState};
@@ -51,40 +51,43 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
     let Command::Upgrade(args) = &args.command;
     let start = Instant::now();
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
-    cluster::guard(project)?;
+    cluster::guard(&project.cache, &project.settings.cluster.profile)?;
     let _lock = match mode {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    let unfinished = UpgradeState::load(project)?;
+    let (name, folder) =
+        (&project.settings.cluster.profile, upgrade::folder(&project.cache, &project.settings.cluster.profile)?);
+    let unfinished = UpgradeState::load(&folder)?;
     if unfinished.is_none()
-        && !cluster::exists_anywhere(project)?
-        && machine::observe(project)?.engine(project)?.is_none()
+        && !cluster::exists_anywhere(&project.cache, &project.settings.cluster.profile)?
+        && machine::observe(&project.cache, &project.root)?.engine()?.is_none()
     {
-        return Err(no_cluster(project).into());
+        return Err(no_cluster(name).into());
     }
     // Brings the tools that inspect the cluster. A dry run does not start an engine for that.
-    let toolchain = Toolchain::bring(project, mode, &[Requirement::Tool(Tool::Minikube)])?;
+    let toolchain = project.bring_tools(mode, &[Requirement::Tool(Tool::Minikube)])?;
     if !toolchain.engine_answers {
         return Err(Failure::new(Class::Machine, "no Docker Engine answers, so xtask cannot inspect the cluster")
             .help("without --dry-run the same command starts it")
             .into());
     }
-    let upgrade = UpgradeRun { project, mode, toolchain: &toolchain, start };
+    let upgrade = UpgradeRun { project, folder: &folder, mode, toolchain: &toolchain, start };
     match unfinished {
         Some(state) => upgrade.resume(state),
         None => upgrade.begin(),
     }
 }
 
-fn no_cluster(project: &Project) -> Failure {
-    let what =
-        format!("there is no minikube profile `{}`, so there is nothing to upgrade", project.settings.cluster.profile);
-    Failure::new(Class::Cluster, what).help(project.command("deploy dev"))
+fn no_cluster(profile: &str) -> Failure {
+    let what = format!("there is no minikube profile `{profile}`, so there is nothing to upgrade");
+    Failure::new(Class::Cluster, what).help("cargo xtask deploy dev")
 }
 
 struct UpgradeRun<'a> {
     project: &'a Project,
+    /// The folder of the profile's dumps.
+    folder: &'a Utf8Path,
     mode: Mode,
     toolchain: &'a Toolchain,
     start: Instant,
@@ -106,14 +109,14 @@ impl UpgradeRun<'_> {
     /// Starts an upgrade from the beginning: everything is still in the old cluster.
     fn begin(&self) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
-        let pinned = cluster::pinned(&project.settings)?;
+        let pinned = cluster::pinned(&project.settings.cluster)?;
         let profile = cluster::observe(tools)?;
         cluster::refuse_users(tools, &profile, "delete")?;
         let Some(running) = profile.kubernetes(tools)? else {
             return Err(match &profile.state {
-                ProfileState::Absent => no_cluster(project).into(),
+                ProfileState::Absent => no_cluster(&tools.profile).into(),
                 // A deploy's refusal explains these states.
-                _ => self.start_steps(&profile, None).err().unwrap_or_else(|| no_cluster(project).into()),
+                _ => self.start_steps(&profile, None).err().unwrap_or_else(|| no_cluster(&tools.profile).into()),
             });
         };
         if running == pinned {
@@ -183,11 +186,11 @@ impl UpgradeRun<'_> {
         }
         let record = release::observe(tools)?.record;
         let environment = self.environment(record.as_ref())?;
-        let credentials = credentials::read(project, &environment)?;
+        let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &environment)?;
         if contents.database && !credentials.embedded {
             let what = ".env names a database, but the application uses the embedded one: the upgrade could not restore its todos";
             return Err(Failure::new(Class::Config, what)
-                .help(format!("release the change first: {}", project.command(&format!("deploy {environment}"))))
+                .help(format!("release the change first: cargo xtask deploy {environment}"))
                 .help(format!("or remove {key} from .env"))
                 .into());
         }
@@ -202,7 +205,7 @@ impl UpgradeRun<'_> {
             None if environments.len() == 1 => Ok(environments.keys().next().cloned().unwrap_or_default()),
             None => {
                 Err(Failure::new(Class::Cluster, "nothing was verified in this cluster, so its environment is unknown")
-                    .help(self.project.command("deploy <env>"))
+                    .help("cargo xtask deploy <env>")
                     .into())
             }
         }
@@ -210,7 +213,7 @@ impl UpgradeRun<'_> {
 
     fn consent(&self, profile: &Profile, running: &Version, pinned: &Version, old: Option<&OldCluster>) -> Result<()> {
         let name = &self.tools().profile;
-        let folder = upgrade::folder(self.project)?;
+        let folder = self.folder;
         let port = profile.port.map(|port| format!(" at port {port}")).unwrap_or_default();
         let mut lines = Vec::new();
         if old.is_none() {
@@ -230,7 +233,12 @@ impl UpgradeRun<'_> {
             lines.iter().for_each(|line| self.project.report.line(format!("  - {line}")));
             return Ok(());
         }
-        machine::consent_to(self.project, &lines, "the cluster stays as it is; deploys work without the upgrade")
+        machine::consent_to(
+            &self.project.report,
+            self.project.options.yes,
+            &lines,
+            "the cluster stays as it is; deploys work without the upgrade",
+        )
     }
 
     /// Starts the old cluster at its own Kubernetes version: it is stopped, or its API server does not respond (`silence`).
@@ -240,18 +248,18 @@ impl UpgradeRun<'_> {
 
     fn start_steps(&self, profile: &Profile, silence: Option<&str>) -> Result<Vec<Step<'_>>> {
         let (project, tools, origin) = (self.project, self.tools(), self.toolchain.origin.as_ref());
-        let facts = StartFacts::observe(project, tools, origin, profile, silence)?;
-        cluster::decide(project, tools, origin, profile, facts, &[])
+        let facts = StartFacts::observe(&project.settings.cluster, tools, origin, profile, silence)?;
+        cluster::decide(&project.settings.cluster, tools, origin, profile, facts, &[])
     }
 
     /// Brings and builds everything that the new cluster needs. The old one still serves, so a failure here is harmless.
     fn bring_everything(&self, old: &OldCluster) -> Result<()> {
         let (project, origin) = (self.project, self.toolchain.origin.as_ref());
-        let credentials = credentials::read(project, &old.environment)?;
-        let requirements = deploy::requirements(project, credentials.embedded, true);
+        let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &old.environment)?;
+        let requirements = deploy::requirements(&project.settings, credentials.embedded, true);
         plan::apply(&project.report, "tools", self.mode, origin.plan(&requirements, &self.tools().engine)?)?;
-        let seen = build::observe(project, &self.tools().engine, origin)?;
-        images::build(project, &self.tools().engine, origin, &seen, &mut [], self.mode).map(drop)
+        let builder = self.toolchain.image_builder(&project.settings.images);
+        builder.build(&builder.observe()?, &mut [], self.mode).map(drop)
     }
 
     /// Stops the backend and dumps the database. Starts the backend again if that fails.
@@ -269,14 +277,14 @@ impl UpgradeRun<'_> {
                      docker exec {} crictl exec <postgres> pg_dump --format=custom > {}/<time>.dump",
                     project.settings.chart.release,
                     tools.profile,
-                    quote(upgrade::folder(project)?)
+                    quote(self.folder)
                 ),
                 move |running| {
                     let result = self.stop_and_dump(replicas, from, running);
                     let dump = match (result, replicas) {
                         (result @ Err(_), Some(replicas)) => {
                             let deploy = format!("deploy {}", old.environment);
-                            upgrade::start_backend(project, tools, replicas, &deploy, result)?
+                            upgrade::start_backend(tools, replicas, &deploy, result)?
                         }
                         (result, _) => result?,
                     };
@@ -294,13 +302,12 @@ impl UpgradeRun<'_> {
     }
 
     fn stop_and_dump(&self, replicas: Option<u64>, from: &Version, running: &Running) -> Result<Dump> {
-        let (project, tools) = (self.project, self.tools());
         if replicas.is_some() {
             running.progress("stopping the backend");
-            upgrade::scale_backend(tools, 0)?;
+            upgrade::scale_backend(self.tools(), 0)?;
         }
         let postgres = self.postgres()?;
-        Dump::create(project, &postgres, &from.to_string(), running)
+        Dump::create(self.folder, &postgres, &from.to_string(), running)
     }
 
     fn postgres(&self) -> Result<Postgres> {
@@ -330,15 +337,15 @@ impl UpgradeRun<'_> {
 
     /// Deletes the old cluster and creates the new one. Checks the cluster, the dump and the database right before.
     fn delete_and_create(&self, mut state: UpgradeState) -> Result<()> {
-        let (project, tools) = (self.project, self.tools());
+        let tools = self.tools();
         let uid = upgrade::cluster_uid(tools)?;
         ensure!(uid == state.old_cluster, "the cluster `{}` is not the one that was dumped", tools.profile);
         if let Some(dump) = &state.dump {
-            dump.check_file(&upgrade::folder(project)?)?;
+            dump.check_file(self.folder)?;
             let changed = dump.check_database(&self.postgres()?);
             changed.context("the database changed while the backend was stopped; nothing was deleted")?;
         }
-        state.store(project)?;
+        state.store(self.folder)?;
         self.delete(&mut state)?;
         self.create(state)
     }
@@ -346,9 +353,9 @@ impl UpgradeRun<'_> {
     fn delete(&self, state: &mut UpgradeState) -> Result<()> {
         let tools = self.tools();
         let why = if state.phase == Phase::Delete { "the dump was checked" } else { "its creation did not finish" };
-        let step = cluster::delete_step(self.project, tools, why);
+        let step = cluster::delete_step(tools, why);
         plan::apply(&self.project.report, "upgrade", Mode::Apply, vec![step])?;
-        state.advance(self.project, Phase::Create)
+        state.advance(self.folder, Phase::Create)
     }
 
     /// Creates the cluster and restores the dump, unless an earlier run did, and deploys.
@@ -361,13 +368,13 @@ impl UpgradeRun<'_> {
         let mut state = state;
         let mut restore = |ready: &ReadyCluster<'_>| self.restore(&mut state, ready);
         deploy::deploy(&project, &args, Some(&mut restore))?;
-        UpgradeState::remove(&project)?;
-        let kept = upgrade::remove_old(&project)?;
-        let pinned = cluster::pinned(&project.settings)?;
+        UpgradeState::remove(self.folder)?;
+        let kept = upgrade::remove_old(self.folder)?;
+        let pinned = cluster::pinned(&project.settings.cluster)?;
         let took = seconds(self.start.elapsed());
         project.report.ok(format!("the cluster runs Kubernetes {pinned} instead of {}, {took}", state.from));
         if let Some(dump) = &state.dump {
-            let folder = upgrade::folder(&project)?;
+            let folder = self.folder;
             project.report.note(format!("{} rows restored; the dump stays: {}", dump.rows(), folder.join(&dump.file)));
             if kept.len() > 1 {
                 project.report.note(format!("{} dumps of this profile are kept in {folder}", kept.len()));
@@ -394,16 +401,16 @@ impl UpgradeRun<'_> {
                 .into());
         }
         state.new_cluster = Some(uid);
-        let Some(dump) = state.dump.clone() else { return state.advance(project, Phase::Release) };
-        state.advance(project, Phase::Restore)?;
+        let Some(dump) = state.dump.clone() else { return state.advance(self.folder, Phase::Release) };
+        state.advance(self.folder, Phase::Restore)?;
         let components = project.settings.images.values().map(|image| image.component.as_str());
         let desired = ready.desired.without(components);
-        let steps = release::decide_database(project, ready.tools, &desired, ready.secrets.clone(), ready.release);
+        let steps = release::decide_database(ready.tools, &desired, ready.secrets.clone(), ready.release);
         plan::apply(&project.report, "release", Mode::Apply, steps)?;
-        let folder = upgrade::folder(project)?;
+        let folder = self.folder;
         let shown = format!("pg_restore < {} | psql    # one transaction", folder.join(&dump.file));
         let step = Step::new("restore the database", "before the application starts", shown, |running: &Running| {
-            let file = dump.check_file(&folder)?;
+            let file = dump.check_file(folder)?;
             let postgres = self.postgres()?;
             let start = Instant::now();
             while let Err(error) = postgres.ensure_ready() {
@@ -419,7 +426,7 @@ impl UpgradeRun<'_> {
             Ok(format!("{} rows of {} tables, as in the dump", dump.rows(), dump.tables.len()))
         });
         plan::apply(&project.report, "upgrade", Mode::Apply, vec![step])?;
-        state.advance(project, Phase::Release)
+        state.advance(self.folder, Phase::Release)
     }
 
     /// Returns the UID of the cluster; the inner `Err` says why its API server does not respond. A failed request to an API
@@ -461,17 +468,17 @@ impl UpgradeRun<'_> {
             return Ok(());
         }
         if let Some(dump) = &state.dump {
-            dump.check_file(&upgrade::folder(project)?)?;
+            dump.check_file(self.folder)?;
         }
         match &profile.state {
-            ProfileState::Absent => state.advance(project, Phase::Create)?,
+            ProfileState::Absent => state.advance(self.folder, Phase::Create)?,
             // The rest is of the old cluster, whose dump was checked, or of a new one that holds nothing yet.
             ProfileState::HalfDeleted(_) if state.phase != Phase::Release => self.delete(&mut state)?,
             ProfileState::HalfDeleted(how) => {
                 let what = format!("minikube profile `{}` is half deleted: {how}", tools.profile);
                 return Err(Failure::new(Class::Cluster, what)
                     .help("remove the rest of it: cargo xtask teardown --cluster")
-                    .help(format!("then: {}    (restores the dump again)", project.command("cluster upgrade")))
+                    .help("then: cargo xtask cluster upgrade   # restores the dump again")
                     .into());
             }
             _ => match (state.phase, self.uid(&profile)?) {
@@ -485,11 +492,8 @@ impl UpgradeRun<'_> {
                             "the old cluster was being deleted, and it cannot be started again",
                         )
                         .because(error)
-                        .help(format!("delete the rest of it: {}", project.command("teardown --cluster")))
-                        .help(format!(
-                            "then restore the dump, which has all todos: {}",
-                            project.command("cluster upgrade")
-                        ))
+                        .help("delete the rest of it: cargo xtask teardown --cluster")
+                        .help("then restore the dump, which has all todos: cargo xtask cluster upgrade")
                     })?;
                     return self.restart();
                 }

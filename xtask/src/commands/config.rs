@@ -7,9 +7,10 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::dotenv::{self, Contract, Database};
+use crate::dotenv::{Contract, Database, DotenvSource, Inspection};
 use crate::failure;
 use crate::project::Project;
+use crate::settings::Settings;
 
 use rows::{SettingRow, Value};
 
@@ -35,26 +36,26 @@ pub fn text(project: &Project) -> Result<String> {
 }
 
 fn collect_rows(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
-    let mut rows = rows::settings(project)?;
-    rows.extend(rows::options(project));
-    let (secrets, problem) = secrets(project)?;
+    let mut rows = rows::settings(&project.settings, &project.root)?;
+    rows.extend(rows::options(&project.options, project.ca_bundle(), &project.cache, &project.dotenv));
+    let (secrets, problem) = secrets(&project.settings, &project.dotenv)?;
     rows.extend(secrets);
     Ok((rows, problem))
 }
 
 /// Returns the values of `.env`, the database of each environment, and the mistakes in `.env`.
-fn secrets(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
-    let shown = dotenv::shown(project);
+fn secrets(settings: &Settings, dotenv: &DotenvSource) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
+    let shown = dotenv.shown();
     let (mut rows, mut databases, mut problem) = (Vec::<SettingRow>::new(), Vec::new(), None);
-    for environment in project.settings.environments.keys() {
-        let contract = Contract::read(project, environment)?;
-        let inspection = if dotenv::is_there(project)? || project.dotenv.is_symlink() {
-            dotenv::inspect(project, &contract).unwrap_or_else(|error| {
+    for environment in settings.environments.keys() {
+        let contract = Contract::read(settings, &dotenv.root, environment)?;
+        let inspection = if dotenv.is_there()? || dotenv.path.is_symlink() {
+            dotenv.inspect(&contract).unwrap_or_else(|error| {
                 problem.get_or_insert(error);
-                dotenv::Inspection::default()
+                Inspection::default()
             })
         } else {
-            dotenv::Inspection::default()
+            Inspection::default()
         };
         for key in contract.keys() {
             if rows.iter().any(|row| row.name == key) {
@@ -72,7 +73,7 @@ fn secrets(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)
         }
         databases.push(database(environment, &contract, inspection.database()));
         if problem.is_none()
-            && let Some(failure) = inspection.failure(project)
+            && let Some(failure) = inspection.failure(dotenv)
         {
             problem = Some(failure.into());
         }

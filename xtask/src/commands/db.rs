@@ -16,6 +16,7 @@ use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::bytes;
 use crate::secrets::Secret;
+use crate::settings::Settings;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
 use crate::stages::release::{self, secret_manifest};
@@ -61,7 +62,7 @@ enum Command {
 
 /// Runs the command. Returns the exit code.
 pub fn run(project: &Project, args: &Db) -> Result<i32> {
-    cluster::guard(project)?;
+    cluster::guard(&project.cache, &project.settings.cluster.profile)?;
     match &args.command {
         Command::Shell => shell(project),
         Command::Dump { file } => dump(project, file).map(|()| 0),
@@ -80,7 +81,7 @@ struct OpenDatabase {
 
 fn open_database(project: &Project) -> Result<OpenDatabase> {
     let environment = &project.settings.dev.environment;
-    let credentials = credentials::read(project, environment)?;
+    let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, environment)?;
     let name = credentials.database.clone();
     let keys = &project.settings.keys;
     let url = [&keys.postgres_direct_url, &keys.postgres_url]
@@ -88,15 +89,15 @@ fn open_database(project: &Project) -> Result<OpenDatabase> {
         .find_map(|key| Some((key, env_value(&credentials, key)?.clone())));
     if let Some((key, url)) = url {
         let image = project.settings.database.image.clone();
-        let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Image(image.clone())])?;
+        let toolchain = project.bring_tools(Mode::Apply, &[Requirement::Image(image.clone())])?;
         let image = toolchain.origin.image(&image);
         let remote = Remote::start(&toolchain.tools, &image, key, &url)?;
         return Ok(OpenDatabase { postgres: Postgres::remote(remote), toolchain, credentials, name });
     }
-    let toolchain = Toolchain::present(project)?;
+    let toolchain = project.present_tools()?;
     if cluster::observe(&toolchain.tools)?.state != ProfileState::Running {
         let what = "the cluster does not run, so its embedded database does not run either";
-        return Err(Failure::new(Class::Cluster, what).help(project.command(&format!("deploy {environment}"))).into());
+        return Err(Failure::new(Class::Cluster, what).help(format!("cargo xtask deploy {environment}")).into());
     }
     let postgres = Postgres::find(&project.settings, &toolchain.tools)?.ok_or_else(|| {
         Failure::new(Class::Cluster, "the embedded database does not run").help("see why: cargo xtask status")
@@ -133,11 +134,16 @@ fn shell(project: &Project) -> Result<i32> {
 
 fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
     if file.is_dir() {
-        let help = project.command(&format!("db dump {}", quote(file.join("todo.dump"))));
+        let help = format!("cargo xtask db dump {}", quote(file.join("todo.dump")));
         return Err(Failure::new(Class::Config, format!("{file} is a folder: name a file in it")).help(help).into());
     }
     if file.exists() {
-        machine::consent_to(project, &[format!("replace the file {file}")], "name another file")?;
+        machine::consent_to(
+            &project.report,
+            project.options.yes,
+            &[format!("replace the file {file}")],
+            "name another file",
+        )?;
     }
     let open = open_database(project)?;
     open.schema()?;
@@ -173,7 +179,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         return Err(Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump").into());
     }
     let _lock = project.lock()?;
-    upgrade::refuse_unfinished(project)?;
+    upgrade::refuse_unfinished(&project.cache, &project.settings.cluster.profile)?;
     let open = open_database(project)?;
     let (tools, postgres) = (&open.toolchain.tools, &open.postgres);
     let schema = open.schema()?;
@@ -189,14 +195,14 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
             .help("see whether engine and cluster answer: cargo xtask doctor")
             .help("then run the same command again")
     })?;
-    let migrations = Migrations::read(project)?;
+    let migrations = Migrations::read(&project.settings, &project.root)?;
     migrations.refuse_unknown(file, &contents)?;
     let now = postgres.tables()?;
     migrations.refuse_foreign(&open.name, now.keys(), &contents)?;
     let rows: u64 = now.values().map(|table| table.rows).sum();
-    let (backend, more) = match running_backend(project, tools)? {
+    let (backend, more) = match running_backend(tools)? {
         None => (None, None),
-        Some(backend) if uses_database(project, &open, &backend)? => {
+        Some(backend) if uses_database(&project.settings, &open, &backend)? => {
             (Some(backend), Some("stop the backend meanwhile: the API answers 503 for some seconds"))
         }
         Some(_) => (None, Some("keep the running release as it is: it uses another database than the one in .env")),
@@ -207,7 +213,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         "lose everything written since that dump; to save it, run `cargo xtask db dump FILE` first".to_owned(),
     ];
     let lines: Vec<String> = lines.into_iter().chain(more.map(str::to_owned)).collect();
-    machine::consent_to(project, &lines, "the database is unchanged")?;
+    machine::consent_to(&project.report, project.options.yes, &lines, "the database is unchanged")?;
     let running = project.report.step("database", format!("restore {file}"), &open.name);
     let work = || {
         running.progress("restoring");
@@ -223,11 +229,11 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     running.progress("stopping the backend");
     let stopped = upgrade::scale_backend(tools, 0).context("the database is unchanged");
     let deploy = format!("deploy {}", project.settings.dev.environment);
-    upgrade::start_backend(project, tools, replicas, &deploy, stopped.and_then(|()| work()))?;
+    upgrade::start_backend(tools, replicas, &deploy, stopped.and_then(|()| work()))?;
     running.done(format!("{}, as in the dump", describe(&contents)));
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
-    let wait = release::wait_step(project, tools, redactor);
+    let wait = release::wait_step(tools, redactor);
     plan::apply(&project.report, "release", Mode::Apply, vec![wait])?;
     let schema = postgres.schema()?;
     project.report.ok(format!("the application serves again, schema {}", schema.as_deref().unwrap_or("none")));
@@ -244,12 +250,12 @@ fn check_restored(postgres: &Postgres, contents: &DumpContents) -> Result<()> {
 }
 
 /// Returns whether the running backend uses the `open` database. It does not if the user changed `.env` without a deploy.
-fn uses_database(project: &Project, open: &OpenDatabase, backend: &Backend) -> Result<bool> {
+fn uses_database(settings: &Settings, open: &OpenDatabase, backend: &Backend) -> Result<bool> {
     let secret = backend.secret.as_ref().context("the backend's Deployment names no Secret")?;
     let live = open.toolchain.tools.api()?.get(&kinds::SECRET, secret)?;
     let live = live.with_context(|| format!("the backend's Secret {secret} does not exist"))?;
-    let key = &project.settings.keys.postgres_url;
-    let embedded = || secret_manifest::embedded_url(&project.settings, &Secret::new(""));
+    let key = &settings.keys.postgres_url;
+    let embedded = || secret_manifest::embedded_url(settings, &Secret::new(""));
     let here = env_value(&open.credentials, key).cloned().unwrap_or_else(embedded);
     // Host and name identify the database; password and parameters may differ.
     let host_and_name = |url: &Secret| {
@@ -268,9 +274,10 @@ struct Migrations {
 }
 
 impl Migrations {
-    fn read(project: &Project) -> Result<Self> {
-        let (_, image) = project.settings.image_of("backend");
-        let folder = project.root.join(&image.context).join(MIGRATIONS);
+    /// Reads the migrations of the checkout `root`.
+    fn read(settings: &Settings, root: &Utf8Path) -> Result<Self> {
+        let (_, image) = settings.image_of("backend");
+        let folder = root.join(&image.context).join(MIGRATIONS);
         let mut all = Self { versions: Vec::new(), text: String::new() };
         for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
             let entry = entry?;
@@ -325,8 +332,10 @@ impl Migrations {
 }
 
 /// Returns the backend, if the cluster and at least one replica run.
-fn running_backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
-    if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.state != ProfileState::Running {
+fn running_backend(tools: &Toolbox) -> Result<Option<Backend>> {
+    if !cluster::exists_anywhere(&tools.cache, &tools.profile)?
+        || cluster::observe(tools)?.state != ProfileState::Running
+    {
         return Ok(None);
     }
     Ok(upgrade::backend(tools)?.filter(|backend| backend.replicas > 0))
@@ -335,10 +344,10 @@ fn running_backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Report;
 
     fn read_migrations() -> Migrations {
-        Migrations::read(&Project::open(None, Default::default(), Report::new(false)).unwrap()).unwrap()
+        let root = crate::checkout::find(None);
+        Migrations::read(&Settings::read(&root).unwrap(), &root).unwrap()
     }
 
     #[test]

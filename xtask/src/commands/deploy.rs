@@ -4,10 +4,10 @@ mod facts;
 pub(crate) mod watch;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use camino::Utf8Path;
 use clap::Args;
 
 use super::output::{self, Output};
@@ -23,7 +23,7 @@ use crate::stages::cluster::{self, ControllerManifests, Profile, ProfileState, S
 use crate::stages::database;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
-use crate::stages::images::{self, Built, ImageState};
+use crate::stages::images::{self, Built, ImageBuilder, ImageState};
 use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
@@ -73,16 +73,17 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 fn deploy_once(project: &Project, args: &Deploy) -> Result<()> {
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     project.settings.environment(&args.environment)?;
-    cluster::guard(project)?;
+    cluster::guard(&project.cache, &project.settings.cluster.profile)?;
     let _lock = match mode {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    upgrade::refuse_unfinished(project)?;
+    let profile = &project.settings.cluster.profile;
+    upgrade::refuse_unfinished(&project.cache, profile)?;
     deploy(project, args, None)?;
     if mode == Mode::Apply {
         // An upgrade that had reached its last phase only lacked this deploy.
-        upgrade::UpgradeState::remove(project)?;
+        upgrade::UpgradeState::remove(&upgrade::folder(&project.cache, profile)?)?;
     }
     Ok(())
 }
@@ -95,33 +96,34 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     report.fact("environment", args.environment.as_str());
     report.fact("dry_run", args.dry_run);
     // Check .env before the builds, which may take a quarter of an hour.
-    let credentials = credentials::read(project, &args.environment)?;
-    let create = before_release.is_some() || !cluster::exists(project)?;
-    let requirements = requirements(project, credentials.embedded, create);
-    let preparation = Preparation::new(project, &requirements)?;
+    let credentials = credentials::read(&project.dotenv, &project.settings, &project.report, &args.environment)?;
+    let create = before_release.is_some() || !cluster::exists(&project.cache, &project.settings.cluster.profile)?;
+    let requirements = requirements(&project.settings, credentials.embedded, create);
+    let preparation = Preparation::new(&project.settings, project.origins(), &requirements)?;
     if mode == Mode::Apply {
-        preparation.consent()?;
+        preparation.consent(project.options.yes)?;
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;
     }
-    let credentials = credentials.ensure(project, &args.environment, mode)?;
+    let credentials = credentials.ensure(&project.dotenv, &args.environment, mode)?;
     let (toolchain, engine, machine) = preparation.bring_engine(mode)?;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
-    let probe_tools = if machine.is_empty() { toolchain.tools_for_look(project) } else { tools.clone() };
+    let probe_tools = if machine.is_empty() { toolchain.tools_for_look(&project.settings) } else { tools.clone() };
     let steps = match machine.is_empty() && origin.is_there(&requirements, &probe_tools.engine)? {
         true => Vec::new(),
-        false => origin.plan_beside(&requirements, &engine, machine)?,
+        false => origin.observe(&requirements, &engine)?.decide(machine)?,
     };
     // The steps bring the missing artifacts, so the cached answers of the engine become outdated.
     let probe_tools = if steps.is_empty() { &probe_tools } else { tools };
-    Supply::run(project, &toolchain, mode, &requirements, steps, |supply| {
+    Supply::run(&project.stale, &toolchain, mode, &requirements, steps, |supply| {
         if !create && !toolchain.tools.has_kubectl()? && !cluster::publishes_port(&toolchain.tools)? {
             // A profile without a published port is reached through `kubectl port-forward`.
             let kubectl = toolchain.origin.plan(&[Requirement::Tool(Tool::Kubectl)], &toolchain.tools.engine)?;
-            supply::bring(project, mode, kubectl)?;
+            supply::bring(&project.report, &project.stale, mode, kubectl)?;
         }
         std::thread::scope(|scope| {
             let run = DeployContext {
-                project,
+                settings: &project.settings,
+                root: &project.root,
                 args,
                 start,
                 mode,
@@ -139,7 +141,9 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
 /// The inputs of all stages after the tools stage.
 #[derive(Clone, Copy)]
 struct DeployContext<'a> {
-    project: &'a Project,
+    settings: &'a Settings,
+    /// The checkout.
+    root: &'a Utf8Path,
     args: &'a Deploy,
     start: Instant,
     mode: Mode,
@@ -154,10 +158,10 @@ struct DeployContext<'a> {
 type EarlyBuild<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Vec<Built>>>;
 
 /// Builds the applications' images as soon as the origin has brought their base images.
-fn build_early(DeployContext { project, toolchain, supply, .. }: DeployContext<'_>) -> Result<Vec<Built>> {
-    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    supply.wait_for(&base_images(&project.settings))?;
-    images::build(project, engine, origin, &images::observe(project, engine, origin)?, &mut [], Mode::Apply)
+fn build_early(DeployContext { settings, toolchain, supply, .. }: DeployContext<'_>) -> Result<Vec<Built>> {
+    supply.wait_for(&base_images(settings))?;
+    let builder = toolchain.image_builder(&settings.images);
+    builder.build(&builder.observe()?, &mut [], Mode::Apply)
 }
 
 /// Runs the stages after the tools stage, which may still be running. Each needs the results of those before it.
@@ -166,9 +170,10 @@ fn run_stages(
     early: Option<EarlyBuild<'_>>,
     before_release: Option<BeforeRelease<'_>>,
 ) -> Result<()> {
-    run.supply.wait_for(&first_requirements(run.project, run.credentials.embedded))?;
-    let look = || Facts::observe(run.project, run.probe_tools, run.toolchain.origin.as_ref(), run.credentials);
-    let facts = run.project.report.look("observe", "cluster, release and images", look)?;
+    run.supply.wait_for(&first_requirements(run.settings, run.credentials.embedded))?;
+    let builder = ImageBuilder { tools: run.probe_tools, ..run.toolchain.image_builder(&run.settings.images) };
+    let look = || Facts::observe(run.settings, &builder, run.credentials);
+    let facts = run.toolchain.tools.report.look("observe", "cluster, release and images", look)?;
     let Some(mut cluster) = start_cluster(run, facts)? else { return Ok(()) };
     let images = bring_images(run, &mut cluster, early)?;
     let release = apply_release(run, &mut cluster, &images, before_release)?;
@@ -191,24 +196,24 @@ struct RunningCluster {
 
 /// Runs the cluster stage. `None`: this is a dry run, and the cluster does not respond.
 fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<RunningCluster>> {
-    let DeployContext { project, mode, credentials, toolchain, .. } = run;
-    let report = &project.report;
+    let DeployContext { settings, root, mode, credentials, toolchain, .. } = run;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
+    let report = &tools.report;
     if facts.profile.state == ProfileState::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
-    if let Some(difference) = cluster::difference(project, tools, &facts.profile)? {
+    if let Some(difference) = cluster::difference(settings, root, tools, &facts.profile)? {
         report.warn(difference);
     }
     let silence = facts.live.as_ref().err().map(String::as_str);
     // `cluster::decide` refuses a half deleted profile or creates it again.
     let is_new = matches!(facts.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
-    let images = facts.images_for_a_new_node(&project.settings);
-    let start = StartFacts::observe(project, tools, origin, &facts.profile, silence)?;
-    let steps = cluster::decide(project, tools, origin, &facts.profile, start, &images)?;
-    let mut changes = plan::apply(&project.report, "cluster", mode, steps)?;
+    let images = facts.images_for_a_new_node(settings);
+    let start = StartFacts::observe(&settings.cluster, tools, origin, &facts.profile, silence)?;
+    let steps = cluster::decide(&settings.cluster, tools, origin, &facts.profile, start, &images)?;
+    let mut changes = plan::apply(report, "cluster", mode, steps)?;
     if changes.any() && mode == Mode::Apply {
-        facts.observe_again(project, toolchain, credentials)?;
+        facts.observe_again(settings, toolchain, credentials)?;
     }
     let Facts { profile, live, images, database } = facts;
     let live = match live {
@@ -216,7 +221,7 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
         // A dry run does not create the cluster, so nothing is in it.
         Err(_) if mode == Mode::DryRun && is_new => LiveCluster::empty(tools),
         Err(silence) if mode == Mode::DryRun => {
-            images::build(project, &tools.engine, origin, &images, &mut [], mode)?;
+            toolchain.image_builder(&settings.images).build(&images, &mut [], mode)?;
             report.warn(format!("the remaining steps are unknown until the cluster responds: {silence}"));
             return Ok(None);
         }
@@ -226,7 +231,7 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
         }
     };
     let wait = release::wait_until_gone(tools, &live.release)?;
-    changes += plan::apply(&project.report, "release", mode, wait.into_iter().collect())?;
+    changes += plan::apply(report, "release", mode, wait.into_iter().collect())?;
     Ok(Some(RunningCluster { profile, live, is_new, images, database, changes }))
 }
 
@@ -244,31 +249,33 @@ fn bring_images(
     cluster: &mut RunningCluster,
     early: Option<EarlyBuild<'_>>,
 ) -> Result<LoadedImages> {
-    let DeployContext { project, mode, credentials, toolchain, supply, .. } = run;
+    let DeployContext { settings, root, mode, credentials, toolchain, supply, .. } = run;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
     let RunningCluster { live, is_new, images: states, database, .. } = cluster;
     let LiveCluster { ingress: controllers, release, on_nodes, .. } = live;
     let ingress = || {
-        supply.wait_for(&[Requirement::Image(project.settings.cluster.ingress_image.clone())])?;
+        let image = &settings.cluster.ingress_image;
+        supply.wait_for(&[Requirement::Image(image.clone())])?;
         // The ingress controller has a Role in the namespace.
         let namespace = release::absent_namespace(tools, release);
-        let (manifests, class) = (ControllerManifests::read(project)?, &credentials.ingress_class);
-        let step = cluster::decide_ingress(project, tools, origin, controllers, manifests, class, namespace)?;
-        plan::apply(&project.report, "cluster", mode, step.into_iter().collect())
+        let manifests = ControllerManifests::read(&root.join(&settings.cluster.ingress))?;
+        let class = &credentials.ingress_class;
+        let step = cluster::decide_ingress(image, tools, origin, controllers, manifests, class, namespace)?;
+        plan::apply(&tools.report, "cluster", mode, step.into_iter().collect())
     };
     let mut images = |early: Option<EarlyBuild<'_>>| -> Result<LoadedImages> {
         let built = match early {
             Some(early) => early.join().unwrap_or_else(|_| bail!("the early build of the images panicked")),
-            None => images::build(project, &tools.engine, origin, states, on_nodes, mode),
+            None => toolchain.image_builder(&settings.images).build(states, on_nodes, mode),
         };
         // Last point at which a newer save stops this deploy: nothing of the application is applied yet.
-        if project.stale.load(Ordering::Relaxed) {
+        if supply.is_stale() {
             return Err(Stale.into());
         }
         let built = built?;
-        project.report.fact("images", output::images(&built));
+        tools.report.fact("images", output::images(&built));
         let wanted: Vec<Wanted> = wanted(&built).chain(database.take()).collect();
-        let loaded = images::load(project, &tools.engine, &wanted, on_nodes, mode)?;
+        let loaded = images::load(tools, &wanted, on_nodes, mode)?;
         let changes = Changes::of(built.iter().filter(|image| image.why.is_some()).count()) + loaded;
         Ok(LoadedImages { built, wanted, changes })
     };
@@ -286,7 +293,7 @@ fn bring_images(
     supply.wait_for(&[Requirement::Tool(Tool::Helm)])?;
     if *is_new && mode == Mode::Apply {
         // minikube did not wait for DNS, so that images could be loaded meanwhile.
-        plan::apply(&project.report, "cluster", mode, vec![cluster::dns_step(tools)])?;
+        plan::apply(&tools.report, "cluster", mode, vec![cluster::dns_step(tools)])?;
     }
     Ok(LoadedImages { changes, ..images })
 }
@@ -307,8 +314,8 @@ fn apply_release(
     images: &LoadedImages,
     before_release: Option<BeforeRelease<'_>>,
 ) -> Result<AppliedRelease> {
-    let DeployContext { project, args, mode, credentials, toolchain, .. } = run;
-    let (tools, report) = (&toolchain.tools, &project.report);
+    let DeployContext { settings, root, args, mode, credentials, toolchain, .. } = run;
+    let (tools, report) = (&toolchain.tools, &toolchain.tools.report);
     let live = &mut cluster.live;
     if (cluster.changes + images.changes).any() && mode == Mode::Apply {
         // The steps may have taken minutes.
@@ -317,30 +324,30 @@ fn apply_release(
     }
     let secrets = credentials.plan(tools, &live.release, live.postgres.as_ref(), mode)?;
     let tags = images.built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
-    let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
+    let desired = Desired::new(settings, root, &args.environment, &tags, &secrets.names)?;
     if let Some(before_release) = before_release {
         before_release(&ReadyCluster { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
         live.release = report.look("observe", "the release again", || release::observe(tools))?;
     }
     let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
     let run = release::Run::default();
-    let has_new = database::has_new_migrations(project, &desired, &live.release);
-    let preflight = database::decide(project, tools, &desired, &secrets, &live.release, has_new);
+    let has_new = database::has_new_migrations(&tools.target, &desired, &live.release);
+    let preflight = database::decide(settings, tools, &desired, &secrets, &live.release, has_new);
     let preflight = preflight.map(|preflight| preflight.steps());
-    let steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run, preflight);
+    let steps = release::decide(tools, &desired, secrets.clone(), &live.release, &run, preflight);
     if steps.is_empty() {
-        let what = format!("helm upgrade {}", project.settings.chart.release);
+        let what = format!("helm upgrade {}", tools.release().name);
         report.skipped("release", &what, "the live state matches the verified one and is ready");
     }
-    let remove_old = || remove_old_builds(project, tools, live, &images.wanted);
+    let remove_old = || remove_old_builds(settings, tools, live, &images.wanted);
     let changes = std::thread::scope(|scope| {
         // Runs beside the rollout, which needs none of the old builds.
         let is_due = !steps.is_empty() && mode == Mode::Apply;
         let remove_old = is_due.then(|| scope.spawn(remove_old));
-        let changes = plan::apply(&project.report, "release", mode, steps)?;
+        let changes = plan::apply(report, "release", mode, steps)?;
         if let Some(remove_old) = remove_old {
             let removed = remove_old.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
-            warn_of_kept_builds(&project.report, removed);
+            warn_of_kept_builds(report, removed);
         }
         anyhow::Ok(changes)
     })?;
@@ -355,8 +362,8 @@ fn prove(
     images: &LoadedImages,
     release: AppliedRelease,
 ) -> Result<()> {
-    let DeployContext { project, args, start, mode, credentials, toolchain, .. } = run;
-    let (tools, report) = (&toolchain.tools, &project.report);
+    let DeployContext { settings, args, start, mode, credentials, toolchain, .. } = run;
+    let (tools, report) = (&toolchain.tools, &toolchain.tools.report);
     let AppliedRelease { desired, secrets, run, mut changes } = release;
     let before = cluster.changes + images.changes;
     let access = match mode {
@@ -364,7 +371,7 @@ fn prove(
         Mode::DryRun => None,
     };
     let look = |access: &Access| {
-        let observe = || AppliedState::observe(project, tools, &images.wanted, run.take_ready(), &access.address);
+        let observe = || AppliedState::observe(settings, tools, &images.wanted, run.take_ready(), &access.address);
         report.look("proof", "images and routes", observe)
     };
     let mut applied = match &access {
@@ -373,17 +380,17 @@ fn prove(
     };
     if let Some(LiveState { snapshot, nodes, .. }) = &applied.evidence {
         let (ids, redactor) = (&applied.ids, &secrets.redactor);
-        let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
+        let restarted = release::restart_outdated(tools, ids, nodes, snapshot, redactor, mode)?;
         changes += restarted;
         if let Some(access) = access.as_ref().filter(|_| restarted.any()) {
             // The restart has freed the images whose tag the new pods' images took over.
-            warn_of_kept_builds(&project.report, remove_old_builds(project, tools, &cluster.live, &images.wanted));
+            warn_of_kept_builds(report, remove_old_builds(settings, tools, &cluster.live, &images.wanted));
             applied = look(access)?;
         }
     }
     let Some(access) = access else {
         if changes.any() {
-            diff::show(project, tools, &desired, &secrets, &cluster.live.release, &images.built)?;
+            diff::show(tools, &desired, &secrets, &cluster.live.release, &images.built)?;
         }
         let last = if (before + changes).any() {
             "then: compare image IDs from build to pod, and request every route"
@@ -396,9 +403,8 @@ fn prove(
 
     let AppliedState { ids, evidence } = applied;
     let prove = || {
-        let evidence =
-            evidence.map_or_else(|| LiveState::take(&project.settings, tools, None, &access.address, 1), Ok)?;
-        proof::prove(project, tools, &ids, &access.address, evidence)
+        let evidence = evidence.map_or_else(|| LiveState::take(settings, tools, None, &access.address, 1), Ok)?;
+        proof::prove(settings, tools, &ids, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
     let front = access.front(&proof.snapshot);
@@ -420,9 +426,9 @@ fn prove(
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
     if args.in_brief {
-        summary::print_in_brief(project, &access, front, &proof, start.elapsed());
+        summary::print_in_brief(tools, &access, front, &proof, start.elapsed());
     } else {
-        summary::print(project, &access, front, credentials, &ids, &proof, start.elapsed());
+        summary::print(tools, &access, front, credentials, &ids, &proof, start.elapsed());
     }
     Ok(())
 }
@@ -436,18 +442,18 @@ fn warn_of_kept_builds(report: &Report, removed: Result<()>) {
 
 /// Removes old builds, whose content tags would pile up. Keeps the `wanted` images, those of the revisions that Helm kept
 /// in `live`, and the newest [`prune::KEEP`].
-fn remove_old_builds(project: &Project, tools: &Toolbox, live: &LiveCluster, wanted: &[Wanted]) -> Result<()> {
+fn remove_old_builds(settings: &Settings, tools: &Toolbox, live: &LiveCluster, wanted: &[Wanted]) -> Result<()> {
     let builds = Builds::observe(tools)?;
-    let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
+    let names: Vec<&str> = settings.images.keys().map(String::as_str).collect();
     let kept = live.release.snapshot.as_ref().map(release::images_of_revisions).transpose()?.unwrap_or_default();
     let needed = wanted.iter().map(|image| image.reference.clone()).chain(kept).collect();
-    let needed_by_all = prune::record_needed(&project.cache, &tools.profile, &needed)?;
+    let needed_by_all = prune::record_needed(&tools.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
     steps.extend(builds.node_steps(&names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }
-    let running = project.report.step("images", "remove old builds", "no kept revision needs them");
+    let running = tools.report.step("images", "remove old builds", "no kept revision needs them");
     // A failed removal does not stop the others.
     let results: Vec<Result<String>> = std::thread::scope(|scope| {
         let removals: Vec<_> = steps.into_iter().map(|step| scope.spawn(|| (step.action)(&running))).collect();
@@ -467,24 +473,23 @@ fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
 
 /// Returns the requirements of a deploy in the order in which it needs them. `embedded`: the chart's Postgres is in use.
 /// `create`: the cluster must be created; an existing one has its Kubernetes, and kubectl comes with that.
-pub fn requirements(project: &Project, embedded: bool, create: bool) -> Vec<Requirement> {
-    let mut requirements = first_requirements(project, embedded);
+pub fn requirements(settings: &Settings, embedded: bool, create: bool) -> Vec<Requirement> {
+    let mut requirements = first_requirements(settings, embedded);
     if !create {
         requirements
             .retain(|requirement| ![Requirement::Tool(Tool::Kubectl), Requirement::Cluster].contains(requirement));
     }
-    requirements
-        .extend([Requirement::Image(project.settings.cluster.ingress_image.clone()), Requirement::Tool(Tool::Helm)]);
+    requirements.extend([Requirement::Image(settings.cluster.ingress_image.clone()), Requirement::Tool(Tool::Helm)]);
     requirements
 }
 
 /// Returns the requirements of creating and observing a cluster.
-fn first_requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
+fn first_requirements(settings: &Settings, embedded: bool) -> Vec<Requirement> {
     let mut requirements =
         vec![Requirement::Tool(Tool::Kubectl), Requirement::Cluster, Requirement::Tool(Tool::Minikube)];
-    requirements.extend(base_images(&project.settings));
+    requirements.extend(base_images(settings));
     if embedded {
-        requirements.push(Requirement::Image(project.settings.database.image.clone()));
+        requirements.push(Requirement::Image(settings.database.image.clone()));
     }
     requirements
 }

@@ -14,13 +14,13 @@ use std::time::Instant;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Result, anyhow};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::credentials::{self, Credentials};
 use crate::deadlines;
-use crate::dotenv::Contract;
+use crate::dotenv::{Contract, DotenvSource};
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::inventory::readable;
@@ -95,16 +95,17 @@ impl App {
     }
 
     /// Returns name and settings of its image.
-    fn image(self, project: &Project) -> (&String, &ImageSettings) {
-        project.settings.image_of(self.name())
+    fn image(self, settings: &Settings) -> (&String, &ImageSettings) {
+        settings.image_of(self.name())
     }
 
     fn debug_port(self) -> u16 {
         if self == Self::Backend { 5678 } else { 9229 }
     }
 
-    fn folder(self, project: &Project) -> Utf8PathBuf {
-        project.root.join(&self.image(project).1.context)
+    /// Returns its folder in the checkout `root`.
+    fn folder(self, settings: &Settings, root: &Utf8Path) -> Utf8PathBuf {
+        root.join(&self.image(settings).1.context)
     }
 }
 
@@ -132,22 +133,25 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
         return testing::run(project, path.as_deref());
     }
     let began = Instant::now();
-    let environment = &project.settings.dev.environment;
+    let (settings, environment) = (&project.settings, &project.settings.dev.environment);
     crate::cache::claim(&project.cache)?;
-    let _lock = stack::lock(project, "")?;
-    let contract = Contract::read(project, environment)?;
-    let credentials = credentials::read(project, environment)?.ensure(project, environment, Mode::Apply)?;
+    let _lock = stack::lock(&project.cache, &project.root, "")?;
+    let contract = Contract::read(settings, &project.root, environment)?;
+    let credentials = credentials::read(&project.dotenv, settings, &project.report, environment)?.ensure(
+        &project.dotenv,
+        environment,
+        Mode::Apply,
+    )?;
     let contract = Contract { embedded: credentials.embedded, ..contract };
-    consent_to_migrate(project, &credentials)?;
-    let toolchain = Toolchain::bring(project, Mode::Apply, &requirements(project, contract.embedded))?;
-    let mut session = Session::new(project, args, &toolchain, &contract, credentials);
+    consent_to_migrate(settings, &project.target(), &project.report, project.options.yes, &credentials)?;
+    let toolchain = project.bring_tools(Mode::Apply, &requirements(settings, contract.embedded))?;
+    let mut session = Session::new(settings, &project.dotenv, args, &toolchain, &contract, credentials);
     session.start()?;
     session.serve(began)
 }
 
 /// Returns the requirements of `dev`. `embedded`: it runs its own Postgres.
-pub fn requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
-    let settings = &project.settings;
+pub fn requirements(settings: &Settings, embedded: bool) -> Vec<Requirement> {
     let mut requirements: Vec<Requirement> = settings.bases().cloned().map(Requirement::Image).collect();
     requirements.push(Requirement::Image(settings.cluster.ingress_image.clone()));
     requirements.extend(embedded.then(|| Requirement::Image(settings.database.image.clone())));
@@ -156,26 +160,30 @@ pub fn requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
 
 /// Asks before it migrates an external database for the first time. Stores the consent as a digest, which reveals nothing
 /// of the URL; it is valid until the URL or AUTH_SECRET changes.
-fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()> {
+fn consent_to_migrate(
+    settings: &Settings,
+    target: &Utf8Path,
+    report: &Report,
+    yes: bool,
+    credentials: &Credentials,
+) -> Result<()> {
     if credentials.embedded {
         return Ok(());
     }
-    let file = project.target().join("dev-database");
-    let digest = database_digest(&project.settings, credentials)?;
+    let file = target.join("dev-database");
+    let digest = database_digest(settings, credentials)?;
     if files::read(&file)?.as_deref() != Some(digest.as_str()) {
         let loss = format!("migrate the database at {}, now and whenever you save a migration", credentials.database);
         machine::consent_to(
-            project,
+            report,
+            yes,
             &[loss],
-            &format!(
-                "without {} in .env, `cargo xtask dev` uses a Postgres of its own",
-                project.settings.keys.postgres_url
-            ),
+            &format!("without {} in .env, `cargo xtask dev` uses a Postgres of its own", settings.keys.postgres_url),
         )?;
-        private::create_dir(&project.target())?;
+        private::create_dir(target)?;
         private::write(&file, &digest)?;
     }
-    project.report.note(format!("database: {}, which `dev` migrates", credentials.database));
+    report.note(format!("database: {}, which `dev` migrates", credentials.database));
     Ok(())
 }
 
@@ -209,7 +217,8 @@ fn report_on_interrupt(report: &Report, running: &Arc<AtomicUsize>, stays: Strin
 
 /// A run of `dev`.
 struct Session<'a> {
-    project: &'a Project,
+    settings: &'a Settings,
+    dotenv: &'a DotenvSource,
     args: &'a Dev,
     toolchain: &'a Toolchain,
     contract: &'a Contract,
@@ -228,18 +237,20 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn new(
-        project: &'a Project,
+        settings: &'a Settings,
+        dotenv: &'a DotenvSource,
         args: &'a Dev,
         toolchain: &'a Toolchain,
         contract: &'a Contract,
         credentials: Credentials,
     ) -> Self {
         let (send, events) = channel();
-        let stack = Stack::new(project, &toolchain.tools.engine);
-        let address = format!("http://localhost:{}", project.settings.dev.port);
+        let stack = Stack::new(&dotenv.root, &toolchain.tools.engine);
+        let address = format!("http://localhost:{}", settings.dev.port);
         let (services, saved, sources, running) = Default::default();
         Self {
-            project,
+            settings,
+            dotenv,
             args,
             toolchain,
             contract,
@@ -257,40 +268,40 @@ impl<'a> Session<'a> {
 
     /// Starts all containers and sends the sources to them.
     fn start(&mut self) -> Result<()> {
-        let report = &self.project.report;
-        stack::mark(self.project)?;
+        let report = &self.toolchain.tools.report;
+        stack::mark(&self.toolchain.tools.cache, &self.dotenv.root)?;
         let left = self.stack.prepare()?;
         if left > 0 {
             report.note(format!("removed {left} containers that a killed `dev` left"));
         }
-        let port = self.project.settings.dev.port;
+        let port = self.settings.dev.port;
         self.stack
             .check_port(port, &format!("take another port: cargo xtask dev --port {}", port.saturating_add(1)))?;
         for app in &self.args.debug {
             self.stack.check_port(app.debug_port(), "leave out the debugger: cargo xtask dev")?;
         }
-        let sources = Sources::read(self.project, self.args.extra_sources())?;
+        let sources = Sources::read(self.settings, self.dotenv, self.args.extra_sources())?;
         let mut images = Vec::new();
         let mut steps = Vec::new();
         for app in APPS {
             let target = self.target(app);
-            let image = image::observe(self.project, self.toolchain, app, target, &sources.apps[&app])?;
+            let image = image::observe(self.settings, self.toolchain, app, target, &sources.apps[&app])?;
             images.push((app, image.reference.clone()));
-            steps.extend(image::decide(self.project, self.toolchain, app, image));
+            steps.extend(image::decide(self.settings, self.toolchain, app, image));
         }
-        plan::apply_side_by_side(&self.project.report, STAGE, Mode::Apply, steps)?;
+        plan::apply_side_by_side(report, STAGE, Mode::Apply, steps)?;
         let kept = self.stack.name(stack::DATA);
         let stays =
             if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
         report_on_interrupt(report, &self.running, stays);
         if self.contract.embedded {
-            self.run_part("postgres", &self.stack.postgres(self.project, self.toolchain))?;
+            self.run_part("postgres", &self.stack.postgres(self.settings, self.toolchain))?;
         }
         for (app, image) in images {
             self.run_app(app, &image, &sources)?;
         }
         self.sources = sources;
-        let proxy = self.stack.proxy(self.project, self.toolchain)?;
+        let proxy = self.stack.proxy(self.settings, self.toolchain)?;
         self.run_part("proxy", &proxy)
     }
 
@@ -299,7 +310,7 @@ impl<'a> Session<'a> {
     }
 
     fn run_part(&mut self, part: &'static str, process: &process::Process) -> Result<()> {
-        self.project.report.command(process);
+        self.toolchain.tools.report.command(process);
         self.services.insert(part, Service::start(part, process, &self.send, &self.running)?);
         Ok(())
     }
@@ -308,7 +319,7 @@ impl<'a> Session<'a> {
     fn run_app(&mut self, app: App, image: &str, sources: &Sources) -> Result<()> {
         self.saved.insert(app.name(), Instant::now());
         self.run_part(app.name(), &self.stack.application(app, image, self.contract, self.args))?;
-        let mut message = sources.message(self.project, None, app)?;
+        let mut message = sources.message(&app.folder(self.settings, &self.dotenv.root), None, app)?;
         if let (App::Backend, Some(message)) = (app, &mut message) {
             message["secrets"] = self.secrets();
         }
@@ -325,7 +336,7 @@ impl<'a> Session<'a> {
     /// Returns the backend's secrets by name. The supervisor writes them to files, as in a pod.
     fn secrets(&self) -> Value {
         let keys = &self.contract.kinds;
-        let embedded = (keys.postgres_url.as_str(), stack::database_url(&self.project.settings.database.name));
+        let embedded = (keys.postgres_url.as_str(), stack::database_url(&self.settings.database.name));
         let scripted = (keys.openai_key.as_str(), Secret::new("not-a-secret-of-the-scripted-assistant"));
         let own = self.contract.embedded.then_some(embedded).into_iter();
         let own: Vec<_> = own.chain(self.args.fake_assistant.then_some(scripted)).collect();
@@ -335,12 +346,12 @@ impl<'a> Session<'a> {
 
     /// Prints events and delivers saved sources, until the user interrupts.
     fn serve(mut self, began: Instant) -> Result<()> {
-        let (project, extra, before, send) =
-            (self.project.clone(), self.args.extra_sources(), self.sources.clone(), self.send.clone());
-        std::thread::spawn(move || sources::watch(&project, before, extra, &send));
+        let (settings, dotenv) = (self.settings.clone(), self.dotenv.clone());
+        let (report, extra) = (self.toolchain.tools.report.clone(), self.args.extra_sources());
+        let (before, send) = (self.sources.clone(), self.send.clone());
+        std::thread::spawn(move || sources::watch(&settings, &dotenv, &report, before, extra, &send));
         let (address, send) = (self.address.clone(), self.send.clone());
-        let settings = &self.project.settings;
-        let paths = ["backend", "frontend"].map(|component| settings.image_of(component).1.ready.clone());
+        let paths = ["backend", "frontend"].map(|component| self.settings.image_of(component).1.ready.clone());
         std::thread::spawn(move || {
             // Requesting the page also makes the frontend compile it.
             for path in &paths {
@@ -371,7 +382,7 @@ impl<'a> Session<'a> {
     }
 
     fn answered(&self, began: Instant) {
-        let report = &self.project.report;
+        let report = &self.toolchain.tools.report;
         report.ok(format!("{}/ {DIM}ready in {}{DIM:#}", self.address, seconds(began.elapsed())));
         for app in &self.args.debug {
             report.note(format!("debugger of the {}: 127.0.0.1:{}", app.name(), app.debug_port()));
@@ -401,7 +412,7 @@ impl<'a> Session<'a> {
             Part::Secrets => self.deliver_secrets(saved),
         });
         self.sources = delivered;
-        errors.iter().for_each(|error| self.project.report.error(error));
+        errors.iter().for_each(|error| self.toolchain.tools.report.error(error));
     }
 
     /// Updates the container of `app` from `before` to `now`.
@@ -411,14 +422,14 @@ impl<'a> Session<'a> {
         self.print(app.name(), &format!("{DIM}{difference}{DIM:#}"));
         // The container is missing if an earlier save stopped it and could not start the next one.
         if !now.has_other_image(before, app) && self.services.contains_key(app.name()) {
-            let message = now.message(self.project, Some(before), app)?;
+            let message = now.message(&app.folder(self.settings, &self.dotenv.root), Some(before), app)?;
             self.send_to(app, message);
             return Ok(());
         }
-        let image = image::observe(self.project, self.toolchain, app, self.target(app), &now.apps[&app])?;
+        let image = image::observe(self.settings, self.toolchain, app, self.target(app), &now.apps[&app])?;
         let reference = image.reference.clone();
-        let step = image::decide(self.project, self.toolchain, app, image);
-        plan::apply(&self.project.report, STAGE, Mode::Apply, step.into_iter().collect())?;
+        let step = image::decide(self.settings, self.toolchain, app, image);
+        plan::apply(&self.toolchain.tools.report, STAGE, Mode::Apply, step.into_iter().collect())?;
         if let Some(service) = self.services.remove(app.name()) {
             service.end();
         }
@@ -426,10 +437,11 @@ impl<'a> Session<'a> {
     }
 
     fn deliver_secrets(&mut self, saved: Instant) -> Result<()> {
-        let changed = credentials::read(self.project, &self.contract.environment)?;
+        let report = &self.toolchain.tools.report;
+        let changed = credentials::read(self.dotenv, self.settings, report, &self.contract.environment)?;
         let is_embedded = changed.embedded && self.credentials.embedded;
         if !is_embedded && names_other_database(&self.contract.kinds, changed.values(), self.credentials.values()) {
-            self.project.report.warn("`.env` names another database. Restart `cargo xtask dev` to use it.");
+            report.warn("`.env` names another database. Restart `cargo xtask dev` to use it.");
             return Ok(());
         }
         self.print(App::Backend.name(), &format!("{DIM}.env changed{DIM:#}"));
@@ -442,8 +454,8 @@ impl<'a> Session<'a> {
 
     fn print(&self, part: &'static str, line: &str) {
         match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
-            Some(Ok(event)) => print_line(&self.project.report, part, &self.describe(part, &event)),
-            _ => print_line(&self.project.report, part, line),
+            Some(Ok(event)) => print_line(&self.toolchain.tools.report, part, &self.describe(part, &event)),
+            _ => print_line(&self.toolchain.tools.report, part, line),
         }
     }
 

@@ -3,8 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::project::Project;
-use crate::report::{BAD, BOLD, DIM, GOOD, WARN};
+use crate::report::{BAD, BOLD, DIM, GOOD, Report, WARN};
 use crate::stages::images::{Built, recipe};
 use crate::stages::release::{self, ChangedObject, Desired, ObservedRelease, ReleaseDiff, SecretPlan};
 use crate::toolbox::Toolbox;
@@ -23,17 +22,16 @@ struct ImageChange {
 
 /// Prints the differences and adds them to the JSON document.
 pub fn show(
-    project: &Project,
     tools: &Toolbox,
     desired: &Desired,
     secrets: &SecretPlan,
     observed: &ObservedRelease,
     built: &[Built],
 ) -> Result<()> {
-    let Some(changed) = release::diff(project, tools, desired, secrets, observed)? else { return Ok(()) };
-    let images: Vec<ImageChange> = built.iter().filter_map(|image| compare_image(project, observed, image)).collect();
+    let Some(changed) = release::diff(tools, desired, secrets, observed)? else { return Ok(()) };
+    let images: Vec<ImageChange> = built.iter().filter_map(|image| compare_image(tools, observed, image)).collect();
     let drift = release::drift(tools, observed);
-    project.report.fact(
+    tools.report.fact(
         "diff",
         json!({
             "revision": changed.revision,
@@ -43,24 +41,24 @@ pub fn show(
         }),
     );
     if !(changed.objects.is_empty() && changed.secrets.is_empty() && drift.is_empty()) {
-        print(project, &changed, &images, &drift);
+        print(&tools.report, &changed, &images, &drift);
     }
     Ok(())
 }
 
 /// Returns the difference between `image` and the last verified one; `None` if there is none.
-fn compare_image(project: &Project, observed: &ObservedRelease, image: &Built) -> Option<ImageChange> {
+fn compare_image(tools: &Toolbox, observed: &ObservedRelease, image: &Built) -> Option<ImageChange> {
     let from = observed.record.as_ref()?.fingerprint.get(&format!("image {}", image.name))?;
     let (to, now) = (image.tag.as_ref()?, image.recipe.as_ref()?);
     if from == to {
         return None;
     }
-    let files = recipe::of_tag(project, &image.name, from).map(|then| now.differences(&then));
+    let files = recipe::of_tag(&tools.target, &image.name, from).map(|then| now.differences(&then));
     Some(ImageChange { name: image.name.clone(), from: from.clone(), to: to.clone(), files })
 }
 
-fn print(project: &Project, changed: &ReleaseDiff, images: &[ImageChange], drift: &[String]) {
-    let line = |text: String| project.report.line(text);
+fn print(report: &Report, changed: &ReleaseDiff, images: &[ImageChange], drift: &[String]) {
+    let line = |text: String| report.line(text);
     line(format!("\n  {BOLD}changes of revision {}{BOLD:#}", changed.revision));
     for ImageChange { name, from, to, files } in images {
         line(format!("  image {name}: {from} -> {to}"));

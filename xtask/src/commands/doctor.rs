@@ -17,6 +17,7 @@ use crate::origin::{self, Origin, Tool, bases};
 use crate::process::Process;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
+use crate::settings::Settings;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
@@ -127,35 +128,41 @@ fn to_json(CheckRow { name, found, verdict }: &CheckRow) -> Value {
 }
 
 fn rows(project: &Project) -> Result<Vec<CheckRow>> {
-    let observed = machine::observe(project)?;
+    let settings = &project.settings;
+    let observed = machine::observe(&project.cache, &project.root)?;
     let mut rows = vec![
         row("machine", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH), Verdict::Good),
         disk(&observed),
-        memory(project.settings.cluster.memory_mib << 20, observed.memory),
+        memory(settings.cluster.memory_mib << 20, observed.memory),
     ];
     rows.extend(wsl_row(&project.root, &wsl::kernel()));
-    let engine = match observed.engine(project) {
+    let engine = match observed.engine() {
         Ok(engine) => engine,
         Err(error) => {
             rows.push(bad_row("docker engine", &error));
-            rows.push(port(project, None));
+            rows.push(port(settings.cluster.port, None));
             return Ok(rows);
         }
     };
     rows.push(match &engine {
         Some(engine) => version("docker engine", &engine.docker().args(["version", "--format", "{{.Server.Version}}"])),
-        None => match machine::decide(project, &observed) {
+        None => match machine::decide(
+            &observed,
+            NodeSize::wanted(&settings.cluster),
+            project.log("debian"),
+            project.ca_bundle(),
+        ) {
             Ok(_) => row("docker engine", "not running", Verdict::Later),
             Err(error) => bad_row("docker engine", &error),
         },
     });
     let Some(engine) = engine else {
-        rows.push(port(project, None));
+        rows.push(port(settings.cluster.port, None));
         return Ok(rows);
     };
     match engine.machine() {
         Ok(machine) => {
-            rows.push(node(project, &machine));
+            rows.push(node(NodeSize::wanted(&settings.cluster), &machine));
             match machine::conditions(&engine, &machine) {
                 Ok(conditions) => rows.extend(conditions.into_iter().map(|condition| match condition.fault {
                     Some(failure) => bad_row(condition.name, &failure.into()),
@@ -166,10 +173,11 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
         }
         Err(error) => rows.push(bad_row(NODE, &error)),
     }
-    let origin = origin::select(project, &engine)?;
+    let origins = project.origins();
+    let origin = origin::select(&origins, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
-    rows.extend(base_images(project, &engine, origin.as_ref()));
-    let tools = Toolbox::new(project, engine, origin.as_ref())?;
+    rows.extend(base_images(settings, &engine, origin.as_ref()));
+    let tools = Toolbox::new(settings, &origins, engine, origin.as_ref())?;
     let versions = [
         (Tool::Minikube, "minikube", Some(["version", "--short"])),
         // Only `tool kubectl` and a port-forward need it, so its version does not matter here.
@@ -202,13 +210,13 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
         },
         Err(error) => bad_row("cluster", error),
     });
-    rows.push(port(project, profile.as_ref().ok()));
+    rows.push(port(settings.cluster.port, profile.as_ref().ok()));
     Ok(rows)
 }
 
 /// Returns a row for each base image in the engine; the next deploy brings the others.
-fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<CheckRow> {
-    let found = match bases::observe(project, engine, origin) {
+fn base_images(settings: &Settings, engine: &Engine, origin: &dyn Origin) -> Vec<CheckRow> {
+    let found = match bases::observe(settings, engine, origin) {
         Ok(found) => found,
         Err(error) => return vec![bad_row("base images", &error)],
     };
@@ -236,9 +244,9 @@ fn wsl_row(root: &Utf8Path, kernel: &str) -> Option<CheckRow> {
     })
 }
 
-/// Returns a row with the port of `profile`, or of a new profile, and the program that holds it. `profile` is `None` if it
-/// is unknown.
-fn port(project: &Project, profile: Option<&cluster::Profile>) -> CheckRow {
+/// Returns a row with the port of `profile`, or of a new profile, which prefers `new`, and the program that holds it.
+/// `profile` is `None` if it is unknown.
+fn port(new: u16, profile: Option<&cluster::Profile>) -> CheckRow {
     let (state, published) = profile.map_or((None, None), |profile| (Some(&profile.state), profile.port));
     match (state, published) {
         (Some(ProfileState::Running | ProfileState::Paused), Some(port)) => {
@@ -252,7 +260,7 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> CheckRow {
             None => row("port", format!("{port} is free for the stopped cluster"), Verdict::Good),
         },
         _ => {
-            let port = project.settings.cluster.port;
+            let port = new;
             match machine::port_holder(port) {
                 Some(holder) => {
                     let fix = "a new cluster takes the next free port, or the one that --port names";
@@ -277,9 +285,9 @@ fn disk(observed: &machine::ObservedMachine) -> CheckRow {
 /// The name of the row about the size of the engine's machine.
 const NODE: &str = "engine's size";
 
-/// Returns a row that says whether a new node fits the engine's machine, which may be a virtual one.
-fn node(project: &Project, machine: &EngineMachine) -> CheckRow {
-    match machine::fit(NodeSize::wanted(&project.settings.cluster), machine) {
+/// Returns a row that says whether a new node of the `wanted` size fits the engine's machine, which may be a virtual one.
+fn node(wanted: NodeSize, machine: &EngineMachine) -> CheckRow {
+    match machine::fit(wanted, machine) {
         Ok(size) => {
             let (cpus, has) = (machine.cpus, machine.memory >> 20);
             let node = format!("a new node gets {} and {} MiB", size.cpus, size.memory_mib);

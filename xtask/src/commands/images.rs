@@ -11,7 +11,8 @@ use crate::origin::Requirement;
 use crate::origin::bases::{self, BaseImage, short};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::stages::images;
+use crate::report::Report;
+use crate::settings::Settings;
 use crate::toolchain::Toolchain;
 
 /// The arguments of `images`.
@@ -39,19 +40,17 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     needed.dedup();
     // A refresh brings them anyway; bringing missing ones before it would be wasted work.
     let requirements = if args.refresh { Vec::new() } else { needed.into_iter().map(Requirement::Image).collect() };
-    let toolchain = Toolchain::bring(project, mode, &requirements)?;
-    let engine = &toolchain.tools.engine;
+    let toolchain = project.bring_tools(mode, &requirements)?;
     if args.refresh {
-        refresh(project, &toolchain, mode)?;
+        refresh(&project.settings, &toolchain, mode)?;
     }
     // Read the records before the builds, so that an unreadable one fails early.
-    let bases = base_images(project, &toolchain)?;
-    let states = project
-        .report
-        .look("images", "sources and engine", || images::build::observe(project, engine, toolchain.origin.as_ref()))?;
-    let built = images::build(project, engine, toolchain.origin.as_ref(), &states, &mut [], mode)?;
+    let bases = base_images(&project.settings, &toolchain)?;
+    let builder = toolchain.image_builder(&project.settings.images);
+    let states = project.report.look("images", "sources and engine", || builder.observe())?;
+    let built = builder.build(&states, &mut [], mode)?;
     project.report.fact("images", output::images(&built));
-    show_bases(project, &bases);
+    show_bases(&project.report, &bases);
     for image in built.iter().filter(|_| !args.output.json) {
         if let (Some(reference), Some(id)) = (image.reference(), &image.id) {
             anstream::println!("{reference} {id}");
@@ -61,17 +60,17 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
 }
 
 /// Renews the base images that the engine has or the applications need. Reports the result for each.
-fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
+fn refresh(settings: &Settings, toolchain: &Toolchain, mode: Mode) -> Result<()> {
     let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    let names = bases::names(project, origin);
-    let database = &project.settings.database.image;
+    let names = bases::names(settings, origin);
+    let database = &settings.database.image;
     // The embedded database's image is not needed if `.env` names another database.
     let has_database = engine.image_id(&origin.image(database))?.is_some();
     let wanted = names.into_iter().filter(|name| name != database || has_database);
     let refresh = origin.refresh(&wanted.collect::<Vec<_>>(), engine)?;
     let references: Vec<String> = refresh.images.iter().map(|name| origin.image(name)).collect();
     let before = engine.image_ids(&references)?;
-    plan::apply(&project.report, "tools", mode, refresh.steps)?;
+    plan::apply(&toolchain.tools.report, "tools", mode, refresh.steps)?;
     if mode == Mode::DryRun {
         return Ok(());
     }
@@ -82,7 +81,7 @@ fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
         if !reported.insert(new) {
             continue;
         }
-        project.report.ok(match old {
+        toolchain.tools.report.ok(match old {
             Some(old) if old == new => format!("{reference} is unchanged: {}", short(new)),
             Some(old) => format!("{reference} renewed: {} -> {}", short(old), short(new)),
             None => format!("{reference} is new: {}", short(new)),
@@ -96,23 +95,22 @@ fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
 }
 
 /// Returns the base images in the engine.
-fn base_images(project: &Project, toolchain: &Toolchain) -> Result<Vec<BaseImage>> {
+fn base_images(settings: &Settings, toolchain: &Toolchain) -> Result<Vec<BaseImage>> {
     // A dry run does not start an engine.
     if !toolchain.engine_answers {
         return Ok(Vec::new());
     }
-    let found = bases::observe(project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
+    let found = bases::observe(settings, &toolchain.tools.engine, toolchain.origin.as_ref())?;
     Ok(found.into_iter().filter(|base| base.id.is_some()).collect())
 }
 
 /// Reports the base images and their age.
-fn show_bases(project: &Project, found: &[BaseImage]) {
+fn show_bases(report: &Report, found: &[BaseImage]) {
     let now = clock::now();
-    found.iter().for_each(|base| project.report.note(format!("base image {}", base.describe(now))));
+    found.iter().for_each(|base| report.note(format!("base image {}", base.describe(now))));
     if found.iter().any(|base| base.is_stale(now)) {
-        project
-            .report
+        report
             .warn(format!("a base image is older than {} days; try: cargo xtask images --refresh", bases::STALE_DAYS));
     }
-    project.report.fact("bases", found.iter().map(|base| base.to_json(now)).collect::<serde_json::Value>());
+    report.fact("bases", found.iter().map(|base| base.to_json(now)).collect::<serde_json::Value>());
 }

@@ -20,7 +20,6 @@ use crate::project::Project;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::release;
 use crate::toolbox::Toolbox;
-use crate::toolchain::Toolchain;
 use line::{Line, Painter};
 use source::Source;
 
@@ -100,7 +99,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
 
 /// Prints the logs.
 pub fn run(project: &Project, args: &Logs) -> Result<()> {
-    let toolchain = Toolchain::present(project)?;
+    let toolchain = project.present_tools()?;
     let tools = &toolchain.tools;
     if cluster::observe(tools)?.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());

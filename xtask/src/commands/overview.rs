@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use crate::dotenv;
 use crate::failure;
 use crate::judge;
 use crate::project::Project;
@@ -10,7 +9,7 @@ use crate::report::{BAD, BOLD, GOOD, WARN};
 use crate::stages::cluster::ApiServer;
 use crate::stages::proof::{self, Access, RouteAnswer};
 use crate::stages::release::{self, ObservedRelease};
-use crate::stages::upgrade::{Phase, UpgradeState};
+use crate::stages::upgrade::{self, Phase, UpgradeState};
 use crate::stages::{cluster, machine};
 use crate::toolchain::Toolchain;
 
@@ -43,9 +42,9 @@ fn release_line(observed: &ObservedRelease) -> String {
 /// Prints the state of engine, cluster, release and `.env`, and the next command.
 pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {}", project.report.shown(text));
-    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy creates it" };
-    let observed = machine::observe(project)?;
-    let engine = match observed.engine(project) {
+    let dotenv = if project.dotenv.is_there()? { "present" } else { "absent; the first deploy creates it" };
+    let observed = machine::observe(&project.cache, &project.root)?;
+    let engine = match observed.engine() {
         Ok(engine) => engine,
         Err(error) => {
             row("engine", &format!("{BAD}unknown{BAD:#}: {}", failure::message(&error)));
@@ -61,7 +60,7 @@ pub fn run(project: &Project) -> Result<()> {
         return Ok(());
     };
     row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
-    let Some(toolchain) = Toolchain::look(project, engine)? else {
+    let Some(toolchain) = Toolchain::look(&project.settings, project.origins(), engine)? else {
         row("cluster", "unknown: the tools are not installed yet");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
@@ -70,14 +69,16 @@ pub fn run(project: &Project) -> Result<()> {
     };
     let profile = cluster::observe(&toolchain.tools)?;
     row("cluster", &format!("`{}` {}", toolchain.tools.profile, describe_state(&profile.state)));
-    if let Some(difference) = cluster::difference(project, &toolchain.tools, &profile)? {
+    if let Some(difference) = cluster::difference(&project.settings, &project.root, &toolchain.tools, &profile)? {
         row("", &difference);
     }
     let stopped = profile.state == cluster::ProfileState::Stopped;
-    let mut next = project.command(if stopped { "start" } else { "deploy dev" });
-    if UpgradeState::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+    let mut next = if stopped { "cargo xtask start" } else { "cargo xtask deploy dev" };
+    if UpgradeState::load(&upgrade::folder(&project.cache, &project.settings.cluster.profile)?)?
+        .is_some_and(|state| state.phase != Phase::Release)
+    {
         row("upgrade", "not finished: the todos are in a dump");
-        next = project.command("cluster upgrade");
+        next = "cargo xtask cluster upgrade";
     }
     let mut line = "unknown without a cluster".to_owned();
     let api_server = match profile.state {
@@ -106,11 +107,11 @@ pub fn run(project: &Project) -> Result<()> {
                     at.unwrap_or_default() + &through.unwrap_or_default()
                 });
             }
-            next = project.command("status");
+            next = "cargo xtask status";
         }
     }
     row("release", &line);
     row(".env", dotenv);
-    row("next", &next);
+    row("next", next);
     Ok(())
 }

@@ -7,5 +7,5 @@ use crate::project::Project;
 
 /// Replaces this process with the program that records, which gets the same command line.
 pub fn run(project: &Project) -> Result<()> {
-    members::become_program(&members::build(project, "xtask-record")?)
+    members::become_program(&members::build(&project.report, "xtask-record")?)
 }

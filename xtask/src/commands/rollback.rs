@@ -18,7 +18,6 @@ use crate::stages::images::{self, ids};
 use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
-use crate::toolchain::Toolchain;
 
 /// Requests to each route in the final proof.
 const REQUESTS: usize = 20;
@@ -41,7 +40,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    let toolchain = Toolchain::present(project)?;
+    let toolchain = project.present_tools()?;
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?;
     if profile.state != cluster::ProfileState::Running {
@@ -58,27 +57,27 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
 
-    let wanted = wanted(project, tools, &target)?;
+    let wanted = wanted(tools, &target)?;
     let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
     let on_nodes = images::load::observe(&tools.nodes()?, &references)?;
-    images::load(project, &tools.engine, &wanted, &on_nodes, mode)?;
+    images::load(tools, &wanted, &on_nodes, mode)?;
     let run = release::Run::default();
-    let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());
+    let steps = release::rollback(tools, &target, &observed, &run, redactor.clone());
     plan::apply(&project.report, "release", mode, steps)?;
     if mode == Mode::DryRun {
         project.report.answer("then: request every route, and record the revision as verified");
         return Ok(());
     }
 
-    let ids = ids::of_loaded(project, &wanted)?;
+    let ids = ids::of_loaded(tools, &wanted)?;
     let access = Access::open(tools, &profile)?;
     let take = || LiveState::take(&project.settings, tools, run.take_ready(), &access.address, REQUESTS);
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
-    let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
+    let restarted = release::restart_outdated(tools, &ids, nodes, snapshot, &redactor, mode)?;
     let evidence = if restarted.any() { take()? } else { evidence };
 
-    let prove = || proof::prove(project, tools, &ids, &access.address, evidence);
+    let prove = || proof::prove(&project.settings, tools, &ids, &access.address, evidence);
     let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
     record(tools, &run, &proof.snapshot, &target, ids, environment)?;
@@ -94,8 +93,8 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
 
 /// Returns the images of the target revision. IDs come from the engine, or else from the record of that revision: so a
 /// rollback runs an image that was rebuilt under its content tag, and a renewed base image.
-fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wanted>> {
-    let in_engine = ids::of_all(project, &tools.engine, &target.images.iter().cloned().collect::<Vec<_>>())?;
+fn wanted(tools: &Toolbox, target: &Target) -> Result<Vec<Wanted>> {
+    let in_engine = ids::of_all(tools, &target.images.iter().cloned().collect::<Vec<_>>())?;
     let verified = target.verified.as_ref();
     let of = |reference: &String| {
         let recorded = || verified.and_then(|verified| verified.images.get(reference));

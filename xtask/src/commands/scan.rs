@@ -12,8 +12,12 @@ use camino::Utf8Path;
 
 use crate::failure::{Class, Failure};
 use crate::git;
+use crate::origin::{Requirement, Tool};
+use crate::plan::Mode;
 use crate::process::Process;
 use crate::project::Project;
+use crate::report::Report;
+use crate::toolchain::Toolchain;
 
 use finding::{Leak, Location, merge};
 use scanner::Scanner;
@@ -22,10 +26,16 @@ use scanner::Scanner;
 const RULES: &str = ".gitleaks.toml";
 
 /// Scans for secrets. Prints each leak as a line on standard output, and fails if there is one.
-pub fn run(project: &Project, gitleaks: &Process) -> Result<()> {
-    let report = &project.report;
+pub fn run(project: &Project) -> Result<()> {
+    let toolchain = project.bring_tools(Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
+    search(&project.report, &project.root, &toolchain)
+}
+
+/// Does the same for the checkout `root`, with the gitleaks of `toolchain`.
+pub fn search(report: &Report, root: &Utf8Path, toolchain: &Toolchain) -> Result<()> {
+    let gitleaks = Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()).class(Class::Check);
     let running = report.step("scan", "look for secrets", "working tree, staged changes and history");
-    let result = scan(&project.root, &project.target(), gitleaks)?;
+    let result = scan(root, &toolchain.tools.target, &gitleaks)?;
     result.remarks.iter().for_each(|remark| report.warn(remark));
     if result.leaks.is_empty() {
         running.done(format!("none in {} files{}", result.files, result.commits()));

@@ -14,7 +14,6 @@ use crate::stages::machine;
 use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::{release, upgrade};
 use crate::toolbox::Toolbox;
-use crate::toolchain::Toolchain;
 
 /// Requests to each route in the final proof.
 const REQUESTS: usize = 5;
@@ -22,30 +21,32 @@ const REQUESTS: usize = 5;
 /// Starts the cluster and proves the application. A running cluster is only proven.
 pub fn run(project: &Project) -> Result<()> {
     let begun = Instant::now();
-    cluster::guard(project)?;
+    cluster::guard(&project.cache, &project.settings.cluster.profile)?;
     let _lock = project.lock()?;
-    upgrade::refuse_unfinished(project)?;
+    upgrade::refuse_unfinished(&project.cache, &project.settings.cluster.profile)?;
     // Without a cluster, the command must not install tools or create an engine.
-    if !cluster::exists_anywhere(project)? && machine::observe(project)?.engine(project)?.is_none() {
-        return Err(no_cluster(project).into());
+    if !cluster::exists_anywhere(&project.cache, &project.settings.cluster.profile)?
+        && machine::observe(&project.cache, &project.root)?.engine()?.is_none()
+    {
+        return Err(no_cluster(&project.settings.cluster.profile).into());
     }
-    let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Minikube)])?;
+    let toolchain = project.bring_tools(Mode::Apply, &[Requirement::Tool(Tool::Minikube)])?;
     let (tools, report) = (&toolchain.tools, &project.report);
     let profile = cluster::observe(tools)?;
     let silent = match profile.state {
-        ProfileState::Absent => return Err(no_cluster(project).into()),
+        ProfileState::Absent => return Err(no_cluster(&project.settings.cluster.profile).into()),
         ProfileState::Running => wait_for_answer(tools, &profile)?,
         _ => None,
     };
     let origin = toolchain.origin.as_ref();
-    let facts = StartFacts::observe(project, tools, origin, &profile, silent.as_deref())?;
-    let steps = cluster::decide(project, tools, origin, &profile, facts, &[])?;
+    let facts = StartFacts::observe(&project.settings.cluster, tools, origin, &profile, silent.as_deref())?;
+    let steps = cluster::decide(&project.settings.cluster, tools, origin, &profile, facts, &[])?;
     let started = plan::apply(&project.report, "cluster", Mode::Apply, steps)?.any();
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?;
     if let Some(words) = wait_for_answer(tools, &profile)? {
         let what = format!("cannot query the cluster: {words}");
-        return Err(Failure::new(Class::Cluster, what).help(format!("see why: {}", project.command("status"))).into());
+        return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
     }
     let word = if started { "runs again" } else { "runs already" };
     let name = &tools.profile;
@@ -55,16 +56,16 @@ pub fn run(project: &Project) -> Result<()> {
     }
     let Some(record) = release.record else {
         report.ok(format!("the cluster `{name}` {word}; no application in it was ever verified"));
-        report.note(format!("deploy it: {}", project.command("deploy dev")));
+        report.note("deploy it: cargo xtask deploy dev");
         return Ok(());
     };
     let redactor = release::redactor_of_secrets(tools)?;
     report.hide(&redactor);
-    plan::apply(&project.report, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
+    plan::apply(&project.report, "release", Mode::Apply, vec![release::wait_step(tools, redactor)])?;
     let access = Access::open(tools, &profile)?;
     let prove = || {
         let evidence = LiveState::take(&project.settings, tools, None, &access.address, REQUESTS)?;
-        proof::prove(project, tools, &record.images, &access.address, evidence)
+        proof::prove(&project.settings, tools, &record.images, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
     let (place, notes) = access.describe(access.front(&proof.snapshot), "");
@@ -82,7 +83,7 @@ fn wait_for_answer(tools: &Toolbox, profile: &Profile) -> Result<Option<String>>
     })
 }
 
-fn no_cluster(project: &Project) -> Failure {
-    let what = format!("there is no minikube profile `{}` to start", project.settings.cluster.profile);
-    Failure::new(Class::Cluster, what).help(format!("make it: {}", project.command("deploy dev")))
+fn no_cluster(profile: &str) -> Failure {
+    let what = format!("there is no minikube profile `{profile}` to start");
+    Failure::new(Class::Cluster, what).help("make it: cargo xtask deploy dev")
 }

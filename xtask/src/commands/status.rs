@@ -12,9 +12,11 @@ use clap::Args;
 
 use super::output;
 use crate::clock;
+use crate::dotenv::DotenvSource;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::report::Report;
+use crate::settings::Settings;
 use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
 use crate::stages::proof::{self, Access, Front};
 use crate::stages::release::{self, ObservedRelease};
@@ -44,34 +46,39 @@ pub struct Status {
 
 /// Prints the status.
 pub fn run(project: &Project, args: &Status) -> Result<()> {
-    let toolchain = Toolchain::present(project)?;
+    let toolchain = project.present_tools()?;
     if args.watch {
-        return watch::run(project, &toolchain, args.json);
+        return watch::run(&project.settings, &project.dotenv, &toolchain, args.json);
     }
-    let (profile, observed, view) = collect(project, &toolchain, true)?;
+    let (profile, observed, view) = collect(&project.settings, &project.dotenv, &toolchain, true)?;
     if args.json {
         add_to_document(&project.report, &view);
     } else {
         output::print(project.report.shown(&text::screen(&view, Some(clock::now()))).trim_end())?;
     }
-    upgrade::refuse_unfinished(project)?;
-    check_application(project, &toolchain.tools, &observed, &view)?;
+    upgrade::refuse_unfinished(&project.cache, &project.settings.cluster.profile)?;
+    check_application(&toolchain.tools, &observed, &view)?;
     if args.verify {
-        verify(project, &toolchain.tools, &profile, &observed, &view)?;
+        verify(&project.settings, &toolchain.tools, &profile, &observed, &view)?;
     }
     Ok(())
 }
 
 /// Returns the screen without colours, and the same data as JSON.
-pub fn plain(project: &Project, toolchain: &Toolchain) -> Result<(String, String)> {
-    let (.., view) = collect(project, toolchain, true)?;
+pub fn plain(settings: &Settings, dotenv: &DotenvSource, toolchain: &Toolchain) -> Result<(String, String)> {
+    let (.., view) = collect(settings, dotenv, toolchain, true)?;
     let text = anstream::adapter::strip_str(&text::screen(&view, Some(clock::now()))).to_string();
     Ok((text, serde_json::to_string_pretty(&view)?))
 }
 
 /// Observes everything that `status` shows. The changes of the next deploy are optional (`with_pending`): they require
 /// reading the sources.
-fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Result<(Profile, ObservedRelease, View)> {
+fn collect(
+    settings: &Settings,
+    dotenv: &DotenvSource,
+    toolchain: &Toolchain,
+    with_pending: bool,
+) -> Result<(Profile, ObservedRelease, View)> {
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?;
     let running = profile.state == ProfileState::Running;
@@ -84,7 +91,7 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
         open_with: None,
         silence: None,
         kubernetes: profile.kubernetes(tools)?.map(|version| version.to_string()),
-        difference: cluster::difference(project, tools, &profile)?,
+        difference: cluster::difference(settings, &dotenv.root, tools, &profile)?,
     };
     if !running {
         return Ok((profile, ObservedRelease::default(), View { cluster, ..View::default() }));
@@ -104,13 +111,13 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
     }
     let mut view = View::new(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
-        let routes = proof::routes(&project.settings, snapshot);
+        let routes = proof::routes(settings, snapshot);
         // Without access no route is shown. A watch does not warn: it would repeat the warning every second.
         let access = match Access::open(tools, &profile) {
             Ok(access) => Some(access),
             Err(error) => {
                 if with_pending {
-                    project.report.warn_because("cannot request the routes", &error);
+                    tools.report.warn_because("cannot request the routes", &error);
                 }
                 None
             }
@@ -123,7 +130,7 @@ fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resu
                 access.as_ref().map(measure).unwrap_or_default()
             });
             let drift = scope.spawn(|| release::drift(tools, &observed));
-            let pending = with_pending.then(|| pending::list(project, toolchain, &observed)).flatten();
+            let pending = with_pending.then(|| pending::list(settings, dotenv, toolchain, &observed)).flatten();
             // Propagate a panic, which must not look like the absence of drift.
             let answers = answers.join().unwrap_or_else(|panic| resume_unwind(panic));
             let drift = drift.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -148,7 +155,7 @@ fn add_to_document(report: &Report, view: &View) {
 }
 
 /// Fails if the application is not deployed in a running cluster, and says what to do.
-fn check_application(project: &Project, tools: &Toolbox, observed: &ObservedRelease, view: &View) -> Result<()> {
+fn check_application(tools: &Toolbox, observed: &ObservedRelease, view: &View) -> Result<()> {
     if let Some(words) = &view.cluster.silence {
         let failure = Failure::new(Class::Cluster, format!("cannot query the cluster: {words}"));
         let failure = match view.cluster.state.as_str() {
@@ -159,7 +166,7 @@ fn check_application(project: &Project, tools: &Toolbox, observed: &ObservedRele
     }
     if view.cluster.state == state_name(&ProfileState::Stopped) {
         let what = format!("the cluster `{}` is stopped; its data is kept", tools.profile);
-        return Err(Failure::new(Class::Cluster, what).help(project.command("start")).into());
+        return Err(Failure::new(Class::Cluster, what).help("cargo xtask start").into());
     }
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
@@ -176,7 +183,7 @@ fn check_application(project: &Project, tools: &Toolbox, observed: &ObservedRele
 }
 
 fn verify(
-    project: &Project,
+    settings: &Settings,
     tools: &Toolbox,
     profile: &Profile,
     observed: &ObservedRelease,
@@ -195,10 +202,10 @@ fn verify(
     }
     let proof = || {
         let access = Access::open(tools, profile)?;
-        let evidence = proof::LiveState::take(&project.settings, tools, None, &access.address, PROOF_REQUESTS)?;
-        proof::prove(project, tools, &record.images, &access.address, evidence)
+        let evidence = proof::LiveState::take(settings, tools, None, &access.address, PROOF_REQUESTS)?;
+        proof::prove(settings, tools, &record.images, &access.address, evidence)
     };
-    let proof = project.report.look("proof", "images and routes", proof);
+    let proof = tools.report.look("proof", "images and routes", proof);
     if !view.drift.is_empty() {
         let what = format!("the live state differs from the verified one:\n  {}", view.drift.join("\n  "));
         let failure = Failure::new(Class::Proof, what).help("cargo xtask deploy dev");
@@ -206,7 +213,7 @@ fn verify(
         return Err(proof.err().into_iter().fold(failure, Failure::and).into());
     }
     proof?;
-    project.report.ok("verified: the pods run the built images, and every route answers");
+    tools.report.ok("verified: the pods run the built images, and every route answers");
     Ok(())
 }
 

@@ -11,19 +11,20 @@ use crate::toolbox::Toolbox;
 
 /// Stops the cluster. A stopped or absent cluster is no error.
 pub fn run(project: &Project) -> Result<()> {
-    cluster::guard(project)?;
+    cluster::guard(&project.cache, &project.settings.cluster.profile)?;
     let _lock = project.lock()?;
     let report = &project.report;
     let name = &project.settings.cluster.profile;
-    let Some(engine) = machine::observe(project)?.engine(project)? else {
+    let Some(engine) = machine::observe(&project.cache, &project.root)?.engine()? else {
         // The node is a container of the engine.
         report.ok(format!("no Docker Engine runs, so the cluster `{name}` does not run either"));
         return Ok(());
     };
-    let origin = origin::present(project, &engine)?;
-    let tools = Toolbox::new(project, engine, origin.as_ref())?;
+    let origins = project.origins();
+    let origin = origin::present(&origins, &engine)?;
+    let tools = Toolbox::new(&project.settings, &origins, engine, origin.as_ref())?;
     let profile = cluster::observe(&tools)?;
-    let steps = cluster::stop_steps(project, &tools, &profile)?;
+    let steps = cluster::stop_steps(&tools, &profile)?;
     match profile.state {
         ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to stop"));
@@ -42,7 +43,7 @@ pub fn run(project: &Project) -> Result<()> {
             plan::apply(&project.report, "cluster", Mode::Apply, steps)?;
         }
     }
-    report.note(format!("todos, images and settings are kept; start the cluster again: {}", project.command("start")));
+    report.note("todos, images and settings are kept; start the cluster again: cargo xtask start");
     if tools.engine.private {
         report.note("the private Docker Engine keeps running  (cargo xtask teardown --engine removes it)");
     }

@@ -6,21 +6,21 @@ use std::time::Duration;
 use crate::credentials::Credentials;
 use crate::events;
 use crate::judge;
-use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
 use crate::stages::proof::{Access, Front, Proof, warnings};
+use crate::toolbox::Toolbox;
 
 /// Prints one line with the address on standard error, for a deploy of `--watch`, followed by notes and warnings.
-pub fn print_in_brief(project: &Project, access: &Access, front: Option<Front>, proof: &Proof, took: Duration) {
-    let (place, notes) = access.describe(front, &project.settings.chart.release);
-    project.report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
-    notes.into_iter().for_each(|note| project.report.warn(note));
-    warnings(&proof.answers).iter().for_each(|warning| project.report.warn(warning));
+pub fn print_in_brief(tools: &Toolbox, access: &Access, front: Option<Front>, proof: &Proof, took: Duration) {
+    let (place, notes) = access.describe(front, &tools.release().name);
+    tools.report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    notes.into_iter().for_each(|note| tools.report.warn(note));
+    warnings(&proof.answers).iter().for_each(|warning| tools.report.warn(warning));
 }
 
 /// Prints the summary on standard error.
 pub fn print(
-    project: &Project,
+    tools: &Toolbox,
     access: &Access,
     front: Option<Front>,
     credentials: &Credentials,
@@ -28,9 +28,9 @@ pub fn print(
     proof: &Proof,
     took: Duration,
 ) {
-    let report = &project.report;
+    let report = &tools.report;
     report.info("");
-    let (place, notes) = access.describe(front, &project.settings.chart.release);
+    let (place, notes) = access.describe(front, &tools.release().name);
     report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
     notes.into_iter().for_each(|note| report.warn(note));
     for workload in judge::progress(&proof.snapshot) {

@@ -11,6 +11,7 @@ use crate::api::{Api, Propagation, Scope, kinds};
 use crate::cache;
 use crate::commands::dev;
 use crate::deadlines;
+use crate::dotenv::{DotenvSource, SecretsSource};
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::Answer;
 use crate::engine::{Engine, stop, stored};
@@ -21,12 +22,12 @@ use crate::lock;
 use crate::minikube;
 use crate::origin;
 use crate::plan::{self, Mode};
-use crate::project::{Project, SecretsSource};
+use crate::project::Project;
 use crate::report::{Report, bytes};
 use crate::snapshot::{Snapshot, text, title};
-use crate::stages::cluster::{self, ContextEntry};
+use crate::stages::cluster::{self, ContextEntry, ControllerManifests};
 use crate::stages::images::owned::{self, OwnedImage};
-use crate::stages::machine;
+use crate::stages::machine::{self, NodeSize};
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, UpgradeState};
 use crate::toolbox::Toolbox;
@@ -65,42 +66,54 @@ struct Remainder {
 
 /// Runs the teardown.
 pub fn run(project: &Project, args: &Teardown) -> Result<()> {
-    let report = &project.report;
+    let (settings, cache, report) = (&project.settings, &project.cache, &project.report);
+    let (profile, yes) = (&settings.cluster.profile, project.options.yes);
+    let consent = Consent { args, cache, report, yes };
     if args.cache {
-        cache::check_removable(&project.cache)?;
+        cache::check_removable(cache)?;
     }
     let guard = project.lock()?;
-    let observed = machine::observe(project)?;
-    let engine = match observed.engine(project) {
+    let observed = machine::observe(cache, &project.root)?;
+    let engine = match observed.engine() {
         // The private engine can be removed even if it does not answer. The user's own engine is not involved.
         Err(error) if args.removes_engine() && matches!(observed.system, Answer::Absent(_)) => {
-            ask_consent(project, args, Vec::new())?;
+            consent.ask(Vec::new())?;
             report.warn(format!("{error}; teardown removes it with its contents"));
             None
         }
         Err(error) => return Err(error),
-        Ok(None) if args.removes_cluster() && !args.removes_engine() && is_in_private(project)? => {
-            Some(start_private(project, &observed)?)
+        Ok(None) if args.removes_cluster() && !args.removes_engine() && is_in_private(cache, profile)? => {
+            let (log, ca_bundle) = (project.log("debian"), project.ca_bundle());
+            let plan = machine::decide(&observed, NodeSize::wanted(&settings.cluster), log, ca_bundle)?;
+            // A restart of the machine ends the private engine.
+            machine::consent(report, yes, &plan.consent)?;
+            plan::apply(report, "machine", Mode::Apply, plan.steps)?;
+            Some(plan.engine)
         }
         Ok(None) => {
-            check_without_engine(project, args)?;
-            ask_consent(project, args, Vec::new())?;
+            check_without_engine(args, cache, profile, report)?;
+            consent.ask(Vec::new())?;
             None
         }
         Ok(engine) => engine,
     };
     let remainder = match engine {
-        Some(engine) => remove_from_engine(project, engine, args)?,
+        Some(engine) => {
+            let origins = project.origins();
+            let origin = origin::present(&origins, &engine)?;
+            let tools = Toolbox::new(settings, &origins, engine, origin.as_ref())?;
+            remove_from_engine(&consent, &tools, &project.root, &settings.cluster.ingress)?
+        }
         None => Remainder::default(),
     };
     if args.removes_engine() {
-        remove_engine(project)?;
+        remove_engine(cache, report)?;
     }
     if args.cache {
-        remove_cache(project, guard)?;
+        remove_cache(cache, report, guard)?;
     }
-    report_remainder(project, &remainder)?;
-    report_upgrade(project)
+    report_remainder(cache, report, &project.dotenv, &settings.keys.postgres_url, &remainder)?;
+    report_upgrade(cache, profile, report)
 }
 
 impl Teardown {
@@ -117,75 +130,86 @@ impl Teardown {
     }
 }
 
-/// Asks for consent to irreversible removals: `losses`, and the private engine and the cache if `args` removes them.
-fn ask_consent(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()> {
-    let paths = EnginePaths::new(&project.cache);
-    if args.removes_engine() && stop::exists(&paths)? {
-        let mut clusters = stored::containers(&paths)?;
-        clusters.retain(|name| !name.starts_with(dev::PREFIX));
-        let clusters = clusters.join(", ");
-        let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
-        losses.push(format!("stop the private Docker Engine and remove it with all its images{clusters}"));
-        losses.extend(dev::stored_todos(&paths)?.iter().map(|volume| dev::loss(volume)));
-    }
-    if args.cache && has_brought_artifacts(&project.cache)? {
-        losses.push(format!("remove {}: tools, downloads and base images", project.cache));
-    }
-    machine::consent_to(project, &losses, "without flags, only the application is removed: cargo xtask teardown")
+/// The question about irreversible removals.
+struct Consent<'a> {
+    args: &'a Teardown,
+    cache: &'a Utf8Path,
+    report: &'a Report,
+    yes: bool,
 }
 
-/// Removes from `engine` what `args` says, and returns what remains.
-fn remove_from_engine(project: &Project, engine: Engine, args: &Teardown) -> Result<Remainder> {
-    let origin = origin::present(project, &engine)?;
-    let tools = Toolbox::new(project, engine, origin.as_ref())?;
-    let engine = &tools.engine;
+impl Consent<'_> {
+    /// Asks for consent to `losses`, and to the removal of the private engine and the cache if the arguments say so.
+    fn ask(&self, mut losses: Vec<String>) -> Result<()> {
+        let Self { args, cache, report, yes } = *self;
+        let paths = EnginePaths::new(cache);
+        if args.removes_engine() && stop::exists(&paths)? {
+            let mut clusters = stored::containers(&paths)?;
+            clusters.retain(|name| !name.starts_with(dev::PREFIX));
+            let clusters = clusters.join(", ");
+            let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
+            losses.push(format!("stop the private Docker Engine and remove it with all its images{clusters}"));
+            losses.extend(dev::stored_todos(&paths)?.iter().map(|volume| dev::loss(volume)));
+        }
+        if args.cache && has_brought_artifacts(cache)? {
+            losses.push(format!("remove {cache}: tools, downloads and base images"));
+        }
+        machine::consent_to(
+            report,
+            yes,
+            &losses,
+            "without flags, only the application is removed: cargo xtask teardown",
+        )
+    }
+}
+
+/// Removes from the engine what the arguments say, and returns what remains. `ingress` is the folder of the ingress controller
+/// in the checkout `root`.
+fn remove_from_engine(
+    consent: &Consent<'_>,
+    tools: &Toolbox,
+    root: &Utf8Path,
+    ingress: &Utf8Path,
+) -> Result<Remainder> {
+    let (args, engine) = (consent.args, &tools.engine);
     // The todos of `dev` in the private engine go with it; the question about the engine names them.
     let goes_with_engine = engine.private && args.removes_engine();
     let removes_todos = args.data || args.removes_engine() && !goes_with_engine;
-    let dev = dev::tear_down(project, engine, removes_todos)?.filter(|_| !goes_with_engine);
-    let mut remainder = Remainder { dev, ..remove_release_or_cluster(project, &tools, args)? };
+    let dev = dev::tear_down(tools, root, removes_todos, consent.yes)?.filter(|_| !goes_with_engine);
+    let mut remainder = Remainder { dev, ..remove_release_or_cluster(consent, tools, &root.join(ingress))? };
     if args.removes_images() {
-        remove_images(project, engine, args)?;
+        remove_images(tools, args)?;
     }
     if !goes_with_engine {
-        remainder.engine = list_in_engine(&project.cache, engine)?;
+        remainder.engine = list_in_engine(&tools.cache, engine)?;
     }
     Ok(remainder)
 }
 
 /// Returns whether the node is in the private engine, by the engine's files.
-fn is_in_private(project: &Project) -> Result<bool> {
-    Ok(stored::containers(&EnginePaths::new(&project.cache))?.contains(&project.settings.cluster.profile))
-}
-
-/// Starts the private engine, which a restart of the machine ends.
-fn start_private(project: &Project, observed: &machine::ObservedMachine) -> Result<Engine> {
-    let plan = machine::decide(project, observed)?;
-    machine::consent(project, &plan.consent)?;
-    plan::apply(&project.report, "machine", Mode::Apply, plan.steps)?;
-    Ok(plan.engine)
+fn is_in_private(cache: &Utf8Path, profile: &String) -> Result<bool> {
+    Ok(stored::containers(&EnginePaths::new(cache))?.contains(profile))
 }
 
 /// Checks what a teardown can do without a running engine. No cluster runs then, but a stopped one may exist.
-fn check_without_engine(project: &Project, args: &Teardown) -> Result<()> {
-    let name = &project.settings.cluster.profile;
-    let in_private = is_in_private(project)?;
+fn check_without_engine(args: &Teardown, cache: &Utf8Path, name: &String, report: &Report) -> Result<()> {
+    let in_private = is_in_private(cache, name)?;
     if args.removes_engine() && in_private {
         return Ok(());
     }
-    if !in_private && !cluster::exists_anywhere(project)? {
-        project.report.ok(format!("no Docker Engine runs, and minikube has no profile `{name}` on record"));
+    if !in_private && !cluster::exists_anywhere(cache, name)? {
+        report.ok(format!("no Docker Engine runs, and minikube has no profile `{name}` on record"));
         return Ok(());
     }
     let what = format!("there is a profile `{name}`, but no Docker Engine runs, so xtask cannot remove it");
     if args.removes_engine() {
-        project.report.warn(format!("{what}; its node is in an engine other than the private one"));
+        report.warn(format!("{what}; its node is in an engine other than the private one"));
         return Ok(());
     }
     let failure = Failure::new(Class::Cluster, what);
     Err(match in_private {
         true => failure
-            .help(format!("start it: {}", project.command("start")))
+            .help("start it: cargo xtask start")
             .help("or delete it with all its data: cargo xtask teardown --cluster"),
         false => failure.help("start engine and cluster: cargo xtask deploy dev"),
     }
@@ -198,13 +222,13 @@ fn has_brought_artifacts(cache: &Utf8Path) -> Result<bool> {
 }
 
 /// Removes the private engine, and minikube's records of the profiles whose nodes were in it. Leaves other records alone.
-fn remove_engine(project: &Project) -> Result<()> {
-    let nodes = stored::containers(&EnginePaths::new(&project.cache))?;
-    let steps = machine::stop_engine(project)?;
-    if !plan::apply(&project.report, "teardown", Mode::Apply, steps)?.any() {
-        project.report.ok("no private engine");
+fn remove_engine(cache: &Utf8Path, report: &Report) -> Result<()> {
+    let nodes = stored::containers(&EnginePaths::new(cache))?;
+    let steps = machine::stop_engine(cache)?;
+    if !plan::apply(report, "teardown", Mode::Apply, steps)?.any() {
+        report.ok("no private engine");
     }
-    let minikube = minikube::folder(&minikube::own_home(&project.cache));
+    let minikube = minikube::folder(&minikube::own_home(cache));
     for folder in
         nodes.iter().flat_map(|node| ["profiles", "machines"].map(|records| minikube.join(records).join(node)))
     {
@@ -214,8 +238,8 @@ fn remove_engine(project: &Project) -> Result<()> {
 }
 
 /// Removes the cache, unless it holds minikube's records of profiles in another engine.
-fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
-    let profiles = profiles(&project.cache)?;
+fn remove_cache(cache: &Utf8Path, report: &Report, guard: lock::Lock) -> Result<()> {
+    let profiles = profiles(cache)?;
     if let Some(profile) = profiles.first() {
         let what = format!("the cache has minikube's records of profiles in another engine: {}", profiles.join(", "));
         return Err(Failure::new(Class::Cluster, what)
@@ -223,14 +247,14 @@ fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
             .into());
     }
     drop(guard);
-    cache::remove(&project.cache)?;
-    project.report.ok(format!("cache removed: {}", project.cache));
+    cache::remove(cache)?;
+    report.ok(format!("cache removed: {cache}"));
     Ok(())
 }
 
-/// Removes the release, or the whole cluster if `args` says so.
-fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Remainder> {
-    let report = &project.report;
+/// Removes the release, or the whole cluster if the arguments say so.
+fn remove_release_or_cluster(consent: &Consent<'_>, tools: &Toolbox, ingress: &Utf8Path) -> Result<Remainder> {
+    let (args, report) = (consent.args, consent.report);
     let name = &tools.profile;
     let profile = cluster::profile(tools)?;
     if let Some(refusal) = cluster::refusal(tools, &profile) {
@@ -238,12 +262,12 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
     }
     if args.removes_cluster() {
         // A cluster in the private engine, which is not the engine in use, is removed with that engine.
-        let elsewhere = args.removes_engine() && cluster::is_elsewhere(&project.cache, tools)?;
+        let elsewhere = args.removes_engine() && cluster::is_elsewhere(tools)?;
         let is_absent = profile.state == cluster::ProfileState::Absent;
         // A run that was killed before minikube recorded the profile leaves a volume.
         let has_volume = is_absent && cluster::has_volume(&tools.engine, name)?;
         if elsewhere || is_absent && !has_volume {
-            ask_consent(project, args, Vec::new())?;
+            consent.ask(Vec::new())?;
             if !elsewhere {
                 report.ok(format!("no minikube profile `{name}`"));
             }
@@ -251,15 +275,15 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
         }
         cluster::refuse_users(tools, &profile, "delete")?;
         // minikube deletes kubeconfig entries by name, even if it did not create them.
-        cluster::guard(project)?;
+        cluster::guard(&tools.cache, name)?;
         let what = if has_volume { "leftover volume of the minikube profile" } else { "minikube profile" };
-        ask_consent(project, args, vec![format!("delete the {what} `{name}` and everything in it, todos included")])?;
-        let step = cluster::delete_step(project, tools, "asked for");
-        plan::apply(&project.report, "teardown", Mode::Apply, vec![step])?;
+        consent.ask(vec![format!("delete the {what} `{name}` and everything in it, todos included")])?;
+        let step = cluster::delete_step(tools, "asked for");
+        plan::apply(report, "teardown", Mode::Apply, vec![step])?;
         return Ok(Remainder::default());
     }
     match profile.state {
-        cluster::ProfileState::Running => remove_release(project, tools, args),
+        cluster::ProfileState::Running => remove_release(consent, tools, ingress),
         cluster::ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to remove"));
             Ok(Remainder::default())
@@ -269,7 +293,7 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
             let failure = Failure::new(Class::Cluster, what);
             let failure = match state {
                 cluster::ProfileState::Stopped | cluster::ProfileState::Paused => {
-                    failure.help(format!("start it: {}", project.command("start")))
+                    failure.help("start it: cargo xtask start")
                 }
                 _ => failure,
             };
@@ -278,30 +302,29 @@ fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown
     }
 }
 
-fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Remainder> {
+fn remove_release(consent: &Consent<'_>, tools: &Toolbox, ingress: &Utf8Path) -> Result<Remainder> {
     let profile = cluster::observe(tools)?;
-    let report = &project.report;
-    let chart = &project.settings.chart;
+    let (args, report) = (consent.args, consent.report);
     let api = tools.api()?;
     let mut remainder = Remainder { cluster: true, ..Remainder::default() };
-    let namespace = api.get(&kinds::NAMESPACE, &chart.namespace);
-    let unknown = || format!("cannot tell whether namespace {} exists", chart.namespace);
+    let namespace = api.get(&kinds::NAMESPACE, tools.namespace());
+    let unknown = || format!("cannot tell whether namespace {} exists", tools.namespace());
     let exists = namespace.with_context(unknown)?.is_some();
     if !exists {
-        report.ok(format!("no namespace `{}`", chart.namespace));
+        report.ok(format!("no namespace `{}`", tools.namespace()));
     } else {
         let snapshot = Snapshot::take(tools)?;
         warn_of_unreadable_record(report, &snapshot);
         let has_data = snapshot.kind("PersistentVolumeClaim").next().is_some();
         if args.data && has_data {
-            ask_consent(project, args, vec!["delete the embedded database's volume with all todos in it".to_owned()])?;
+            consent.ask(vec!["delete the embedded database's volume with all todos in it".to_owned()])?;
         }
         remainder.todos = has_data && !args.data;
         let context = cluster::context_step(tools, ContextEntry::observe(tools, &profile)?);
-        plan::apply(&project.report, "teardown", Mode::Apply, context.into_iter().collect())?;
-        let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
+        plan::apply(report, "teardown", Mode::Apply, context.into_iter().collect())?;
+        let running = report.step("teardown", format!("uninstall {}", tools.release().name), "asked for");
         // First, because the pods of the release read the Secrets.
-        release::uninstall(project, tools)?;
+        release::uninstall(tools)?;
         // Helm does not delete the pods of a failed `helm test`.
         let tests = format!("{},{COMPONENT}=test", tools.release().selector());
         api.delete_selected(&kinds::POD, &tests)?;
@@ -316,7 +339,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok("Secrets and records removed");
     }
     // Before the namespace: the controller has a Role in it.
-    if let Some(done) = cluster::remove_controller(project, tools)? {
+    if let Some(done) = cluster::remove_controller(tools, &ControllerManifests::read(ingress)?)? {
         report.ok(done);
     }
     if args.data && exists {
@@ -391,28 +414,27 @@ fn warn_of_unreadable_record(report: &Report, snapshot: &Snapshot) {
 
 /// Removes xtask's images from the user's own engine, unless another profile of this cache uses them. Images in the
 /// private engine are removed with it.
-fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<()> {
-    let report = &project.report;
+fn remove_images(tools: &Toolbox, args: &Teardown) -> Result<()> {
+    let Toolbox { engine, report, cache, profile, .. } = tools;
     if engine.private {
         if !args.removes_engine() {
             report.note("the images are in the private engine; remove both: cargo xtask teardown --engine");
         }
         return Ok(());
     }
-    let own = &project.settings.cluster.profile;
-    let others: Vec<String> = profiles(&project.cache)?.into_iter().filter(|name| name != own).collect();
+    let others: Vec<String> = profiles(cache)?.into_iter().filter(|name| name != profile).collect();
     if let Some(other) = others.first() {
         report.note(format!("the images stay while other profiles use them: {}", others.join(", ")));
         report.note(format!("remove these first: cargo xtask teardown --images --profile {other}"));
         return Ok(());
     }
-    let images = owned::observe(&project.cache, engine)?;
+    let images = owned::observe(cache, engine)?;
     if images.is_empty() {
         report.ok("the engine has no image that xtask built or pulled");
         return Ok(());
     }
-    let step = owned::remove_step(&project.cache, engine, images);
-    plan::apply(&project.report, "teardown", Mode::Apply, vec![step]).map(drop)
+    let step = owned::remove_step(cache, engine, images);
+    plan::apply(report, "teardown", Mode::Apply, vec![step]).map(drop)
 }
 
 /// Returns the profiles in minikube's records in the cache.
@@ -458,21 +480,25 @@ fn list_in_engine(cache: &Utf8Path, engine: &Engine) -> Result<Vec<String>> {
 }
 
 /// Reports the remaining dumps, and an unfinished upgrade.
-fn report_upgrade(project: &Project) -> Result<()> {
-    let folder = upgrade::folder(project)?;
+fn report_upgrade(cache: &Utf8Path, profile: &str, report: &Report) -> Result<()> {
+    let folder = upgrade::folder(cache, profile)?;
     if files::exists(&folder)? {
-        project.report.note(format!("stays: dumps of the database  (rm -r {} removes them)", quote(&folder)));
+        report.note(format!("stays: dumps of the database  (rm -r {} removes them)", quote(&folder)));
     }
-    if UpgradeState::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
-        let command = project.command("cluster upgrade");
-        project.report.warn(format!("an upgrade of the cluster is not finished: {command} restores the todos"));
+    if UpgradeState::load(&folder)?.is_some_and(|state| state.phase != Phase::Release) {
+        report.warn("an upgrade of the cluster is not finished: cargo xtask cluster upgrade restores the todos");
     }
     Ok(())
 }
 
 /// Reports what remains, and the flag that removes it.
-fn report_remainder(project: &Project, remainder: &Remainder) -> Result<()> {
-    let report = &project.report;
+fn report_remainder(
+    cache: &Utf8Path,
+    report: &Report,
+    dotenv: &DotenvSource,
+    postgres_url: &str,
+    remainder: &Remainder,
+) -> Result<()> {
     let stays = |what: &str, flag: &str| report.note(format!("stays: {what}  ({flag} removes it)"));
     if remainder.todos {
         stays("the todos (database volume and its Secret)", "--data");
@@ -484,32 +510,30 @@ fn report_remainder(project: &Project, remainder: &Remainder) -> Result<()> {
         stays("the cluster", "--cluster");
     }
     remainder.engine.iter().for_each(|line| report.note(format!("stays: {line}")));
-    let paths = EnginePaths::new(&project.cache);
+    let paths = EnginePaths::new(cache);
     if stop::exists(&paths)? && !remainder.engine.iter().any(|line| line.contains("the private engine")) {
         stays("the private engine with images", "--engine");
     }
-    if has_brought_artifacts(&project.cache)? {
+    if has_brought_artifacts(cache)? {
         stays("tools and base images in the cache", "--cache");
     }
-    if files::exists(&project.dotenv)? {
+    if files::exists(&dotenv.path)? {
         stays(".env, which is yours", "rm .env");
     }
-    if names_database(project)? {
-        let key = &project.settings.keys.postgres_url;
-        report.note(format!("stays: the database of {key} with its tables and todos; no teardown touches it"));
+    if names_database(dotenv, postgres_url)? {
+        report.note(format!("stays: the database of {postgres_url} with its tables and todos; no teardown touches it"));
     }
     Ok(())
 }
 
 /// Returns whether `.env` names a database. Does not read a pipe, because its writer may ask a person.
-fn names_database(project: &Project) -> Result<bool> {
-    let key = &project.settings.keys.postgres_url;
-    if !project.dotenv.is_file() {
-        return Ok(std::env::var_os(key).is_some_and(|_| project.options.secrets_from == SecretsSource::Env));
+fn names_database(dotenv: &DotenvSource, key: &str) -> Result<bool> {
+    if !dotenv.path.is_file() {
+        return Ok(std::env::var_os(key).is_some_and(|_| dotenv.from == SecretsSource::Env));
     }
-    let text = files::read(&project.dotenv)?.unwrap_or_default();
+    let text = files::read(&dotenv.path)?.unwrap_or_default();
     let value = |line: &str| {
-        let assignment = line.trim_start().trim_start_matches("export ").strip_prefix(key.as_str())?;
+        let assignment = line.trim_start().trim_start_matches("export ").strip_prefix(key)?;
         assignment.strip_prefix('=').map(str::len)
     };
     Ok(text.lines().filter_map(value).any(|length| length > 0))

@@ -6,9 +6,10 @@ mod suites;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use camino::Utf8Path;
 use clap::{Args, ValueEnum};
 
-use super::{deploy, dev};
+use super::{deploy, dev, scan};
 use crate::engine::HIDDEN;
 use crate::failure::{self, Class, Failure};
 use crate::members;
@@ -16,7 +17,8 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::Mode;
 use crate::process;
 use crate::project::Project;
-use crate::report::{BAD, DIM, GOOD, seconds};
+use crate::report::{BAD, DIM, GOOD, Report, seconds};
+use crate::settings::Settings;
 use crate::tally::Tally;
 use crate::toolchain::Toolchain;
 
@@ -100,10 +102,10 @@ impl Suite {
         }
     }
 
-    /// Returns the artifacts that the origin must bring for it.
-    pub fn requirements(self, project: &Project) -> Result<Vec<Requirement>> {
+    /// Returns the artifacts that the origin must bring for it; `root` is the checkout.
+    pub fn requirements(self, settings: &Settings, root: &Utf8Path) -> Result<Vec<Requirement>> {
         let bases = |component: &str| {
-            let (_, image) = project.settings.image_of(component);
+            let (_, image) = settings.image_of(component);
             image.bases.values().cloned().map(Requirement::Image).collect()
         };
         Ok(match self {
@@ -115,9 +117,9 @@ impl Suite {
             // `upgrade` uses its own cache, which borrows the artifacts of the other suites. `ordinary` brings its artifacts
             // after it has checked this machine.
             Self::Upgrade | Self::Ordinary => Vec::new(),
-            Self::Dev => dev::requirements(project, true),
-            Self::Faults => faults::requirements(project)?,
-            Self::E2e | Self::Policies | Self::Soak => deploy::requirements(project, true, true),
+            Self::Dev => dev::requirements(settings, true),
+            Self::Faults => faults::requirements(root)?,
+            Self::E2e | Self::Policies | Self::Soak => deploy::requirements(settings, true, true),
         })
     }
 }
@@ -134,14 +136,24 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     use Suite::{Backend, Chart, Dev, E2e, Faults, Frontend, Ordinary, Rust, Scan, Upgrade};
     let all = [Rust, Scan, Chart, Backend, Frontend, Dev, Faults, E2e, Upgrade, Ordinary];
     let mut wanted = if args.suites.is_empty() { all.to_vec() } else { args.suites.clone() };
-    let toolchain = bring_requirements(project, &wanted)?;
+    let (settings, root, report) = (&project.settings, &project.root, &project.report);
+    // All together, so that the questions come first and the steps run side by side.
+    let mut requirements: Vec<Requirement> = Vec::new();
+    for suite in &wanted {
+        for requirement in suite.requirements(settings, root)? {
+            if !requirements.contains(&requirement) {
+                requirements.push(requirement);
+            }
+        }
+    }
+    let toolchain = project.bring_tools(Mode::Apply, &requirements)?;
     let refusal = refuse_ordinary(toolchain.origin.name()).filter(|_| args.suites.is_empty());
     if refusal.is_some() {
         wanted.retain(|suite| *suite != Ordinary);
     }
-    let report = &project.report;
-    let mut rows = run_lanes(project, args, &wanted);
-    rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| run_suite(project, *suite, args)));
+    let runner = SuiteRunner { settings, root, toolchain: &toolchain, arguments: project.arguments(), args };
+    let mut rows = runner.run_lanes(report, &wanted);
+    rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| runner.run(report, *suite)));
     if process::ending() {
         // Do not print the counts of interrupted suites. The Ctrl-C handler ends the process.
         bail!("interrupted");
@@ -181,19 +193,6 @@ fn slowest(total: &Tally) -> impl Iterator<Item = &(String, Duration)> {
     all.into_iter().take(SLOWEST)
 }
 
-/// Brings the requirements of all suites together, so that the questions come first and the steps run side by side.
-fn bring_requirements(project: &Project, wanted: &[Suite]) -> Result<Toolchain> {
-    let mut requirements: Vec<Requirement> = Vec::new();
-    for suite in wanted {
-        for requirement in suite.requirements(project)? {
-            if !requirements.contains(&requirement) {
-                requirements.push(requirement);
-            }
-        }
-    }
-    Toolchain::bring(project, Mode::Apply, &requirements)
-}
-
 /// Returns why this machine cannot run the suite `ordinary`, if it cannot. `origin` is the name of this run's origin.
 pub fn refuse_ordinary(origin: &str) -> Option<Failure> {
     let is_linux_amd64 = cfg!(all(target_os = "linux", target_arch = "x86_64"));
@@ -216,52 +215,62 @@ fn refusal_of_ordinary(is_linux_amd64: bool, is_root: bool, origin: &str) -> Opt
     })
 }
 
-/// Runs the suites with a lane: the lanes side by side, the suites of a lane in order.
-fn run_lanes(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<SuiteResult> {
-    let lane = |number: usize| wanted.iter().copied().filter(move |suite| suite.lane() == Some(number));
-    if lane(0).count() == 0 || lane(1).count() == 0 {
-        return lane(0).chain(lane(1)).map(|suite| run_suite(project, suite, args)).collect();
-    }
-    let run = |suite: Suite| {
-        let report = project.report.within(suite.name());
-        run_suite(&Project { report, ..project.clone() }, suite, args)
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| lane(1).map(run).collect::<Vec<_>>());
-        let mut rows: Vec<SuiteResult> = lane(0).map(run).collect();
-        let lost = |suite| SuiteResult { suite, tally: Tally::failure("the suite panicked"), took: Duration::ZERO };
-        rows.extend(other.join().unwrap_or_else(|_| lane(1).map(lost).collect()));
-        rows
-    })
+/// The inputs of all suites.
+struct SuiteRunner<'a> {
+    settings: &'a Settings,
+    /// The checkout.
+    root: &'a Utf8Path,
+    toolchain: &'a Toolchain,
+    /// The options that give another program of this workspace the same checkout, cache and cluster.
+    arguments: Vec<String>,
+    args: &'a Test,
 }
 
-fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
-    project.report.heading(&format!("suite {}", suite.name()));
-    let start = Instant::now();
-    let only = || args.only.iter().map(|text| format!("--only={text}"));
-    let tally = match suite {
-        Suite::Rust => suites::rust(project),
-        Suite::Chart => suites::chart(project),
-        Suite::Scan => suites::scan(project),
-        Suite::Backend => suites::image(project, "backend"),
-        Suite::Frontend => suites::image(project, "frontend"),
-        Suite::Faults => {
-            faults::run(project, only().chain(args.all.then(|| "--all".to_owned())).collect::<Vec<_>>().as_slice())
+impl SuiteRunner<'_> {
+    /// Runs the suites with a lane: the lanes side by side, the suites of a lane in order.
+    fn run_lanes(&self, report: &Report, wanted: &[Suite]) -> Vec<SuiteResult> {
+        let lane = |number: usize| wanted.iter().copied().filter(move |suite| suite.lane() == Some(number));
+        if lane(0).count() == 0 || lane(1).count() == 0 {
+            return lane(0).chain(lane(1)).map(|suite| self.run(report, suite)).collect();
         }
-        Suite::Dev | Suite::E2e => suites::end_to_end(project, suite, &only().collect::<Vec<_>>()),
-        Suite::Upgrade | Suite::Policies => suites::end_to_end(project, suite, &[]),
-        Suite::Ordinary => members::build(project, "xtask-ordinary")
-            .and_then(|program| suites::member(project, &program, suite, &only().collect::<Vec<_>>())),
-        Suite::Soak => {
-            let rounds = format!("--rounds={}", args.rounds);
-            suites::end_to_end(project, suite, &only().chain([rounds]).collect::<Vec<_>>())
-        }
-    };
-    let tally = tally.unwrap_or_else(|error| {
-        project.report.error(&error);
-        Tally::failure(failure::message(&error))
-    });
-    SuiteResult { suite, tally, took: start.elapsed() }
+        let run = |suite: Suite| self.run(&report.within(suite.name()), suite);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| lane(1).map(run).collect::<Vec<_>>());
+            let mut rows: Vec<SuiteResult> = lane(0).map(run).collect();
+            let lost = |suite| SuiteResult { suite, tally: Tally::failure("the suite panicked"), took: Duration::ZERO };
+            rows.extend(other.join().unwrap_or_else(|_| lane(1).map(lost).collect()));
+            rows
+        })
+    }
+
+    fn run(&self, report: &Report, suite: Suite) -> SuiteResult {
+        report.heading(&format!("suite {}", suite.name()));
+        let start = Instant::now();
+        let Self { settings, root, toolchain, arguments, args } = self;
+        let only = args.only.iter().map(|text| format!("--only={text}"));
+        let with = |more: Vec<String>| more.into_iter().chain(arguments.iter().cloned()).collect::<Vec<_>>();
+        let tally = match suite {
+            Suite::Rust => suites::rust(report, root, toolchain),
+            Suite::Chart => suites::chart(report, &root.join(&settings.chart.path), toolchain),
+            Suite::Scan => scan::search(report, root, toolchain).map(|()| Tally::new(1, 0)),
+            Suite::Backend => suites::image(report, settings, toolchain, "backend"),
+            Suite::Frontend => suites::image(report, settings, toolchain, "frontend"),
+            Suite::Faults => faults::run(report, &with(only.chain(args.all.then(|| "--all".to_owned())).collect())),
+            Suite::Dev | Suite::E2e => suites::end_to_end(report, suite, &with(only.collect())),
+            Suite::Upgrade | Suite::Policies => suites::end_to_end(report, suite, arguments),
+            Suite::Ordinary => members::build(report, "xtask-ordinary")
+                .and_then(|program| suites::member(report, &program, suite, &with(only.collect()))),
+            Suite::Soak => {
+                let rounds = format!("--rounds={}", args.rounds);
+                suites::end_to_end(report, suite, &with(only.chain([rounds]).collect()))
+            }
+        };
+        let tally = tally.unwrap_or_else(|error| {
+            report.error(&error);
+            Tally::failure(failure::message(&error))
+        });
+        SuiteResult { suite, tally, took: start.elapsed() }
+    }
 }
 
 #[cfg(test)]

@@ -16,5 +16,5 @@ pub struct Tidy {
 
 /// Replaces this process with the program that checks, which gets the same command line.
 pub fn run(project: &Project) -> Result<()> {
-    members::become_program(&members::build(project, "xtask-tidy")?)
+    members::become_program(&members::build(&project.report, "xtask-tidy")?)
 }

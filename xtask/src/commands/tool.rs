@@ -8,7 +8,6 @@ use crate::plan::Mode;
 use crate::process::{Names, Process};
 use crate::project::Project;
 use crate::stages::cluster;
-use crate::toolchain::Toolchain;
 
 /// A tool that a user can run directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,9 +38,9 @@ pub struct Tool {
 
 /// Runs the tool with the terminal's streams. Returns its exit code.
 pub fn run(project: &Project, args: &Tool) -> Result<i32> {
-    let mut toolchain = Toolchain::present(project)?;
+    let mut toolchain = project.present_tools()?;
     if args.name == Name::Kubectl && !toolchain.tools.has_kubectl()? {
-        toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(crate::origin::Tool::Kubectl)])?;
+        toolchain = project.bring_tools(Mode::Apply, &[Requirement::Tool(crate::origin::Tool::Kubectl)])?;
     }
     if matches!(args.name, Name::Kubectl | Name::Helm) {
         // They follow the kubeconfig, so first check that it leads to this project's cluster.

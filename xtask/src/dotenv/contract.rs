@@ -7,8 +7,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_norway::{Mapping, Value};
 
 use crate::failure::{Class, Failure, restore};
-use crate::project::Project;
-use crate::settings::Keys;
+use crate::settings::{Keys, Settings};
 
 /// The keys that a deploy to one environment needs and knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +43,11 @@ const CONFIG: [(&str, &[&str]); 4] = [
 ];
 
 impl Contract {
-    /// Reads the contract of `environment` from the chart's values and the environment's on top of them.
-    pub fn read(project: &Project, environment: &str) -> Result<Self> {
-        let settings = &project.settings;
+    /// Reads the contract of `environment` from the chart's values in the checkout `root` and the environment's on top of them.
+    pub fn read(settings: &Settings, root: &Utf8Path, environment: &str) -> Result<Self> {
         let values = &settings.environment(environment)?.values;
-        let base = yaml(&project.root, &settings.chart.path.join("values.yaml"))?;
-        let over = yaml(&project.root, values)?;
+        let base = yaml(root, &settings.chart.path.join("values.yaml"))?;
+        let over = yaml(root, values)?;
         Ok(Self::from_values(environment, values.as_str(), &settings.keys, &base, &over))
     }
 

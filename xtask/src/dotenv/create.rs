@@ -5,33 +5,34 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
-use super::shown;
+use super::{DotenvSource, SecretsSource};
 use crate::failure::{Class, Failure, restore};
 use crate::plan::Step;
-use crate::project::{Project, SecretsSource};
 use crate::secrets::Secret;
 
 /// The documented example in the repository.
 pub const EXAMPLE: &str = ".env.example";
 
-/// Returns the step that makes `.env`, if it does not exist.
-pub fn ensure(project: &Project) -> Option<Step<'_>> {
-    if project.options.secrets_from != SecretsSource::File {
-        return None;
+impl DotenvSource {
+    /// Returns the step that makes `.env` with a value for the key `random`, if it does not exist.
+    pub fn ensure<'a>(&'a self, random: &'a str) -> Option<Step<'a>> {
+        if self.from != SecretsSource::File {
+            return None;
+        }
+        // A dangling link counts as existing: it is the user's, and reading it reports what is wrong.
+        // So does a file whose metadata cannot be read.
+        let looked = std::fs::symlink_metadata(&self.path);
+        if !looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            return None;
+        }
+        let shown = self.shown();
+        Some(Step::new(
+            format!("make {shown} from {EXAMPLE}"),
+            format!("there is none; it gets a random {random} and is for you alone (mode 600)"),
+            format!("install -m 600 {EXAMPLE} {shown}  # and {random}=$(openssl rand -hex 32)"),
+            move |_| create(&self.root.join(EXAMPLE), &self.path, random),
+        ))
     }
-    // A dangling link counts as existing: it is the user's, and reading it reports what is wrong.
-    // So does a file whose metadata cannot be read.
-    let looked = std::fs::symlink_metadata(&project.dotenv);
-    if !looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        return None;
-    }
-    let (shown, random) = (shown(project), &project.settings.keys.random);
-    Some(Step::new(
-        format!("make {shown} from {EXAMPLE}"),
-        format!("there is none; it gets a random {random} and is for you alone (mode 600)"),
-        format!("install -m 600 {EXAMPLE} {shown}  # and {random}=$(openssl rand -hex 32)"),
-        move |_| create(&project.root.join(EXAMPLE), &project.dotenv, random),
-    ))
 }
 
 fn create(example: &Utf8Path, dotenv: &Utf8Path, random: &str) -> Result<String> {

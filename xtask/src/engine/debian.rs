@@ -14,7 +14,6 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::process::Process;
-use crate::project::Project;
 use crate::report::Running;
 use crate::units::{hex, quote};
 use tools::Tools;
@@ -85,8 +84,8 @@ fn beside(path: &Utf8Path, suffix: &str) -> Utf8PathBuf {
 }
 
 /// Builds `dest` by `recipe` unless it exists, after it removes the remains of an interrupted run. `dest` appears when it is
-/// complete. Needs root and apt. Only reads the machine's own packages, lists and configuration.
-pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: &Dest) -> Result<()> {
+/// complete. Keeps the tools for it in `cache`. Needs root and apt. Only reads the machine's own packages, lists and configuration.
+pub fn debian_tree(cache: &Utf8Path, log: &Utf8Path, recipe: &Recipe, dest: &Dest, running: &Running) -> Result<()> {
     let path = dest.path();
     if files::exists(path)? {
         return Ok(());
@@ -104,18 +103,17 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
     };
     reap::end_marked(MARK, path.as_str())?;
     clear()?;
-    let tools = tools::ready(project, running)?;
+    let tools = tools::ready(cache, log, running)?;
     // Not in /tmp, which may be small or forbid devices: a tar needs a temporary root.
     std::fs::create_dir_all(&work).with_context(|| format!("making {work}"))?;
     let script = work.join("finish");
     std::fs::write(&script, finish(recipe, &versions)).with_context(|| format!("writing {script}"))?;
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let log = project.log("debian");
     let process = command(&tools, recipe, dest, &new, &script)
         .env("TMPDIR", work.as_str())
         .env("SOURCE_DATE_EPOCH", EPOCH)
         .env(MARK, path.as_str())
-        .log(&log)
+        .log(log)
         .deadline(deadlines::DEBIAN);
     let result = process.stream(|line| {
         if let Some(text) = progress(line) {
@@ -125,7 +123,7 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
     if let Err(error) = result {
         clear()?;
         let what = format!("Debian {} cannot be made from packages", recipe.suite);
-        return Err(Failure::new(Class::Machine, what).because(error).help(format!("less {}", quote(&log))).into());
+        return Err(Failure::new(Class::Machine, what).because(error).help(format!("less {}", quote(log))).into());
     }
     mounts::remove_tree(&work)?;
     std::fs::rename(&versions, versions_file(path)).context("keeping the list of versions")?;

@@ -16,7 +16,6 @@ use crate::deadlines::{self, Limit};
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::process::{PROXY, Process};
-use crate::project::Project;
 use crate::report::Running;
 use crate::units::quote;
 
@@ -93,8 +92,9 @@ const MOUNT_POINTS: [&str; 3] = [".old", "usr/lib/modules", "var/lib/docker"];
 /// Variable that identifies a starting engine: its process ID may belong to another process later.
 const MARK: &str = "TODO_XTASK_ENGINE";
 
-/// Starts the engine from the tree for `key`, unless it runs already. The tree must be there.
-pub fn start(project: &Project, paths: &EnginePaths, key: &str, running: &Running) -> Result<String> {
+/// Starts the engine from the tree for `key`, unless it runs already. The tree must be there. The engine also trusts
+/// `ca_bundle`.
+pub fn start(paths: &EnginePaths, key: &str, ca_bundle: Option<&Utf8Path>, running: &Running) -> Result<String> {
     prepare(paths)?;
     let lock = File::create(paths.lock()).with_context(|| format!("opening {}", paths.lock()))?;
     running.progress("waiting for another xtask that starts the engine");
@@ -120,15 +120,15 @@ pub fn start(project: &Project, paths: &EnginePaths, key: &str, running: &Runnin
         running.progress(format!("ended {left} processes that a killed engine had left behind"));
     }
     let rules = network::rules(&paths.tree(key));
-    launch(project, paths, key)?;
+    launch(paths, key, ca_bundle)?;
     match wait(paths, deadlines::ENGINE_START, running)? {
         Answer::Version(version) => {
             match rules {
                 Ok(rules) => network::give_back(paths, &paths.tree(key), &rules)?,
                 Err(error) => {
                     let what = "the firewall's rules were not readable before the private engine started";
-                    project.report.warn_because(what, &error);
-                    project.report.note("start another engine of this machine again: its rules may be gone");
+                    running.report().warn_because(what, &error);
+                    running.report().note("start another engine of this machine again: its rules may be gone");
                 }
             }
             tree::drop_others(paths, key)?;
@@ -166,7 +166,7 @@ fn prepare(paths: &EnginePaths) -> Result<()> {
     Ok(())
 }
 
-fn launch(project: &Project, paths: &EnginePaths, key: &str) -> Result<()> {
+fn launch(paths: &EnginePaths, key: &str, ca_bundle: Option<&Utf8Path>) -> Result<()> {
     let tree = paths.tree(key);
     for point in MOUNT_POINTS {
         std::fs::create_dir_all(tree.join(point)).with_context(|| format!("making {tree}/{point}"))?;
@@ -178,7 +178,7 @@ fn launch(project: &Project, paths: &EnginePaths, key: &str) -> Result<()> {
         std::fs::write(paths.network_before(), serde_json::to_string(&before)?)?;
     }
     resolver(&tree)?;
-    certificates(project, paths)?;
+    certificates(paths, ca_bundle)?;
     std::fs::write(paths.run().join(CONFIGURATION), configuration().to_string())
         .with_context(|| format!("writing {}/{CONFIGURATION}", paths.run()))?;
     for stale in [paths.socket(), paths.pid_file()] {
@@ -272,9 +272,9 @@ fn only_loopback(resolv: &str) -> bool {
 }
 
 /// The engine trusts what the machine trusts, and the extra bundle.
-fn certificates(project: &Project, paths: &EnginePaths) -> Result<()> {
+fn certificates(paths: &EnginePaths, ca_bundle: Option<&Utf8Path>) -> Result<()> {
     let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-    let bundles = project.ca_bundle().map(|path| path.to_string()).into_iter();
+    let bundles = ca_bundle.map(|path| path.to_string()).into_iter();
     let system = system.into_iter().find(|path| Utf8Path::new(path).is_file()).map(str::to_owned);
     let mut text = Vec::new();
     for bundle in bundles.chain(system) {

@@ -9,7 +9,6 @@ use super::{mounts, reap};
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::pins;
-use crate::project::Project;
 use crate::report::Running;
 
 /// Path of the recipe in the repository.
@@ -48,9 +47,9 @@ pub fn ready(paths: &EnginePaths, key: &str) -> Result<bool> {
 }
 
 /// Makes the tree for `recipe`, if it does not exist.
-pub fn make(project: &Project, paths: &EnginePaths, recipe: &Recipe, running: &Running) -> Result<String> {
+pub fn make(paths: &EnginePaths, recipe: &Recipe, log: &Utf8Path, running: &Running) -> Result<String> {
     let tree = paths.tree(&recipe.key());
-    debian::debian_tree(project, running, recipe, &Dest::Tree(tree.clone()))?;
+    debian::debian_tree(&paths.cache, log, recipe, &Dest::Tree(tree.clone()), running)?;
     let versions = std::fs::read_to_string(debian::versions_file(&tree)).unwrap_or_default();
     Ok(version_of(&versions, "docker.io").map_or_else(|| tree.to_string(), |v| format!("Docker Engine {v}")))
 }

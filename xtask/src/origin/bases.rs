@@ -15,7 +15,7 @@ use crate::clock;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
-use crate::project::Project;
+use crate::settings::Settings;
 use crate::units::quote;
 
 /// Folder of the records in the cache.
@@ -177,18 +177,18 @@ pub fn short(id: &str) -> &str {
 
 /// The names of all base images: those that the applications are built on, what the origin makes these from, and the
 /// database. Programs in images (the ingress controller, Kubernetes) have exact versions and do not age like this.
-pub fn names(project: &Project, origin: &dyn Origin) -> Vec<String> {
-    let built_on = project.settings.bases().cloned();
+pub fn names(settings: &Settings, origin: &dyn Origin) -> Vec<String> {
+    let built_on = settings.bases().cloned();
     let mut names: Vec<String> =
-        origin.roots().into_iter().chain(built_on).chain([project.settings.database.image.clone()]).collect();
+        origin.roots().into_iter().chain(built_on).chain([settings.database.image.clone()]).collect();
     let mut seen = std::collections::HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
     names
 }
 
 /// Observes every base image.
-pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<BaseImage>> {
-    let names = names(project, origin);
+pub fn observe(settings: &Settings, engine: &Engine, origin: &dyn Origin) -> Result<Vec<BaseImage>> {
+    let names = names(settings, origin);
     let references: Vec<String> = names.iter().map(|name| origin.image(name)).collect();
     let ids = engine.image_ids(&references)?;
     let bases = names.into_iter().zip(references).map(|(name, reference)| {

@@ -15,13 +15,12 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
-use super::{NodeContent, Origin, Refresh, Requirement, Tool};
+use super::{NodeContent, Observed, ObservedArtifacts, Origin, OriginSettings, Refresh, Requirement, Tool};
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
-use crate::project::Project;
 use crate::report::bytes;
 use make::{JobSteps, Maker};
 use manifest::{Artifact, Manifest};
@@ -30,6 +29,8 @@ pub use manifest::{FILE, FOLDER};
 
 /// Label with the key of an image.
 const KEY_LABEL: &str = "todo-xtask.key";
+/// The file with the key of the program that was placed for minikube.
+const PLACED: &str = ".key";
 /// The name of the node image's recipe.
 const NODE: &str = "minikube-node";
 /// Temporary disk space for compiling, in bytes, with a reserve. Measured: 3 GB of modules, 5 GB of compiled packages.
@@ -37,7 +38,7 @@ const GO_ROOM: u64 = 12_000_000_000;
 
 /// The origin `packages`.
 pub struct Packages {
-    project: Project,
+    settings: OriginSettings,
     manifest: Manifest,
     dir: Utf8PathBuf,
     bases: BaseRecords,
@@ -45,10 +46,10 @@ pub struct Packages {
 
 impl Packages {
     /// Returns the origin with the checkout's recipes.
-    pub fn new(project: &Project) -> Result<Self> {
-        let manifest = Manifest::read(&project.root)?;
-        let bases = BaseRecords::new(&project.cache, "packages");
-        Ok(Self { dir: project.cache.join("packages"), manifest, project: project.clone(), bases })
+    pub fn new(settings: &OriginSettings) -> Result<Self> {
+        let manifest = Manifest::read(&settings.root)?;
+        let bases = BaseRecords::new(&settings.cache, "packages");
+        Ok(Self { dir: settings.cache.join("packages"), manifest, settings: settings.clone(), bases })
     }
 
     /// Returns the artifacts for `requirements`, in that order.
@@ -118,18 +119,11 @@ impl Origin for Packages {
         "packages"
     }
 
-    fn plan_beside<'a>(
-        &'a self,
-        requirements: &[Requirement],
-        engine: &Engine,
-        machine: Vec<Step<'a>>,
-    ) -> Result<Vec<Step<'a>>> {
+    fn observe(&self, requirements: &[Requirement], engine: &Engine) -> Result<Observed<'_>> {
         let wanted = self.wanted(requirements)?;
         let missing = self.missing(&wanted, engine)?;
-        let mut steps = JobSteps { machine, place: self.place(requirements)? };
-        let make = self.make(&wanted, missing, &BTreeSet::new(), &mut steps, engine)?;
-        // Compiled programs are placed first, so that minikube need not wait for the rest.
-        Ok(steps.machine.into_iter().chain(steps.place).chain(make).collect())
+        let observed = self.observe_parts(&wanted, missing, engine)?;
+        Ok(Box::new(MissingArtifacts { place: self.unplaced(requirements)?, ..observed }))
     }
 
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {
@@ -140,7 +134,7 @@ impl Origin for Packages {
             .partition(|part| matches!(part, Artifact::Go(_)));
         // Checks programs first: while some are missing, it need not ask the engine.
         Ok(self.missing(&programs, engine)?.is_empty()
-            && self.place(requirements)?.is_none()
+            && self.unplaced(requirements)?.is_none()
             && self.missing(&images, engine)?.is_empty())
     }
 
@@ -172,9 +166,10 @@ impl Origin for Packages {
         outdated.extend(named);
         outdated.insert(Artifact::Debian);
         let wanted: Vec<Artifact> = outdated.iter().cloned().collect();
-        let steps =
-            self.make(&wanted, outdated.clone(), &outdated, &mut JobSteps::default(), engine)?.into_iter().collect();
-        Ok(Refresh { images: outdated.iter().flat_map(|artifact| self.manifest.names(artifact)).collect(), steps })
+        let images = outdated.iter().flat_map(|artifact| self.manifest.names(artifact)).collect();
+        let observed = self.observe_parts(&wanted, outdated.clone(), engine)?;
+        let steps = Box::new(MissingArtifacts { no_cache: outdated, ..observed }).decide(Vec::new())?;
+        Ok(Refresh { images, steps })
     }
 
     fn node_content(&self) -> Option<NodeContent> {
@@ -205,43 +200,79 @@ impl Packages {
         self.manifest.names(&Artifact::Image(NODE.to_owned())).into_iter().next().unwrap_or_default()
     }
 
-    /// Returns the step that places Kubernetes for minikube, if `requirements` include the cluster and it is missing.
-    fn place(&self, requirements: &[Requirement]) -> Result<Option<Step<'_>>> {
-        match requirements.contains(&Requirement::Cluster) {
-            true => make::place_for_minikube(&self.project, &self.manifest, &self.dir),
-            false => Ok(None),
+    /// Returns the key of Kubernetes' program, if `requirements` include the cluster and minikube does not have that program.
+    fn unplaced(&self, requirements: &[Requirement]) -> Result<Option<String>> {
+        if !requirements.contains(&Requirement::Cluster) {
+            return Ok(None);
         }
+        let key = self.manifest.key(&Artifact::Go(make::KUBE.to_owned()))?;
+        let is_placed = files::read(&self.place_folder().join(PLACED))?.is_some_and(|found| found == key);
+        Ok((!is_placed).then_some(key))
     }
 
-    /// Returns the step that builds `missing` in the order of `wanted`, after their missing parts. Artifacts in `no_cache` reuse
-    /// nothing. Takes the steps from `steps` that it runs itself.
-    fn make<'a>(
-        &'a self,
+    /// Observes what making `missing` takes, in the order of `wanted`: also the parts that are missing.
+    fn observe_parts(
+        &self,
         wanted: &[Artifact],
         mut missing: BTreeSet<Artifact>,
-        no_cache: &BTreeSet<Artifact>,
-        steps: &mut JobSteps<'a>,
         engine: &Engine,
-    ) -> Result<Option<Step<'a>>> {
+    ) -> Result<MissingArtifacts<'_>> {
         let parts: Vec<Artifact> = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact)).collect();
         missing.extend(self.missing(&parts, engine)?);
         let npm = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact));
         missing.extend(npm.filter(|part| matches!(part, Artifact::Npm(_))).collect::<Vec<_>>());
         let order: Vec<Artifact> = self.manifest.closure(wanted).into_iter().filter(|a| missing.contains(a)).collect();
-        if order.is_empty() {
-            return Ok(None);
-        }
-        let mut images = order.iter().flat_map(|artifact| self.manifest.names(artifact));
         // An unreadable record is reported before minutes of work.
+        let mut images = order.iter().flat_map(|artifact| self.manifest.names(artifact));
         images.try_for_each(|name| self.bases.read(&name).map(drop))?;
+        let programs = order.iter().filter(|artifact| matches!(artifact, Artifact::Go(_)));
+        let modules: Vec<Utf8PathBuf> = programs.filter_map(|artifact| self.manifest.folder(artifact)).collect();
+        if !modules.is_empty() {
+            golang::present(modules.iter().map(Utf8PathBuf::as_path))?;
+        }
+        let free = Disk::of(&self.settings.cache).map_or(u64::MAX, |disk| disk.free);
+        let caches = if modules.is_empty() { 0 } else { make::folder_size(&self.dir.join("go-caches")) };
+        let (engine, no_cache) = (engine.clone(), BTreeSet::new());
+        Ok(MissingArtifacts { origin: self, engine, order, place: None, no_cache, free, caches })
+    }
+}
+
+/// Artifacts that are missing or outdated, and what making them takes.
+struct MissingArtifacts<'a> {
+    origin: &'a Packages,
+    engine: Engine,
+    /// Each after its parts.
+    order: Vec<Artifact>,
+    /// The key of Kubernetes' program, if minikube does not have that program.
+    place: Option<String>,
+    /// Those that reuse nothing.
+    no_cache: BTreeSet<Artifact>,
+    /// Free disk space in bytes.
+    free: u64,
+    /// The size of Go's caches in bytes.
+    caches: u64,
+}
+
+impl<'a> ObservedArtifacts<'a> for MissingArtifacts<'a> {
+    fn decide(self: Box<Self>, machine: Vec<Step<'a>>) -> Result<Vec<Step<'a>>> {
+        let Self { origin, engine, order, place, no_cache, free, caches } = *self;
+        let manifest = &origin.manifest;
+        let place = place.map(|key| origin.place(key));
+        if order.is_empty() {
+            return Ok(machine.into_iter().chain(place).collect());
+        }
         let seconds: u64 = order
             .iter()
-            .filter_map(|a| if let Artifact::Go(name) = a { Some(self.manifest.go[name].seconds) } else { None })
+            .filter_map(|a| if let Artifact::Go(name) = a { Some(manifest.go[name].seconds) } else { None })
             .sum();
-        if seconds > 0 {
-            self.check_room(&order)?;
+        if seconds > 0 && free.saturating_add(caches) < GO_ROOM {
+            let (room, free) = (bytes(GO_ROOM), bytes(free));
+            let what =
+                format!("compiling takes {room} of disk for a while; {free} are free at {}", origin.settings.cache);
+            return Err(Failure::new(Class::Machine, what)
+                .help("free some space, or move the cache: export TODO_XTASK_CACHE=/path/on/a/larger/disk")
+                .into());
         }
-        let maker = Maker::new(&self.project, &self.manifest, &self.dir, &self.bases, engine).no_cache(no_cache);
         let names: Vec<String> = order.iter().map(ToString::to_string).collect();
         let what = format!("make {} artifacts from packages", order.len());
         let reason = if no_cache.is_empty() { "not in the cache" } else { "with today's Debian packages" };
@@ -254,34 +285,15 @@ impl Packages {
             ),
         };
         let why = format!("{reason}: {}{effort}", names.join(", "));
-        let is_kubernetes_made = order.contains(&Artifact::Go(make::KUBE.to_owned()));
-        let place = if is_kubernetes_made { steps.place.take() } else { None };
+        let maker = Maker::new(origin, &engine).no_cache(no_cache);
         let mut commands = maker.commands(&order)?;
+        // Kubernetes is placed once it is compiled, or first if it is, so that minikube need not wait for the rest.
+        let is_kubernetes_made = order.contains(&Artifact::Go(make::KUBE.to_owned()));
+        let (place, first) = if is_kubernetes_made { (place, None) } else { (None, place) };
         commands.extend(place.iter().map(|place| place.command.clone()));
-        let steps = JobSteps { machine: std::mem::take(&mut steps.machine), place };
-        Ok(Some(Step::new(what, why, commands.join("\n"), move |running| maker.make(&order, steps, running))))
-    }
-
-    fn check_room(&self, artifacts: &[Artifact]) -> Result<()> {
-        let programs = artifacts.iter().filter(|artifact| matches!(artifact, Artifact::Go(_)));
-        let modules: Vec<Utf8PathBuf> = programs.filter_map(|artifact| self.manifest.folder(artifact)).collect();
-        golang::present(modules.iter().map(Utf8PathBuf::as_path))?;
-        let free = Disk::of(&self.project.cache).map_or(u64::MAX, |disk| disk.free);
-        let used = make::folder_size(&self.dir.join("go-caches"));
-        if free + used < GO_ROOM {
-            return Err(Failure::new(
-                Class::Machine,
-                format!(
-                    "compiling takes {} of disk for a while; {} are free at {}",
-                    bytes(GO_ROOM),
-                    bytes(free),
-                    self.project.cache
-                ),
-            )
-            .help("free some space, or move the cache: export TODO_XTASK_CACHE=/path/on/a/larger/disk")
-            .into());
-        }
-        Ok(())
+        let steps = JobSteps { machine, place };
+        let make = Step::new(what, why, commands.join("\n"), move |running| maker.make(&order, steps, running));
+        Ok(first.into_iter().chain([make]).collect())
     }
 }
 
@@ -295,25 +307,46 @@ mod tests {
     fn the_cluster_does_not_wait_for_images_that_are_made_after_kubernetes() {
         let temp = tempfile::tempdir().unwrap();
         let folder = camino::Utf8Path::from_path(temp.path()).unwrap();
-        let mut project =
-            Project::open(None, crate::project::Options::default(), crate::report::Report::new(false)).unwrap();
-        project.cache = folder.to_owned();
-        let origin = Packages::new(&project).unwrap();
+        let origin = Packages::new(&OriginSettings::of_cache(folder)).unwrap();
         for name in origin.manifest.go.keys() {
             let dir = origin.program_dir(name).unwrap();
             std::fs::create_dir_all(&dir).unwrap();
             std::fs::write(dir.join(name), "program").unwrap();
         }
         let engine = Engine { empty: true, private: true, ..Engine::system() };
-        let image = [Requirement::Image(project.settings.cluster.ingress_image.clone())];
+        let settings = crate::settings::Settings::read(&origin.settings.root).unwrap();
+        let image = [Requirement::Image(settings.cluster.ingress_image)];
         let requirements = [[Requirement::Cluster].as_slice(), &image].concat();
-        let mut steps = origin.plan(&requirements, &engine).unwrap();
+        let observed = origin.observe(&requirements, &engine).unwrap();
+        let mut steps = crate::pure::decide(|| observed.decide(Vec::new())).unwrap();
         assert_eq!(steps.len(), 2);
         assert!(steps[1].what.starts_with("make "), "{}", steps[1].what);
         let place = steps.swap_remove(0);
         assert!(!origin.is_there(&requirements, &engine).unwrap());
-        crate::plan::apply(&project.report, "tools", crate::plan::Mode::Apply, vec![place]).unwrap();
-        assert!(origin.place(&requirements).unwrap().is_none(), "it is placed before anything else is made");
+        crate::plan::apply(&origin.settings.report, "tools", crate::plan::Mode::Apply, vec![place]).unwrap();
+        assert!(origin.unplaced(&requirements).unwrap().is_none(), "it is placed before anything else is made");
+    }
+
+    #[test]
+    fn refuses_to_compile_with_too_little_disk() {
+        let origin = Packages::new(&OriginSettings::of_cache("/cache".into())).unwrap();
+        let decide = |free: u64, caches: u64| {
+            let (engine, order) = (Engine::system(), vec![Artifact::Go("helm".to_owned())]);
+            let observed = MissingArtifacts {
+                origin: &origin,
+                engine,
+                order,
+                place: None,
+                no_cache: BTreeSet::new(),
+                free,
+                caches,
+            };
+            crate::pure::decide(|| Box::new(observed).decide(Vec::new())).map(|steps| steps.len())
+        };
+        let error = decide(5_000_000_000, 1_000_000_000).unwrap_err().to_string();
+        assert!(error.contains("5.0 GB are free at /cache"), "{error}");
+        // The caches of an earlier run are part of what compiling takes.
+        assert_eq!(decide(5_000_000_000, 7_000_000_000).unwrap(), 1);
     }
 
     #[test]

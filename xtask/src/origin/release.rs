@@ -13,13 +13,12 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::bases::{BaseRecords, Brought, short};
-use super::{Origin, Refresh, Requirement, Tool, download};
+use super::{Observed, ObservedArtifacts, Origin, OriginSettings, Refresh, Requirement, Tool, download};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
-use crate::project::Project;
 use crate::report::{Running, bytes};
 use crate::units::quote;
 use manifest::{Download, Manifest, Platform, name};
@@ -38,7 +37,7 @@ pub struct ReleaseOrigin {
     bases: BaseRecords,
     ca_bundle: Option<Utf8PathBuf>,
     has_other: bool,
-    /// That of the project.
+    /// Ends a pull when it is set.
     stale: Arc<AtomicBool>,
 }
 
@@ -56,15 +55,15 @@ impl ReleaseOrigin {
     /// That of the checkout, for this machine.
     ///
     /// `has_other`: whether the origin `packages` could serve too, which is so in the private engine alone.
-    pub fn new(project: &Project, has_other: bool) -> Result<Self> {
+    pub fn new(settings: &OriginSettings, has_other: bool) -> Result<Self> {
         Ok(Self {
-            manifest: Manifest::read(&project.root)?,
+            manifest: Manifest::read(&settings.root)?,
             platform: Platform::here(),
-            dir: project.cache.join("release"),
-            bases: BaseRecords::new(&project.cache, "release"),
-            ca_bundle: project.ca_bundle(),
+            dir: settings.cache.join("release"),
+            bases: BaseRecords::new(&settings.cache, "release"),
+            ca_bundle: settings.ca_bundle.clone(),
             has_other,
-            stale: project.stale.clone(),
+            stale: settings.stale.clone(),
         })
     }
 
@@ -82,7 +81,7 @@ impl ReleaseOrigin {
         }
     }
 
-    fn tool_step(&self, tool: Tool) -> Result<Option<Step<'_>>> {
+    fn tool_step(&self, tool: Tool) -> Result<Step<'_>> {
         let name = name(tool);
         let (version, download) = self.manifest.offer(tool, self.platform).map_err(|why| {
             let what = format!("the release origin offers no {name} for this machine: {why}");
@@ -90,15 +89,21 @@ impl ReleaseOrigin {
                 .help(format!("or install {name} yourself and add --system-tools"))
         })?;
         let dest = self.tool(tool);
-        if files::exists(&dest)? {
-            return Ok(None);
-        }
-        Ok(Some(Step::new(
+        Ok(Step::new(
             format!("download {name} {version}"),
             format!("not in the cache; its checksum is from {}", download.cite),
             commands(download, &dest),
             move |running: &Running| self.bring(download, &dest, running),
-        )))
+        ))
+    }
+
+    fn has(&self, requirement: &Requirement, engine: &Engine) -> Result<bool> {
+        match requirement {
+            Requirement::Tool(tool) => files::exists(&self.tool(*tool)),
+            // minikube pulls its own node image and Kubernetes' images when it starts.
+            Requirement::Cluster => Ok(true),
+            Requirement::Image(reference) => Ok(engine.image_id(reference)?.is_some()),
+        }
     }
 
     fn bring(&self, download: &Download, dest: &Utf8Path, running: &Running) -> Result<String> {
@@ -140,42 +145,51 @@ impl ReleaseOrigin {
     }
 }
 
-impl Origin for ReleaseOrigin {
-    fn name(&self) -> &'static str {
-        "release"
-    }
+/// Tools and images that are missing.
+struct MissingDownloads<'a> {
+    origin: &'a ReleaseOrigin,
+    engine: Engine,
+    missing: Vec<Requirement>,
+}
 
-    fn plan_beside<'a>(
-        &'a self,
-        requirements: &[Requirement],
-        engine: &Engine,
-        machine: Vec<Step<'a>>,
-    ) -> Result<Vec<Step<'a>>> {
+impl<'a> ObservedArtifacts<'a> for MissingDownloads<'a> {
+    fn decide(self: Box<Self>, machine: Vec<Step<'a>>) -> Result<Vec<Step<'a>>> {
         let mut steps = machine;
-        for requirement in requirements {
+        for requirement in &self.missing {
             match requirement {
-                Requirement::Tool(tool) => steps.extend(self.tool_step(*tool)?),
-                // minikube pulls its own node image and Kubernetes' images when it starts.
+                Requirement::Tool(tool) => steps.push(self.origin.tool_step(*tool)?),
                 Requirement::Cluster => {}
-                Requirement::Image(reference) if engine.image_id(reference)?.is_some() => {}
                 Requirement::Image(reference) => {
-                    // An unreadable record is reported before minutes of work.
-                    self.bases.read(reference)?;
-                    steps.push(self.pull(reference, "the engine has no such image", engine));
+                    steps.push(self.origin.pull(reference, "the engine has no such image", &self.engine));
                 }
             }
         }
         Ok(steps)
     }
+}
+
+impl Origin for ReleaseOrigin {
+    fn name(&self) -> &'static str {
+        "release"
+    }
+
+    fn observe(&self, requirements: &[Requirement], engine: &Engine) -> Result<Observed<'_>> {
+        let mut missing = Vec::new();
+        for requirement in requirements {
+            if !self.has(requirement, engine)? {
+                if let Requirement::Image(reference) = requirement {
+                    // An unreadable record is reported before minutes of work.
+                    self.bases.read(reference)?;
+                }
+                missing.push(requirement.clone());
+            }
+        }
+        Ok(Box::new(MissingDownloads { origin: self, engine: engine.clone(), missing }))
+    }
 
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {
         for requirement in requirements {
-            let is_there = match requirement {
-                Requirement::Tool(tool) => files::exists(&self.tool(*tool))?,
-                Requirement::Cluster => true,
-                Requirement::Image(reference) => engine.image_id(reference)?.is_some(),
-            };
-            if !is_there {
+            if !self.has(requirement, engine)? {
                 return Ok(false);
             }
         }

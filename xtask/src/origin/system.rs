@@ -6,11 +6,10 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
-use super::{NodeContent, Origin, Refresh, Requirement, Tool};
+use super::{NodeContent, Observed, Origin, Refresh, Requirement, Tool};
 use crate::engine::Engine;
-use crate::plan::Step;
 use crate::process::Process;
-use crate::project::Project;
+use crate::report::Report;
 
 /// An origin that prefers supported tools on PATH.
 pub struct SystemTools {
@@ -19,8 +18,8 @@ pub struct SystemTools {
 }
 
 impl SystemTools {
-    /// Asks each tool on PATH for its version; notes which are not used and why.
-    pub fn over(inner: Box<dyn Origin>, project: &Project) -> Self {
+    /// Asks each tool on PATH whether it supports this version of Kubernetes; notes which are not used and why.
+    pub fn over(inner: Box<dyn Origin>, kubernetes: &str, report: &Report) -> Self {
         let questions = [
             (Tool::Kubectl, "kubectl", vec!["version", "--client"]),
             (Tool::Helm, "helm", vec!["version", "--short"]),
@@ -30,15 +29,13 @@ impl SystemTools {
         for (tool, name, args) in questions {
             let version = Process::new(name).args(args).read().ok().and_then(|text| version(&text));
             match version {
-                Some(version) if will_do(tool, version, &project.settings.cluster.kubernetes) => {
+                Some(version) if will_do(tool, version, kubernetes) => {
                     found.insert(tool, Utf8PathBuf::from(name));
                 }
                 Some((major, minor)) => {
-                    project
-                        .report
-                        .note(format!("{name} {major}.{minor} on PATH is not supported: using the pinned one"));
+                    report.note(format!("{name} {major}.{minor} on PATH is not supported: using the pinned one"));
                 }
-                None => project.report.note(format!("no {name} on PATH prints its version: using the pinned one")),
+                None => report.note(format!("no {name} on PATH prints its version: using the pinned one")),
             }
         }
         Self { inner, found }
@@ -74,13 +71,8 @@ impl Origin for SystemTools {
         self.inner.name()
     }
 
-    fn plan_beside<'a>(
-        &'a self,
-        requirements: &[Requirement],
-        engine: &Engine,
-        machine: Vec<Step<'a>>,
-    ) -> Result<Vec<Step<'a>>> {
-        self.inner.plan_beside(&self.others(requirements), engine, machine)
+    fn observe(&self, requirements: &[Requirement], engine: &Engine) -> Result<Observed<'_>> {
+        self.inner.observe(&self.others(requirements), engine)
     }
 
     fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {

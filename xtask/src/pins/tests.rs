@@ -2,10 +2,10 @@
 
 use super::gomod::Version;
 use super::*;
+use crate::checkout;
 use crate::commands::pins::listing;
 use crate::git;
 use crate::origin::packages;
-use crate::project::checkout;
 
 const SMALL: &str = "[kubernetes]\nversion = \"1.34.4\"\nfor = \"x\"\nmodule = \"k8s.io/kubernetes\"\n\
     [debian]\nversion = \"trixie\"\nfor = \"x\"\nimage = \"debian:{debian}-slim\"\n\
@@ -13,11 +13,11 @@ const SMALL: &str = "[kubernetes]\nversion = \"1.34.4\"\nfor = \"x\"\nmodule = \
     copies = { \"apps/x\" = [\"ARG X={python.image}\"] }\n";
 
 fn real() -> Pins {
-    Pins::read(&checkout(None)).unwrap()
+    Pins::read(&checkout::find(None)).unwrap()
 }
 
 fn read(file: impl AsRef<Utf8Path>) -> String {
-    let path = checkout(None).join(file.as_ref());
+    let path = checkout::find(None).join(file.as_ref());
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -77,7 +77,7 @@ fn every_rendered_file_names_only_pins_that_exist() {
 
 #[test]
 fn every_pin_is_taken_and_has_a_source() {
-    for pin in listing::list(&checkout(None)).unwrap() {
+    for pin in listing::list(&checkout::find(None)).unwrap() {
         assert!(!pin.taken_by.is_empty(), "nothing takes the pin {}: remove it from {FILE}", pin.name);
         assert!(!pin.release.is_empty() || !pin.packages.is_empty(), "the pin {} has no source", pin.name);
     }
@@ -94,7 +94,7 @@ fn every_go_mod_requires_the_pinned_versions() {
     // Kubernetes publishes its libraries as v0.N.P beside v1.N.P of itself; other modules of k8s.io have other numbers.
     let library = format!("v0.{}", kubernetes.1);
     let mut wrong = Vec::new();
-    for (program, go_mod) in listing::go_modules(&checkout(None)).unwrap() {
+    for (program, go_mod) in listing::go_modules(&checkout::find(None)).unwrap() {
         let mut check = |module: &str, found: &str, pinned: &str, pin: &str| {
             if found != pinned {
                 wrong.push(format!("go/{program}/go.mod: {module} is {found}, the pin {pin} says {pinned}"));
@@ -131,8 +131,8 @@ fn every_go_mod_requires_the_pinned_versions() {
 #[test]
 fn the_sums_of_patched_modules_agree_with_every_go_sum() {
     let pins = real();
-    for program in listing::go_modules(&checkout(None)).unwrap().keys() {
-        let file = checkout(None).join(packages::FOLDER).join("go").join(program).join("go.sum");
+    for program in listing::go_modules(&checkout::find(None)).unwrap().keys() {
+        let file = checkout::find(None).join(packages::FOLDER).join("go").join(program).join("go.sum");
         // A program without modules has none.
         let sums = std::fs::read_to_string(&file).unwrap_or_default();
         for (name, pin) in pins.iter() {
@@ -145,7 +145,7 @@ fn the_sums_of_patched_modules_agree_with_every_go_sum() {
 
 #[test]
 fn a_pin_has_a_sum_exactly_where_files_of_its_module_are_replaced() {
-    let manifest: toml::Table = read_rendered(&checkout(None), packages::FILE).unwrap().parse().unwrap();
+    let manifest: toml::Table = read_rendered(&checkout::find(None), packages::FILE).unwrap().parse().unwrap();
     let programs = manifest["go"].as_table().unwrap().values();
     let patches = programs.filter_map(|program| program.get("patch")?.as_array()).flatten();
     let patched: std::collections::BTreeSet<&str> = patches.map(|patch| patch["module"].as_str().unwrap()).collect();
@@ -204,11 +204,11 @@ const FREE: [&str; 12] = [
 fn no_pin_stands_twice() {
     let pins = real();
     let mut wrong = Vec::new();
-    for file in git::files(&checkout(None), &[]).unwrap() {
+    for file in git::files(&checkout::find(None), &[]).unwrap() {
         let free = FREE.iter().any(|free| file.ends_with(free) || file.starts_with(free));
         // Recorded answers and documents, and tests, which make their own examples.
         let recorded = file.starts_with("xtask/tests/") || file.starts_with("xtask/src/") && !file.ends_with(".rs");
-        let Ok(text) = std::fs::read_to_string(checkout(None).join(&file)) else { continue };
+        let Ok(text) = std::fs::read_to_string(checkout::find(None).join(&file)) else { continue };
         if free || recorded {
             continue;
         }

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use crate::cli::{Cli, Command};
 use crate::commands::output::{self, Output};
 use crate::report::Report;
-use crate::{events, project};
+use crate::{checkout, events};
 
 /// The output that a command still owes when it ends.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ impl Closing {
             Some(Command::Bench(args)) => ("bench", String::new(), Output { json: args.is_json(), timings: false }),
             _ => ("", String::new(), Output::default()),
         };
-        Self { command, title, output, target: project::target(&project::checkout(cli.global.root.clone())) }
+        Self { command, title, output, target: checkout::target(&checkout::find(cli.global.root.clone())) }
     }
 
     /// Writes the timings and the JSON document if the command line requests them.

@@ -10,6 +10,7 @@ mod version;
 mod volume;
 
 use anyhow::Result;
+use camino::Utf8Path;
 
 pub use api_server::{ApiServer, observe as api_server, wait as wait_for_api_server};
 pub use identity::{ContextEntry, context_step, guard, refuse_stale};
@@ -24,13 +25,12 @@ pub use volume::exists as has_volume;
 use crate::failure::{Class, Failure};
 use crate::minikube;
 use crate::plan::Step;
-use crate::project::Project;
 use crate::toolbox::Toolbox;
 
 /// Returns whether minikube has a record of the profile in the folder that it uses with a private engine. Reads files alone,
 /// because it decides what the origin must bring before an engine exists. Only a private engine needs it.
-pub fn exists(project: &Project) -> Result<bool> {
-    minikube::is_recorded(&minikube::own_home(&project.cache), &project.settings.cluster.profile)
+pub fn exists(cache: &Utf8Path, profile: &str) -> Result<bool> {
+    minikube::is_recorded(&minikube::own_home(cache), profile)
 }
 
 /// Returns whether minikube's record has a published port for the node's port 80. Reads files alone.
@@ -41,8 +41,8 @@ pub fn publishes_port(tools: &Toolbox) -> Result<bool> {
 }
 
 /// Returns whether any minikube of this user has a record of the profile.
-pub fn exists_anywhere(project: &Project) -> Result<bool> {
-    Ok(exists(project)? || minikube::is_recorded(&minikube::users_home(), &project.settings.cluster.profile)?)
+pub fn exists_anywhere(cache: &Utf8Path, profile: &str) -> Result<bool> {
+    Ok(exists(cache, profile)? || minikube::is_recorded(&minikube::users_home(), profile)?)
 }
 
 /// The label of the Deployment in which kubeadm runs CoreDNS.

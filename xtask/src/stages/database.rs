@@ -8,15 +8,15 @@ mod result;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
+use camino::Utf8Path;
 use serde_json::Value;
 
 use crate::deadlines;
 use crate::failure::Failure;
 use crate::plan::Step;
 use crate::process::Process;
-use crate::project::Project;
 use crate::secrets::{Redactor, Secret};
-use crate::settings::Application;
+use crate::settings::{Application, Settings};
 use crate::snapshot::text;
 use crate::stages::images::recipe;
 use crate::stages::release::{self, Desired, ObservedRelease, SecretPlan};
@@ -26,7 +26,7 @@ pub use result::{PreflightResult, Vantage};
 
 /// A preflight that is due.
 pub struct Preflight<'a> {
-    project: &'a Project,
+    settings: &'a Settings,
     tools: &'a Toolbox,
     reason: String,
     image: String,
@@ -40,7 +40,7 @@ pub struct Preflight<'a> {
 /// Returns the preflight if `.env` names a database, and its Secret or the migrations differ from those verified last; see
 /// [`has_new_migrations`].
 pub fn decide<'a>(
-    project: &'a Project,
+    settings: &'a Settings,
     tools: &'a Toolbox,
     desired: &Desired,
     secrets: &SecretPlan,
@@ -52,14 +52,14 @@ pub fn decide<'a>(
     let verified = |part: &str| observed.record.as_ref()?.fingerprint.get(part);
     let (name, tag) = backend_image(desired);
     let reason = if verified(part) != desired.fingerprint.get(part) || !secrets.missing(&observed.secrets).is_empty() {
-        format!("{} is new or changed", project.settings.keys.postgres_url)
+        format!("{} is new or changed", settings.keys.postgres_url)
     } else if has_new_migrations {
         "the migrations have changed".to_owned()
     } else {
         return None;
     };
     Some(Preflight {
-        project,
+        settings,
         tools,
         reason,
         image: format!("{name}:{tag}"),
@@ -71,11 +71,11 @@ pub fn decide<'a>(
 }
 
 /// Returns whether the desired backend has other migrations than the one verified last, from what this checkout knows of
-/// both.
-pub fn has_new_migrations(project: &Project, desired: &Desired, observed: &ObservedRelease) -> bool {
+/// both; its output is in `target`.
+pub fn has_new_migrations(target: &Utf8Path, desired: &Desired, observed: &ObservedRelease) -> bool {
     let (name, tag) = backend_image(desired);
     let verified = observed.record.as_ref().and_then(|record| record.fingerprint.get(&format!("image {name}")));
-    verified.is_some_and(|before| has_other_migrations(project, name, before, tag))
+    verified.is_some_and(|before| has_other_migrations(target, name, before, tag))
 }
 
 /// Returns repository and tag of the desired backend.
@@ -86,8 +86,8 @@ fn backend_image(desired: &Desired) -> (&str, &str) {
 
 /// Returns whether the image `name` has other migrations at the tag `now` than at `before`; `true` if their recipes are
 /// unknown.
-fn has_other_migrations(project: &Project, name: &str, before: &str, now: &str) -> bool {
-    let recipe = |tag| recipe::of_tag(project, name, tag);
+fn has_other_migrations(target: &Utf8Path, name: &str, before: &str, now: &str) -> bool {
+    let recipe = |tag| recipe::of_tag(target, name, tag);
     before != now
         && match (recipe(before), recipe(now)) {
             (Some(before), Some(now)) => now.differences(&before).iter().any(|file| file.contains("/migrations/")),
@@ -104,25 +104,26 @@ impl<'a> Preflight<'a> {
     /// Returns the step that checks from this machine, before the cluster changes. A failure that is the same everywhere ends
     /// the deploy. An unreachable database does not: the cluster may resolve its name.
     fn look_from_here(&self) -> Step<'a> {
-        let preflight = on_this_machine(&self.project.settings.application, self.tools, &self.image, &self.url);
-        let shown = format!("{preflight} < ({})", self.project.settings.keys.postgres_url);
-        let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
+        let preflight = on_this_machine(&self.settings.application, self.tools, &self.image, &self.url);
+        let shown = format!("{preflight} < ({})", self.settings.keys.postgres_url);
+        let (url_key, report) = (&self.settings.keys.postgres_url, &self.tools.report);
+        let (redactor, here) = (self.redactor.clone(), self.here.clone());
         Step::new("look at the database from here", self.reason.clone(), shown, move |running| {
             running.progress("a suspended database gets 20 s to wake up");
             let result = match read(&preflight, &redactor) {
                 Ok(result) => result,
                 Err(error) => {
                     // The engine failed to run it, which is no failure of the database.
-                    project.report.warn_because("the database was not checked from this machine", &error);
+                    report.warn_because("the database was not checked from this machine", &error);
                     return Ok("not known".to_owned());
                 }
             };
             let shown = result.to_string();
             if !result.ok && !result.is_transient() {
-                return Err(result.failure(&project.settings.keys.postgres_url, Vantage::Here, None).into());
+                return Err(result.failure(url_key, Vantage::Here, None).into());
             }
             if !result.ok {
-                project.report.warn(format!("from here: {shown}"));
+                report.warn(format!("from here: {shown}"));
             }
             if let Ok(mut here) = here.lock() {
                 *here = Some(result);
@@ -133,22 +134,18 @@ impl<'a> Preflight<'a> {
 
     /// Returns the step that checks from a pod, with the Secret mounted as for the backend. A failure ends the deploy.
     fn look_from_pod(&self) -> Step<'a> {
-        let namespace = self.project.settings.chart.namespace.clone();
-        let job = job::Job::new(&self.project.settings.application, self.tools, &self.image, &self.secret);
-        let shown = format!(
-            "{} < (Job {}: {})",
-            job.shown_request(),
-            job.name,
-            self.project.settings.application.preflight.join(" ")
-        );
-        let (project, tools) = (self.project, self.tools);
+        let namespace = self.tools.namespace();
+        let job = job::Job::new(&self.settings.application, self.tools, &self.image, &self.secret);
+        let shown =
+            format!("{} < (Job {}: {})", job.shown_request(), job.name, self.settings.application.preflight.join(" "));
+        let (url_key, tools) = (&self.settings.keys.postgres_url, self.tools);
         let (redactor, here) = (self.redactor.clone(), self.here.clone());
         Step::new("look at the database from a pod", format!("as the backend in {namespace}"), shown, move |running| {
             let output = match job.run(running)? {
                 job::JobOutcome::Output(output) => output,
                 job::JobOutcome::NotRun(why) => {
                     // This is no failure of the database; the rollout finds its cause.
-                    project.report.warn(format!("the database was not checked from a pod: {why}"));
+                    tools.report.warn(format!("the database was not checked from a pod: {why}"));
                     return Ok("not known".to_owned());
                 }
             };
@@ -158,10 +155,10 @@ impl<'a> Preflight<'a> {
             }
             // No release will use the Secret.
             if let Err(error) = release::remove_unused(tools) {
-                project.report.warn_because("unused Secrets could not be removed", &error);
+                tools.report.warn_because("unused Secrets could not be removed", &error);
             }
             let here = here.lock().ok().and_then(|here| here.clone());
-            let failure: Failure = result.failure(&project.settings.keys.postgres_url, Vantage::Pod, here.as_ref());
+            let failure: Failure = result.failure(url_key, Vantage::Pod, here.as_ref());
             Err(failure.into())
         })
     }
@@ -198,19 +195,17 @@ mod tests {
     #[test]
     fn the_preflight_is_due_when_migrations_have_changed() {
         let dir = tempfile::tempdir().unwrap();
-        let root = camino::Utf8Path::from_path(dir.path()).unwrap().to_owned();
-        let opened = Project::open(None, Default::default(), crate::report::Report::new(false)).unwrap();
-        let project = Project { root, ..opened };
+        let target = Utf8Path::from_path(dir.path()).unwrap();
         let remember = |files: &[(&str, &str)]| {
             let files = files.iter().map(|(name, what)| (name.to_string(), what.to_string())).collect();
             let recipe = Recipe::new(files, Default::default(), Default::default());
-            recipe::remember(&project, "todo-backend", &recipe).unwrap();
+            recipe::remember(target, "todo-backend", &recipe).unwrap();
             recipe.tag()
         };
         let migration = "app/migrations/versions/0004_mine.py";
         let (before, code) = (remember(&[("app/main.py", "1")]), remember(&[("app/main.py", "2")]));
         let migrated = remember(&[("app/main.py", "1"), (migration, "1")]);
-        let changed = |now: &str| has_other_migrations(&project, "todo-backend", &before, now);
+        let changed = |now: &str| has_other_migrations(target, "todo-backend", &before, now);
         assert!(!changed(&before) && !changed(&code) && changed(&migrated) && changed("built-elsewhere"));
     }
 }

@@ -11,11 +11,11 @@ mod port;
 mod size;
 
 use anyhow::Result;
+use camino::Utf8Path;
 
 use crate::engine::paths::EnginePaths;
 use crate::engine::{Engine, stop};
 use crate::plan::Step;
-use crate::project::Project;
 use crate::units::quote;
 
 pub use conditions::conditions;
@@ -28,18 +28,18 @@ pub use port::{PortHolder, holder as port_holder};
 pub use size::{NodeMachine, NodeSize, fit};
 
 /// The steps that make a Docker Engine answer.
-pub struct EnginePlan<'a> {
+pub struct EnginePlan {
     /// Empty if an engine answers already.
-    pub steps: Vec<Step<'a>>,
+    pub steps: Vec<Step<'static>>,
     /// The engine that answers once the steps are done.
     pub engine: Engine,
     /// Changes to the machine that need consent, a line each.
     pub consent: Vec<String>,
 }
 
-/// Returns the steps that stop the private engine and remove it with its data. Empty if there is no private engine.
-pub fn stop_engine(project: &Project) -> Result<Vec<Step<'_>>> {
-    let paths = EnginePaths::new(&project.cache);
+/// Returns the steps that stop the private engine of `cache` and remove it with its data. Empty if there is no private engine.
+pub fn stop_engine(cache: &Utf8Path) -> Result<Vec<Step<'static>>> {
+    let paths = EnginePaths::new(cache);
     if !stop::exists(&paths)? {
         return Ok(Vec::new());
     }

@@ -26,7 +26,6 @@ use crate::clock;
 use crate::failure::{self, Class, Failure};
 use crate::labels::Release;
 use crate::node::Images;
-use crate::project::Project;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::toolbox::Toolbox;
@@ -95,7 +94,7 @@ fn untrusted_warnings(answers: &[RouteAnswer]) -> impl Iterator<Item = String> {
 /// Proves the release: `built` are image IDs by reference, `address` is the user's. `live` must not be older than the decision
 /// that no step is left. Routes that were not requested yet are requested once.
 pub fn prove(
-    project: &Project,
+    settings: &Settings,
     tools: &Toolbox,
     built: &BTreeMap<String, String>,
     address: &str,
@@ -103,8 +102,8 @@ pub fn prove(
 ) -> Result<Proof> {
     prove_images(built, &live)?;
     let LiveState { snapshot, nodes, answers } = live;
-    let release = &project.settings.chart.release;
-    let wanted = routes::routes(&project.settings, &snapshot);
+    let release = &tools.release().name;
+    let wanted = routes::routes(settings, &snapshot);
     if wanted.is_empty() {
         return Err(Failure::new(Class::Proof, format!("release {release} has no Ingress, so no address leads to it"))
             .help("revert changes made by hand: cargo xtask deploy dev")
@@ -132,7 +131,7 @@ pub fn prove(
             }
         }
     }
-    untrusted_warnings(&answers).for_each(|warning| project.report.warn(warning));
+    untrusted_warnings(&answers).for_each(|warning| tools.report.warn(warning));
     Ok(Proof { answers, snapshot, nodes })
 }
 

@@ -41,7 +41,6 @@ use crate::failure::{Class, Failure};
 use crate::judge;
 use crate::labels::label;
 use crate::plan::Step;
-use crate::project::Project;
 use crate::snapshot::{Snapshot, is_terminating, text};
 use crate::toolbox::Toolbox;
 
@@ -129,7 +128,6 @@ fn unready(observed: &ObservedRelease) -> Vec<String> {
 /// Returns the steps of a release: namespace, repair, Secrets, Helm, and the rollout. `preflight` has the steps that check
 /// the database: one before anything is made, one after its Secret exists.
 pub fn decide<'a>(
-    project: &'a Project,
     tools: &'a Toolbox,
     desired: &'a Desired,
     secrets: SecretPlan,
@@ -151,15 +149,15 @@ pub fn decide<'a>(
             return steps;
         }
         // The desired state is applied already, so Kubernetes needs only time.
-        steps.push(rollout::step(project, tools, run.clone(), redactor, unready.join("; ")));
+        steps.push(rollout::step(tools, run.clone(), redactor, unready.join("; ")));
         return steps;
     }
     let (from_here, from_pod) = preflight.map(|[from_here, from_pod]| (from_here, from_pod)).unzip();
     // First of all steps: if the database is unusable, the cluster stays unchanged.
     steps.splice(0..0, from_here);
-    steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
-    steps.extend(uninstall::finish(project, tools, &observed.helm));
-    steps.extend(data::step(project, tools, desired, observed));
+    steps.extend(helm::repair(tools, &tools.release().name, &observed.helm));
+    steps.extend(uninstall::finish(tools, &observed.helm));
+    steps.extend(data::step(tools, desired, observed));
     steps.extend(secrets.steps(tools, &observed.secrets));
     steps.extend(from_pod);
     if let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) {
@@ -167,15 +165,14 @@ pub fn decide<'a>(
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
     }
     let known = observed.knows_objects_of(desired);
-    steps.push(helm::upgrade(project, tools, desired, run.clone(), true, known, reasons.join("; ")));
-    steps.push(rollout::step(project, tools, run.clone(), redactor, "Helm applies, xtask watches".to_owned()));
+    steps.push(helm::upgrade(tools, desired, run.clone(), true, known, reasons.join("; ")));
+    steps.push(rollout::step(tools, run.clone(), redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
 
 /// Returns the steps that release only the database; `desired` has no pod of the applications. A dump can then be restored
 /// before anything reads or writes.
 pub fn decide_database<'a>(
-    project: &'a Project,
     tools: &'a Toolbox,
     desired: &'a Desired,
     secrets: SecretPlan,
@@ -183,13 +180,13 @@ pub fn decide_database<'a>(
 ) -> Vec<Step<'a>> {
     let redactor = secrets.redactor.clone();
     let mut steps = Vec::from_iter(namespace::step(tools, observed));
-    steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
-    steps.extend(uninstall::finish(project, tools, &observed.helm));
+    steps.extend(helm::repair(tools, &tools.release().name, &observed.helm));
+    steps.extend(uninstall::finish(tools, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));
     let (run, why) = (Run::default(), "the database first: the dump is restored before the application starts");
     // Without undo: nothing serves yet, and the same command tries again.
-    steps.push(helm::upgrade(project, tools, desired, run.clone(), false, false, why.to_owned()));
-    steps.push(rollout::step(project, tools, run, redactor, "Helm applies, xtask watches".to_owned()));
+    steps.push(helm::upgrade(tools, desired, run.clone(), false, false, why.to_owned()));
+    steps.push(rollout::step(tools, run, redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
 

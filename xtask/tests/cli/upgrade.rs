@@ -170,7 +170,7 @@ fn a_deploy_during_an_unfinished_upgrade_is_refused_with_the_command() {
     exit code 5
     -- stderr
     error: an upgrade of the cluster `todo` from Kubernetes <version> is not finished; the todos are in <tmp>/home/.local/share/todo-xtask/todo-<id>/a.dump
-      try: cargo xtask cluster upgrade    (goes on where it stopped)
+      try: cargo xtask cluster upgrade   # goes on where it stopped
       try: or give it up and begin with an empty application; the dump stays: rm <tmp>/home/.local/share/todo-xtask/todo-<id>/upgrade.json
     ");
     assert_eq!(ask(&sandbox, &["deploy", "dev", "--dry-run"]).code, Some(5));

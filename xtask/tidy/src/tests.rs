@@ -3,7 +3,7 @@
 use super::*;
 
 fn real() -> Checkout {
-    Checkout::read(&xtask::project::compiled_from()).unwrap()
+    Checkout::read(&xtask::checkout::compiled_from()).unwrap()
 }
 
 /// Returns the mistakes that `check` finds once `old` in `file` is `new`, as they are printed.

@@ -74,7 +74,8 @@ struct Control {
 impl<'a> RealCluster<'a> {
     /// Starts to intercept calls to the running cluster of `test_cluster`.
     pub fn new(test_cluster: &'a TestCluster) -> Result<Self> {
-        let programs = members::build_with(&test_cluster.project, "xtask-faults", &["--features", "under-test"])?;
+        let programs =
+            members::build_with(&test_cluster.project.report, "xtask-faults", &["--features", "under-test"])?;
         let (temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
         for name in ["bin", "cache", "home"] {
             std::fs::create_dir_all(folder.join(name))?;

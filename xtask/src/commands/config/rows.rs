@@ -3,14 +3,15 @@
 use std::fmt;
 
 use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 
 use crate::cache::CACHE_VARIABLE;
-use crate::dotenv;
+use crate::dotenv::{DotenvSource, SecretsSource};
 use crate::pins;
-use crate::project::{Project, SecretsSource};
-use crate::settings;
+use crate::project::Options;
+use crate::settings::{FILE, Settings};
 
 /// The visible part of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,11 +53,11 @@ impl SettingRow {
     }
 }
 
-/// Returns every value of `infra/xtask.toml` with its line, or with the option that overrides it in this run.
-pub fn settings(project: &Project) -> Result<Vec<SettingRow>> {
-    let text = pins::read_rendered(&project.root, settings::FILE)?;
+/// Returns every value of `infra/xtask.toml` in the checkout `root` with its line, or with the option that overrides it in this run.
+pub fn settings(settings: &Settings, root: &Utf8Path) -> Result<Vec<SettingRow>> {
+    let text = pins::read_rendered(root, FILE)?;
     let mut rows = flatten(&text)?;
-    let (chart, cluster) = (&project.settings.chart, &project.settings.cluster);
+    let (chart, cluster) = (&settings.chart, &settings.cluster);
     let effective = [
         ("chart.path", chart.path.to_string()),
         ("chart.release", chart.release.clone()),
@@ -66,7 +67,7 @@ pub fn settings(project: &Project) -> Result<Vec<SettingRow>> {
         ("cluster.kubernetes", cluster.kubernetes.clone()),
         ("cluster.cpus", cluster.cpus.to_string()),
         ("cluster.memory_mib", cluster.memory_mib.to_string()),
-        ("dev.port", project.settings.dev.port.to_string()),
+        ("dev.port", settings.dev.port.to_string()),
     ];
     for (name, value) in effective {
         if let Some(row) = rows.iter_mut().find(|row| row.name == name)
@@ -80,7 +81,7 @@ pub fn settings(project: &Project) -> Result<Vec<SettingRow>> {
 
 /// Returns the leaves of a TOML document in document order. Works for any keys, so it also shows new ones.
 fn flatten(text: &str) -> Result<Vec<SettingRow>> {
-    let table = DeTable::parse(text).map_err(|error| anyhow::anyhow!("{}: {}", settings::FILE, error.message()))?;
+    let table = DeTable::parse(text).map_err(|error| anyhow::anyhow!("{}: {}", FILE, error.message()))?;
     let mut leaves = Vec::new();
     walk(text, "", table.get_ref(), &mut leaves);
     leaves.sort_by_key(|(offset, _)| *offset);
@@ -100,18 +101,21 @@ fn walk(text: &str, prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<(usize, 
             _ => text.get(span.clone()).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "),
         };
         let line = 1 + text.get(..span.start).unwrap_or_default().matches('\n').count();
-        leaves.push((span.start, SettingRow::new(name, Value::Plain(shown), format!("{}:{line}", settings::FILE))));
+        leaves.push((span.start, SettingRow::new(name, Value::Plain(shown), format!("{}:{line}", FILE))));
     }
 }
 
 /// Returns the values that come from the command line, the environment and defaults.
-pub fn options(project: &Project) -> Vec<SettingRow> {
-    let options = &project.options;
+pub fn options(
+    options: &Options,
+    certificates: Option<Utf8PathBuf>,
+    cache: &Utf8Path,
+    dotenv: &DotenvSource,
+) -> Vec<SettingRow> {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let flag = |given: bool| if given { "command line" } else { "default" };
-    let cache = [CACHE_VARIABLE, "XDG_CACHE_HOME"].into_iter().find(|name| set(name)).unwrap_or("HOME");
+    let cache_from = [CACHE_VARIABLE, "XDG_CACHE_HOME"].into_iter().find(|name| set(name)).unwrap_or("HOME");
     let origin = options.origin.and_then(|kind| kind.to_possible_value()).map(|value| value.get_name().to_owned());
-    let certificates = project.ca_bundle();
     let certificates_from = match (&certificates, &options.ca_bundle) {
         (Some(_), Some(_)) => "command line",
         (Some(_), None) => "environment: SSL_CERT_FILE",
@@ -121,10 +125,10 @@ pub fn options(project: &Project) -> Vec<SettingRow> {
     };
     let plain = |value: &str| Value::Plain(value.to_owned());
     vec![
-        SettingRow::new("cache", plain(project.cache.as_str()), format!("environment: {cache}")),
-        match options.secrets_from {
-            SecretsSource::File => SettingRow::new("dotenv", plain(project.dotenv.as_str()), "default"),
-            _ => SettingRow::new("dotenv", plain(&dotenv::shown(project)), "command line"),
+        SettingRow::new("cache", plain(cache.as_str()), format!("environment: {cache_from}")),
+        match dotenv.from {
+            SecretsSource::File => SettingRow::new("dotenv", plain(dotenv.path.as_str()), "default"),
+            _ => SettingRow::new("dotenv", plain(&dotenv.shown()), "command line"),
         },
         SettingRow::new(
             "origin",

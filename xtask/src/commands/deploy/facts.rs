@@ -9,12 +9,11 @@ use serde_json::Value;
 use crate::credentials::Credentials;
 use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
-use crate::project::Project;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, ApiServer, ObservedIngress, Profile, ProfileState};
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::{ImageState, build, ids};
+use crate::stages::images::{ImageBuilder, ImageState, ids};
 use crate::stages::proof::LiveState;
 use crate::stages::release;
 use crate::toolbox::Toolbox;
@@ -52,19 +51,24 @@ pub struct LiveCluster {
 
 impl Facts {
     /// Observes everything. Queries the cluster only after checking that the kubeconfig leads to this project's cluster.
-    pub fn observe(project: &Project, tools: &Toolbox, origin: &dyn Origin, credentials: &Credentials) -> Result<Self> {
-        Self::collect(project, tools, origin, credentials, || build::observe(project, &tools.engine, origin))
+    pub fn observe(settings: &Settings, builder: &ImageBuilder<'_>, credentials: &Credentials) -> Result<Self> {
+        Self::collect(settings, builder.tools, builder.origin, credentials, || builder.observe())
     }
 
     /// Observes again what the steps of the cluster stage may have changed.
-    pub fn observe_again(&mut self, project: &Project, toolchain: &Toolchain, credentials: &Credentials) -> Result<()> {
+    pub fn observe_again(
+        &mut self,
+        settings: &Settings,
+        toolchain: &Toolchain,
+        credentials: &Credentials,
+    ) -> Result<()> {
         let images = std::mem::take(&mut self.images);
-        *self = Self::collect(project, &toolchain.tools, toolchain.origin.as_ref(), credentials, || Ok(images))?;
+        *self = Self::collect(settings, &toolchain.tools, toolchain.origin.as_ref(), credentials, || Ok(images))?;
         Ok(())
     }
 
     fn collect(
-        project: &Project,
+        settings: &Settings,
         tools: &Toolbox,
         origin: &dyn Origin,
         credentials: &Credentials,
@@ -78,7 +82,7 @@ impl Facts {
         let start = Instant::now();
         let (live, images, first) = std::thread::scope(|scope| {
             let live = scope.spawn(|| observe_live(tools, &profile, credentials));
-            let images = images().and_then(|images| Ok((images, database(project, tools, origin, credentials)?)));
+            let images = images().and_then(|images| Ok((images, database(settings, tools, origin, credentials)?)));
             let first = images.as_ref().ok().map(|(images, database)| on_nodes(images, database.as_ref()));
             (live.join().unwrap_or_else(|_| panicked()), images, first)
         });
@@ -135,27 +139,27 @@ impl AppliedState {
     /// Observes everything, except for `ready`: the objects with which a rollout has just ended. Requests the routes at
     /// `address`, as a user would.
     pub fn observe(
-        project: &Project,
+        settings: &Settings,
         tools: &Toolbox,
         wanted: &[Wanted],
         ready: Option<Snapshot>,
         address: &str,
     ) -> Result<Self> {
-        let evidence = LiveState::take(&project.settings, tools, ready, address, REQUESTS)?;
-        Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence) })
+        let evidence = LiveState::take(settings, tools, ready, address, REQUESTS)?;
+        Ok(Self { ids: ids::of_loaded(tools, wanted)?, evidence: Some(evidence) })
     }
 }
 
 const NOT_RUNNING: &str = "the cluster does not run";
 
 fn database(
-    project: &Project,
+    settings: &Settings,
     tools: &Toolbox,
     origin: &dyn Origin,
     credentials: &Credentials,
 ) -> Result<Option<Wanted>> {
-    let reference = || origin.image(&project.settings.database.image);
-    credentials.embedded.then(|| Wanted::of(project, &tools.engine, &reference())).transpose()
+    let reference = || origin.image(&settings.database.image);
+    credentials.embedded.then(|| Wanted::of(tools, &reference())).transpose()
 }
 
 fn references(images: &[ImageState], database: Option<&Wanted>) -> Vec<String> {

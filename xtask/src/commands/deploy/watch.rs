@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 
 use super::Deploy;
-use crate::dotenv;
+use crate::dotenv::{self, DotenvSource};
 use crate::process;
 use crate::project::Project;
+use crate::report::Report;
+use crate::settings::Settings;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 use crate::supply::Stale;
@@ -33,22 +35,22 @@ enum DeployEnd {
 pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let report = &project.report;
     // Read before the deploy, so that a save during the deploy counts as a change.
-    let mut before = read_sources(project)?;
-    let mut watcher = SourceWatcher::new(project);
+    let mut before = read_sources(&project.settings, &project.dotenv)?;
+    let mut watcher = SourceWatcher::new(&project.root, report);
     watcher.watch(&before);
     let mut end = deploy(project, args, &before, &mut watcher)?;
     while end == DeployEnd::Superseded {
-        before = read_sources(project)?;
+        before = read_sources(&project.settings, &project.dotenv)?;
         end = deploy(&project.reopen()?, args, &before, &mut watcher)?;
     }
     // The first deploy may have created `.env`.
-    if let Some(made) = read_sources(project)?.remove(DOTENV) {
+    if let Some(made) = read_sources(&project.settings, &project.dotenv)?.remove(DOTENV) {
         before.entry(DOTENV.to_owned()).or_insert(made);
     }
     let args = Deploy { in_brief: true, ..args.clone() };
     loop {
         report.note("watching for changes; press Ctrl-C to stop");
-        let (now, changed) = wait_for_change(project, &before, &mut watcher);
+        let (now, changed) = wait_for_change(&project.settings, &project.dotenv, report, &before, &mut watcher);
         report.begin_anew();
         report.heading(&format!("\n{changed}"));
         let result = project.reopen().and_then(|project| deploy(&project, &args, &now, &mut watcher));
@@ -72,7 +74,9 @@ fn deploy(project: &Project, args: &Deploy, now: &Files, watcher: &mut SourceWat
         scope.spawn(move || {
             let watcher = watcher;
             while !is_over.load(Ordering::Relaxed) && !project.stale.load(Ordering::Relaxed) {
-                if watcher.wait_briefly_for_change() && read_sources(project).is_ok_and(|newer| is_newer(newer, now)) {
+                if watcher.wait_briefly_for_change()
+                    && read_sources(&project.settings, &project.dotenv).is_ok_and(|newer| is_newer(newer, now))
+                {
                     project.stale.store(true, Ordering::Relaxed);
                 }
             }
@@ -98,12 +102,18 @@ fn is_newer(mut now: Files, before: &Files) -> bool {
 
 /// Waits for a change, until no more changes come: editors and checkouts write in several steps. Retries failed reads.
 /// Returns the new sources, and the changes in brief.
-fn wait_for_change(project: &Project, before: &Files, watcher: &mut SourceWatcher) -> (Files, String) {
+fn wait_for_change(
+    settings: &Settings,
+    dotenv: &DotenvSource,
+    report: &Report,
+    before: &Files,
+    watcher: &mut SourceWatcher,
+) -> (Files, String) {
     let (mut last, mut is_settled) = (None, false);
     let mut failures = ReadFailures::default();
     loop {
-        let found = read_sources(project);
-        failures.record(found.as_ref().err(), &project.report);
+        let found = read_sources(settings, dotenv);
+        failures.record(found.as_ref().err(), report);
         match found {
             Ok(now) => match in_brief(changed_files(&now, before)) {
                 // Return once two readings agree, or if no change came before and while the sources were read.
@@ -125,20 +135,21 @@ fn wait_for_change(project: &Project, before: &Files, watcher: &mut SourceWatche
 }
 
 /// Returns a digest of every source file of a deploy, by its path in the checkout.
-fn read_sources(project: &Project) -> Result<Files> {
+fn read_sources(settings: &Settings, dotenv: &DotenvSource) -> Result<Files> {
+    let root = &dotenv.root;
     let mut files = Files::new();
     let mut add = |folder: &str, found: Files| {
         files.extend(found.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
     };
-    for image in project.settings.images.values() {
-        add(image.context.as_str(), context::read(&project.root.join(&image.context))?);
+    for image in settings.images.values() {
+        add(image.context.as_str(), context::read(&root.join(&image.context))?);
     }
-    for folder in [INFRA, project.settings.chart.path.as_str()] {
-        add(folder, context::tree(&project.root.join(folder))?);
+    for folder in [INFRA, settings.chart.path.as_str()] {
+        add(folder, context::tree(&root.join(folder))?);
     }
     // A pipe can be read only once, so it is not watched.
-    let dotenv = if dotenv::is_pipe(&project.dotenv) { None } else { context::entry(&project.dotenv)? };
-    files.extend(dotenv.map(|what| (DOTENV.to_owned(), what)));
+    let made = if dotenv::is_pipe(&dotenv.path) { None } else { context::entry(&dotenv.path)? };
+    files.extend(made.map(|what| (DOTENV.to_owned(), what)));
     Ok(files)
 }
 

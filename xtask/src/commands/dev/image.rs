@@ -4,12 +4,12 @@ use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::Result;
+use camino::Utf8Path;
 
 use super::{App, testing};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
-use crate::project::Project;
-use crate::stages::images::build;
+use crate::settings::Settings;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::prune::EngineBuilds;
 use crate::stages::images::recipe::{self, Recipe};
@@ -28,12 +28,12 @@ pub fn is_part(path: &str) -> bool {
 }
 
 /// Returns every file of an application, with its supervisor, by its path in the application's folder.
-pub fn files(project: &Project, app: App) -> Result<Files> {
-    with_supervisor(project, app, context::read(&app.folder(project))?)
+pub fn files(folder: &Utf8Path) -> Result<Files> {
+    with_supervisor(folder, context::read(folder)?)
 }
 
-fn with_supervisor(project: &Project, app: App, mut files: Files) -> Result<Files> {
-    let supervisor = context::tree(&app.folder(project).join(SUPERVISOR))?;
+fn with_supervisor(folder: &Utf8Path, mut files: Files) -> Result<Files> {
+    let supervisor = context::tree(&folder.join(SUPERVISOR))?;
     files.extend(supervisor.into_iter().map(|(path, what)| (format!("{SUPERVISOR}/{path}"), what)));
     Ok(files)
 }
@@ -44,9 +44,9 @@ pub fn parts(files: &Files) -> Files {
 }
 
 /// Returns the files that are part of the image of `app`, and a tar of the build context with exactly these bytes.
-fn pack(project: &Project, app: App) -> Result<(Files, File)> {
-    let (files, tar) = context::pack(&app.folder(project), &project.target())?;
-    Ok((parts(&with_supervisor(project, app, files)?), tar))
+fn pack(folder: &Utf8Path, target: &Utf8Path) -> Result<(Files, File)> {
+    let (files, tar) = context::pack(folder, target)?;
+    Ok((parts(&with_supervisor(folder, files)?), tar))
 }
 
 /// An image of `dev`.
@@ -64,16 +64,18 @@ struct DueBuild {
     why: String,
     recipe: Recipe,
     tar: File,
-    builder: String,
+    buildx: String,
 }
 
 /// Reads the state of the image of `app` for `files`. A build that is due, and its tag, include saves after `files` were
 /// read.
-pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str, files: &Files) -> Result<DevImage> {
-    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    let (image, settings) = app.image(project);
+pub fn observe(settings: &Settings, toolchain: &Toolchain, app: App, target: &str, files: &Files) -> Result<DevImage> {
+    let builder = toolchain.image_builder(&settings.images);
+    let folder = app.folder(settings, builder.root);
+    let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
+    let (image, settings) = app.image(settings);
     let bases: Vec<String> = settings.bases.values().map(|base| origin.image(base)).collect();
-    let ids = engine.image_ids(&bases)?;
+    let ids = tools.engine.image_ids(&bases)?;
     if let Some(missing) = bases.iter().find(|base| !ids.contains_key(*base)) {
         let what = format!("the engine does not have the base image {missing}");
         return Err(Failure::new(Class::Image, what).help("cargo xtask images").into());
@@ -81,14 +83,14 @@ pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str,
     let mut args = settings.bases.clone();
     args.insert("target".to_owned(), target.to_owned());
     let name = format!("{image}-{}", if target == testing::TARGET { "dev-test" } else { target });
-    let last = recipe::last(project, &name);
+    let last = recipe::last(&tools.target, &name);
     let find_image = |files: Files| -> Result<(Recipe, String, bool)> {
         let recipe = Recipe::new(files, args.clone(), ids.clone());
         let reference = format!("{name}:{}", recipe.tag());
-        let is_built = engine.image_id(&reference)?.is_some();
+        let is_built = tools.engine.image_id(&reference)?.is_some();
         // The next build explains its difference to the image used last.
         if is_built && last.as_ref() != Some(&recipe) {
-            recipe::remember(project, &name, &recipe)?;
+            recipe::remember(&tools.target, &name, &recipe)?;
         }
         Ok((recipe, reference, is_built))
     };
@@ -97,7 +99,7 @@ pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str,
         return Ok(DevImage { reference, build: None });
     }
     // The tag describes the packed bytes, even if the user saves again from here on.
-    let (packed, tar) = pack(project, app)?;
+    let (packed, tar) = pack(&folder, &tools.target)?;
     let (recipe, reference, is_built) = find_image(packed)?;
     if is_built {
         return Ok(DevImage { reference, build: None });
@@ -106,18 +108,19 @@ pub fn observe(project: &Project, toolchain: &Toolchain, app: App, target: &str,
         None => "not built in this checkout yet".to_owned(),
         Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine no longer has it".to_owned()),
     };
-    let (target, builder) = (target.to_owned(), build::builder(engine)?);
-    Ok(DevImage { reference, build: Some(DueBuild { name, target, why, recipe, tar, builder }) })
+    let buildx = builder.buildx_builder()?;
+    Ok(DevImage { reference, build: Some(DueBuild { name, target: target.to_owned(), why, recipe, tar, buildx }) })
 }
 
 /// Returns the step that builds the `image` of `app`, if that is due.
-pub fn decide<'a>(project: &'a Project, toolchain: &'a Toolchain, app: App, image: DevImage) -> Option<Step<'a>> {
+pub fn decide<'a>(settings: &'a Settings, toolchain: &'a Toolchain, app: App, image: DevImage) -> Option<Step<'a>> {
     let DevImage { reference, build } = image;
-    let DueBuild { name, target, why, recipe, tar, builder } = build?;
-    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    let (_, settings) = app.image(project);
-    let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
-    let command = build::command(project, engine, origin, &builder, settings, &reference).args([
+    let DueBuild { name, target, why, recipe, tar, buildx } = build?;
+    let builder = toolchain.image_builder(&settings.images);
+    let folder = app.folder(settings, builder.root);
+    let (_, settings) = app.image(settings);
+    let context = |name: &str, part: &str| format!("--build-context={name}={}", folder.join(part));
+    let command = builder.command(&buildx, settings, &reference).args([
         "--target",
         &target,
         &context("supervisor", SUPERVISOR),
@@ -125,11 +128,12 @@ pub fn decide<'a>(project: &'a Project, toolchain: &'a Toolchain, app: App, imag
     ]);
     let shown = format!("{command} < (tar of {})", settings.context);
     Some(Step::new(format!("build {name}"), why, shown, move |running| {
-        build::run(project, command.stdin_file(Arc::new(tar)), &name, settings, running)?;
-        recipe::remember(project, &name, &recipe)?;
+        builder.run(command.stdin_file(Arc::new(tar)), &name, settings, running)?;
+        recipe::remember(&toolchain.tools.target, &name, &recipe)?;
         // A build from cached layers has their age, so it could count as an old one.
         let needed = [reference].into();
         // If the engine does not answer, old builds stay until the next build.
+        let engine = &toolchain.tools.engine;
         let old = EngineBuilds::observe(engine).map(|builds| builds.steps(engine, &[&name], KEEP, &needed));
         for old in old.unwrap_or_default() {
             // An image that a container uses stays.
@@ -142,15 +146,21 @@ pub fn decide<'a>(project: &'a Project, toolchain: &'a Toolchain, app: App, imag
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Report;
+    use crate::checkout;
+    use camino::Utf8PathBuf;
     use sha2::{Digest, Sha256};
     use std::io::Read;
 
+    fn folders() -> [Utf8PathBuf; 2] {
+        let root = checkout::find(None);
+        let settings = Settings::read(&root).unwrap();
+        crate::commands::dev::APPS.map(|app| app.folder(&settings, &root))
+    }
+
     #[test]
     fn dockerfiles_set_the_mode_of_copied_files_despite_the_umask() {
-        let project = Project::open(None, crate::project::Options::default(), Report::new(false)).unwrap();
-        for app in super::super::APPS {
-            let text = std::fs::read_to_string(app.folder(&project).join("Dockerfile")).unwrap();
+        for folder in folders() {
+            let text = std::fs::read_to_string(folder.join("Dockerfile")).unwrap();
             for line in text.lines() {
                 let copies_all = ["supervisor", "tests"].iter().any(|name| {
                     line.strip_prefix("COPY ").is_some_and(|rest| {
@@ -164,10 +174,10 @@ mod tests {
 
     #[test]
     fn the_tag_describes_the_bytes_that_are_sent() {
-        let project = Project::open(None, crate::project::Options::default(), Report::new(false)).unwrap();
-        for app in super::super::APPS {
-            let (packed, tar) = pack(&project, app).unwrap();
-            assert_eq!(packed, parts(&files(&project, app).unwrap()), "the next look finds the image");
+        let temp = tempfile::tempdir().unwrap();
+        for folder in folders() {
+            let (packed, tar) = pack(&folder, Utf8Path::from_path(temp.path()).unwrap()).unwrap();
+            assert_eq!(packed, parts(&files(&folder).unwrap()), "the next look finds the image");
             for entry in tar::Archive::new(tar).entries().unwrap() {
                 let mut entry = entry.unwrap();
                 let path = entry.path().unwrap().to_string_lossy().into_owned();

@@ -7,14 +7,16 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use camino::Utf8Path;
 use serde_json::{Map, Value, json};
 
 use super::testing::BROWSER;
 use super::{APPS, App, Event, image};
 use crate::commands::deploy::watch::watcher::{ReadFailures, SourceWatcher};
 use crate::deadlines;
-use crate::dotenv;
-use crate::project::{Project, SecretsSource};
+use crate::dotenv::{DotenvSource, SecretsSource};
+use crate::report::Report;
+use crate::settings::Settings;
 use crate::stages::images::context::{self, FOLDER, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 
@@ -55,12 +57,12 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads all sources.
-    pub fn read(project: &Project, extra: ExtraSources) -> Result<Self> {
+    /// Reads all sources of the checkout that `dotenv` names.
+    pub fn read(settings: &Settings, dotenv: &DotenvSource, extra: ExtraSources) -> Result<Self> {
         let mut apps = BTreeMap::new();
         for app in APPS {
-            let mut files = image::files(project, app)?;
-            let folder = app.folder(project);
+            let folder = app.folder(settings, &dotenv.root);
+            let mut files = image::files(&folder)?;
             let tests = match extra {
                 ExtraSources::Tests => Some((TESTS, context::tree(&folder.join(TESTS))?)),
                 // They have a Dockerfile and a .dockerignore of their own.
@@ -72,29 +74,29 @@ impl Sources {
             if let Some((folder, tests)) = tests {
                 files.extend(tests.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
             } else if extra == ExtraSources::Assistant && app == App::Backend {
-                let what = context::entry(&app.folder(project).join(ASSISTANT))?;
+                let what = context::entry(&folder.join(ASSISTANT))?;
                 files.extend(what.map(|what| (ASSISTANT.to_owned(), what)));
             }
             apps.insert(app, files);
         }
-        let is_watched = project.options.secrets_from == SecretsSource::File && !dotenv::is_pipe(&project.dotenv);
-        Ok(Self { apps, dotenv: if is_watched { context::entry(&project.dotenv)? } else { None } })
+        let is_watched = dotenv.from == SecretsSource::File && !dotenv.is_pipe();
+        Ok(Self { apps, dotenv: if is_watched { context::entry(&dotenv.path)? } else { None } })
     }
 
     /// Returns all files by their paths in the checkout.
-    fn paths(&self, project: &Project) -> Files {
+    fn paths(&self, settings: &Settings) -> Files {
         let apps = self.apps.iter().flat_map(|(app, files)| {
-            let context = &app.image(project).1.context;
+            let context = &app.image(settings).1.context;
             files.iter().map(move |(path, what)| (context.join(path).into_string(), what.clone()))
         });
         apps.chain(self.dotenv.iter().map(|what| (".env".to_owned(), what.clone()))).collect()
     }
 
-    /// Returns the files of `app` as a tar.
-    pub fn pack(&self, project: &Project, app: App) -> Result<Vec<u8>> {
+    /// Returns the files of `app`, whose folder is `folder`, as a tar.
+    pub fn pack(&self, folder: &Utf8Path, app: App) -> Result<Vec<u8>> {
         let mut tar = tar::Builder::new(Vec::new());
         for (path, _) in self.apps[&app].iter().filter(|(_, what)| *what != FOLDER) {
-            let file = app.folder(project).join(path);
+            let file = folder.join(path);
             match tar.append_path_with_name(&file, path) {
                 // Deleted meanwhile; the next reading notices it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -138,14 +140,15 @@ impl Sources {
         image::parts(&self.apps[&app]) != image::parts(&before.apps[&app])
     }
 
-    /// Returns the message that updates the container of `app` from `before`; `None` if its files are the same.
-    pub fn message(&self, project: &Project, before: Option<&Self>, app: App) -> Result<Option<Value>> {
+    /// Returns the message that updates the container of `app`, whose folder is `folder`, from `before`; `None` if its files are
+    /// the same.
+    pub fn message(&self, folder: &Utf8Path, before: Option<&Self>, app: App) -> Result<Option<Value>> {
         let none = Files::new();
         let (now, old) = (&self.apps[&app], before.map_or(&none, |before| &before.apps[&app]));
         let is_sent = |path: &str, what: &str| !image::is_part(path) && what != FOLDER;
         let mut put = Map::new();
         for (path, _) in now.iter().filter(|(path, what)| old.get(*path) != Some(*what) && is_sent(path, what)) {
-            let file = app.folder(project).join(path);
+            let file = folder.join(path);
             match std::fs::read(&file) {
                 Ok(content) => drop(put.insert(path.clone(), STANDARD.encode(content).into())),
                 // Deleted meanwhile; the next reading notices it.
@@ -162,12 +165,19 @@ impl Sources {
 }
 
 /// Sends an event for each change of the sources since `before`, until nobody receives them.
-pub fn watch(project: &Project, mut before: Sources, extra: ExtraSources, events: &Sender<Event>) {
-    let mut watcher = SourceWatcher::new(project);
+pub fn watch(
+    settings: &Settings,
+    dotenv: &DotenvSource,
+    report: &Report,
+    mut before: Sources,
+    extra: ExtraSources,
+    events: &Sender<Event>,
+) {
+    let mut watcher = SourceWatcher::new(&dotenv.root, report);
     let mut failures = ReadFailures::default();
     loop {
-        let now = Sources::read(project, extra);
-        failures.record(now.as_ref().err(), &project.report);
+        let now = Sources::read(settings, dotenv, extra);
+        failures.record(now.as_ref().err(), report);
         match now {
             Ok(now) if now != before => {
                 if events.send(Event::Saved(now.clone())).is_err() {
@@ -175,7 +185,7 @@ pub fn watch(project: &Project, mut before: Sources, extra: ExtraSources, events
                 }
                 before = now;
             }
-            Ok(now) => drop(watcher.wait_for_change(&now.paths(project))),
+            Ok(now) => drop(watcher.wait_for_change(&now.paths(settings))),
             // Usually an editor that replaces a file.
             Err(_) => std::thread::sleep(deadlines::SOURCES_POLL.time()),
         }

@@ -15,9 +15,10 @@ use crate::files;
 use crate::lock::{self, Lock};
 use crate::private;
 use crate::process::Process;
-use crate::project::Project;
 use crate::secrets::Secret;
+use crate::settings::Settings;
 use crate::stages::machine;
+use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 use crate::units::hex;
 
@@ -45,9 +46,9 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Returns the stack of the project's checkout.
-    pub fn new(project: &Project, engine: &Engine) -> Self {
-        Self { engine: engine.clone(), checkout: project.root.clone(), id: id(&project.root) }
+    /// Returns the stack of `checkout`.
+    pub fn new(checkout: &Utf8Path, engine: &Engine) -> Self {
+        Self { engine: engine.clone(), checkout: checkout.to_owned(), id: id(checkout) }
     }
 
     /// Returns the name of a part in the engine.
@@ -176,9 +177,9 @@ impl Stack {
 
     /// Makes the proxy, which is the Ingress controller's program with its settings and the Ingress' routes. Returns the
     /// command that runs it.
-    pub fn proxy(&self, project: &Project, toolchain: &Toolchain) -> Result<Process> {
-        let manifest = project.settings.cluster.ingress.join("30-deployment.yaml");
-        let text = files::read(&project.root.join(&manifest))?.ok_or_else(|| {
+    pub fn proxy(&self, settings: &Settings, toolchain: &Toolchain) -> Result<Process> {
+        let manifest = settings.cluster.ingress.join("30-deployment.yaml");
+        let text = files::read(&self.checkout.join(&manifest))?.ok_or_else(|| {
             let what = format!("{manifest} is not there: `dev` takes the settings of its proxy from it");
             Failure::new(Class::Config, what).help("bring it back, or correct cluster.ingress in infra/xtask.toml")
         })?;
@@ -187,8 +188,8 @@ impl Stack {
         let is_clusters =
             |arg: &str| ["providers.", "entrypoints.websecure.", "ping"].iter().any(|part| arg.starts_with(part));
         let args = args.filter(|arg| !is_clusters(arg)).map(|arg| format!("--{arg}"));
-        let image = toolchain.origin.image(&project.settings.cluster.ingress_image);
-        let publish = format!("--publish=127.0.0.1:{}:{PROXY_PORT}", project.settings.dev.port);
+        let image = toolchain.origin.image(&settings.cluster.ingress_image);
+        let publish = format!("--publish=127.0.0.1:{}:{PROXY_PORT}", settings.dev.port);
         self.docker("create", "proxy", &image, &[publish])
             .args(args)
             // Open streams do not keep it from ending.
@@ -208,15 +209,15 @@ impl Stack {
     }
 
     /// The command that runs the database.
-    pub fn postgres(&self, project: &Project, toolchain: &Toolchain) -> Process {
+    pub fn postgres(&self, settings: &Settings, toolchain: &Toolchain) -> Process {
         let data = "/var/lib/postgresql/data";
         let mut options = vec![self.volume(DATA, data), self.volume("socket", SOCKET)];
         // The image requires a password, which nobody can use: the socket asks for none.
-        let name = project.settings.database.name.as_str();
+        let name = settings.database.name.as_str();
         let pairs = [("USER", name), ("DB", name), ("PASSWORD", "not-a-secret")];
         options.extend(pairs.map(|(name, value)| format!("--env=POSTGRES_{name}={value}")));
         options.push(format!("--env=PGDATA={data}/pgdata"));
-        let image = toolchain.origin.image(&project.settings.database.image);
+        let image = toolchain.origin.image(&settings.database.image);
         self.docker("run", "postgres", &image, &options).args(["postgres", "-c", "listen_addresses="])
     }
 
@@ -283,42 +284,44 @@ pub fn loss(volume: &str) -> String {
     format!("delete the todos of `cargo xtask dev`: volume {volume}")
 }
 
-/// Records for `teardown` that this checkout may have objects in the engine.
-pub fn mark(project: &Project) -> Result<()> {
-    private::create_dir(&project.cache.join("dev"))?;
-    private::write(&mark_of(project), project.root.as_str())
+/// Records for `teardown` that `checkout` may have objects in the engine.
+pub fn mark(cache: &Utf8Path, checkout: &Utf8Path) -> Result<()> {
+    private::create_dir(&cache.join("dev"))?;
+    private::write(&mark_of(cache, checkout), checkout.as_str())
 }
 
-fn mark_of(project: &Project) -> Utf8PathBuf {
-    project.cache.join("dev").join(id(&project.root))
+fn mark_of(cache: &Utf8Path, checkout: &Utf8Path) -> Utf8PathBuf {
+    cache.join("dev").join(id(checkout))
 }
 
-/// Removes the containers and the network of `dev` of this checkout, with `data` also its volumes. Returns the volume with
-/// the todos if it stays.
-pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Option<String>> {
-    if !files::exists(&mark_of(project))? {
+/// Removes the containers and the network of `dev` of `checkout`, with `data` also its volumes, after a question unless `yes`.
+/// Returns the volume with the todos if it stays.
+pub fn tear_down(tools: &Toolbox, checkout: &Utf8Path, data: bool, yes: bool) -> Result<Option<String>> {
+    let Toolbox { cache, report, .. } = tools;
+    let mark = mark_of(cache, checkout);
+    if !files::exists(&mark)? {
         return Ok(None);
     }
     // Fails if `dev` runs: its user may be working.
-    let _locks = (lock(project, "")?, lock(project, "-test")?);
-    let stack = Stack::new(project, engine);
+    let _locks = (lock(cache, checkout, "")?, lock(cache, checkout, "-test")?);
+    let stack = Stack::new(checkout, &tools.engine);
     let name = stack.name(DATA);
     let has_todos = !stack.list("volume", &[])?.is_empty();
     if data && has_todos {
-        machine::consent_to(project, &[loss(&name)], "without flags the todos stay: cargo xtask teardown")?;
+        machine::consent_to(report, yes, &[loss(&name)], "without flags the todos stay: cargo xtask teardown")?;
     }
     let ended = stack.remove("container", &[])?;
     stack.remove("network", &[])?;
     if data {
         stack.remove("volume", &[])?;
-        files::remove(&mark_of(project))?;
+        files::remove(&mark)?;
     }
     let todos = if data && has_todos { " and todos" } else { "" };
-    project.report.ok(format!("containers ({ended}), network{todos} of `cargo xtask dev` removed"));
+    report.ok(format!("containers ({ended}), network{todos} of `cargo xtask dev` removed"));
     Ok((has_todos && !data).then_some(name))
 }
 
-/// Takes the lock of `dev` in this checkout. The error names the process that holds it.
-pub fn lock(project: &Project, suffix: &str) -> Result<Lock> {
-    lock::take(&project.cache.join("locks"), &format!("dev-{}{suffix}", id(&project.root)))
+/// Takes the lock of `dev` in `checkout`. The error names the process that holds it.
+pub fn lock(cache: &Utf8Path, checkout: &Utf8Path, suffix: &str) -> Result<Lock> {
+    lock::take(&cache.join("locks"), &format!("dev-{}{suffix}", id(checkout)))
 }

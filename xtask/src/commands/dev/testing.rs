@@ -20,8 +20,8 @@ use crate::plan::{self, Mode, Step};
 use crate::process::{self, Process};
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, seconds};
-use crate::settings::ImageSettings;
-use crate::stages::images::{build, context};
+use crate::settings::{ImageSettings, Settings};
+use crate::stages::images::context;
 use crate::toolchain::Toolchain;
 
 /// The build target.
@@ -47,8 +47,8 @@ impl Suite {
         }
     }
 
-    fn folder(self, project: &Project) -> Utf8PathBuf {
-        let context = |app: App| app.image(project).1.context.clone();
+    fn folder(self, settings: &Settings) -> Utf8PathBuf {
+        let context = |app: App| app.image(settings).1.context.clone();
         match self {
             Self::Of(app) => context(app),
             Self::Browser => context(App::Frontend).join(BROWSER),
@@ -79,23 +79,22 @@ fn test_script(app: App) -> &'static str {
 }
 
 /// Returns the step that builds the image of the browser's tests.
-pub fn build_browser<'a>(project: &'a Project, toolchain: &'a Toolchain) -> Result<Step<'a>> {
-    let (_, frontend) = App::Frontend.image(project);
+pub fn build_browser<'a>(settings: &'a Settings, toolchain: &'a Toolchain) -> Result<Step<'a>> {
+    let (_, frontend) = App::Frontend.image(settings);
     let image = ImageSettings { context: frontend.context.join(BROWSER), ..frontend.clone() };
-    let (_, tar) = context::pack(&project.root.join(&image.context), &project.target())?;
-    let engine = &toolchain.tools.engine;
-    let command =
-        build::command(project, engine, toolchain.origin.as_ref(), &build::builder(engine)?, &image, BROWSER_IMAGE);
+    let builder = toolchain.image_builder(&settings.images);
+    let (_, tar) = context::pack(&builder.root.join(&image.context), &toolchain.tools.target)?;
+    let command = builder.command(&builder.buildx_builder()?, &image, BROWSER_IMAGE);
     let shown = format!("{command} < (tar of {})", image.context);
     Ok(Step::new("build todo-browser", "the browser's tests", shown, move |running| {
-        build::run(project, command.stdin_file(Arc::new(tar)), "todo-browser", &image, running)?;
+        builder.run(command.stdin_file(Arc::new(tar)), "todo-browser", &image, running)?;
         Ok(String::new())
     }))
 }
 
 /// The inputs of every test run.
 struct Runner<'a> {
-    project: &'a Project,
+    settings: &'a Settings,
     toolchain: &'a Toolchain,
     stack: Stack,
 }
@@ -103,19 +102,20 @@ struct Runner<'a> {
 impl Runner<'_> {
     /// Builds the image of `suite` if needed. Returns the command that runs its tests at `path`, and its standard input.
     fn prepare(&self, suite: Suite, path: &str, sources: &Sources) -> Result<(Process, Vec<u8>)> {
-        let Self { project, toolchain, stack } = self;
+        let Self { settings, toolchain, stack } = self;
+        let report = &toolchain.tools.report;
         let Suite::Of(app) = suite else {
             let run = stack.browser_tests(suite.name(), BROWSER_IMAGE)?;
-            plan::apply(&project.report, STAGE, Mode::Apply, vec![build_browser(project, toolchain)?])?;
+            plan::apply(report, STAGE, Mode::Apply, vec![build_browser(settings, toolchain)?])?;
             let path = (!path.is_empty()).then(|| path.to_owned());
             return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(path), Vec::new()));
         };
-        let image = image::observe(project, toolchain, app, TARGET, &sources.apps[&app])?;
+        let image = image::observe(settings, toolchain, app, TARGET, &sources.apps[&app])?;
         let reference = image.reference.clone();
-        let step = image::decide(project, toolchain, app, image);
-        plan::apply(&project.report, STAGE, Mode::Apply, step.into_iter().collect())?;
+        let step = image::decide(settings, toolchain, app, image);
+        plan::apply(report, STAGE, Mode::Apply, step.into_iter().collect())?;
         let run = stack.tests(suite.name(), &reference).args(["sh", "-c", test_script(app), path]);
-        Ok((run, sources.pack(project, app)?))
+        Ok((run, sources.pack(&app.folder(settings, toolchain.image_builder(&settings.images).root), app)?))
     }
 }
 
@@ -123,21 +123,26 @@ impl Runner<'_> {
 pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     let chosen: BTreeMap<Suite, String> = match path {
         None => APPS.map(|app| (Suite::Of(app), String::new())).into(),
-        Some(path) => [suite_of(project, path)?].into(),
+        Some(path) => [suite_of(&project.settings, &project.root, path)?].into(),
     };
     let extra = if chosen.contains_key(&Suite::Browser) { ExtraSources::BrowserTests } else { ExtraSources::Tests };
     crate::cache::claim(&project.cache)?;
-    let _lock = stack::lock(project, "-test")?;
+    let _lock = stack::lock(&project.cache, &project.root, "-test")?;
     let bases: Vec<Requirement> = project.settings.bases().cloned().map(Requirement::Image).collect();
-    let toolchain = Toolchain::bring(project, Mode::Apply, &bases)?;
-    stack::mark(project)?;
-    let runner = Runner { project, toolchain: &toolchain, stack: Stack::new(project, &toolchain.tools.engine) };
+    let toolchain = project.bring_tools(Mode::Apply, &bases)?;
+    stack::mark(&project.cache, &project.root)?;
+    let runner = Runner {
+        settings: &project.settings,
+        toolchain: &toolchain,
+        stack: Stack::new(&project.root, &toolchain.tools.engine),
+    };
     let count = Arc::default();
     report_on_interrupt(&project.report, &count, String::new());
     let (send, events) = channel();
-    let first = Sources::read(project, extra)?;
-    let (watched, before, saves) = (project.clone(), first.clone(), send.clone());
-    std::thread::spawn(move || sources::watch(&watched, before, extra, &saves));
+    let first = Sources::read(&project.settings, &project.dotenv, extra)?;
+    let (settings, dotenv, writer) = (project.settings.clone(), project.dotenv.clone(), project.report.clone());
+    let (before, saves) = (first.clone(), send.clone());
+    std::thread::spawn(move || sources::watch(&settings, &dotenv, &writer, before, extra, &saves));
     let mut running: BTreeMap<Suite, (Service, Instant)> = BTreeMap::new();
     let mut sources = Sources::default();
     // The suites to run. A suite that fails to start stays here for the next save.
@@ -209,10 +214,10 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
 }
 
 /// Returns the suite of the tests at `path`, and their path in its folder.
-fn suite_of(project: &Project, path: &str) -> Result<(Suite, String)> {
+fn suite_of(settings: &Settings, root: &Utf8Path, path: &str) -> Result<(Suite, String)> {
     let inside = |suite: Suite| {
-        let rest = Utf8Path::new(path).strip_prefix(suite.folder(project)).ok()?;
-        project.root.join(path).exists().then(|| (suite, rest.to_string()))
+        let rest = Utf8Path::new(path).strip_prefix(suite.folder(settings)).ok()?;
+        root.join(path).exists().then(|| (suite, rest.to_string()))
     };
     // First the browser: its tests are in a folder of the frontend.
     [Suite::Browser, Suite::Of(App::Backend), Suite::Of(App::Frontend)].into_iter().find_map(inside).ok_or_else(|| {

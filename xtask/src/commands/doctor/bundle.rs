@@ -8,7 +8,7 @@ use super::archive::Archive;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::commands::{config, status};
-use crate::dotenv;
+use crate::dotenv::DotenvSource;
 use crate::failure;
 use crate::git::git;
 use crate::inventory;
@@ -16,10 +16,10 @@ use crate::labels::{Release, label};
 use crate::process::Process;
 use crate::project::Project;
 use crate::secrets::Redactor;
+use crate::settings::Settings;
 use crate::snapshot::{Snapshot, text};
 use crate::stages::{cluster, release};
 use crate::toolbox::Toolbox;
-use crate::toolchain::Toolchain;
 
 /// Maximum number of lines of each log.
 const LINES: u32 = 2000;
@@ -37,23 +37,24 @@ run/                                            the last deploy: its events, log
 /// Writes the archive below `target/xtask` and returns its path. `table` is the output of `doctor`.
 pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     let running = project.report.step("doctor", "collect a bundle", "asked for");
-    let toolchain = Toolchain::present(project);
+    let toolchain = project.present_tools();
     // Queries the cluster only after `cluster::observe` has checked that it is this project's: the redactor needs its Secrets.
     let tools = toolchain.as_ref().ok().map(|toolchain| &toolchain.tools);
     let observed = tools.map(cluster::observe);
     let runs = matches!(&observed, Some(Ok(observed)) if observed.state == cluster::ProfileState::Running);
     let our_tools = tools.filter(|_| runs);
     let name = format!("bundle-{}", clock::rfc3339(clock::now()).replace(':', ""));
-    let mut archive = Archive::create(&project.target(), &name, redactor(project, our_tools)?)?;
+    let mut archive =
+        Archive::create(&project.target(), &name, redactor(&project.dotenv, &project.settings, our_tools)?)?;
     archive.add("README.txt", README)?;
     archive.add("doctor.txt", table)?;
     archive.collect("config.txt", || config::text(project))?;
     archive.collect("xtask.toml", || read(&project.root.join("infra/xtask.toml")))?;
     archive.collect("pins.toml", || read(&project.root.join("infra/pins.toml")))?;
-    archive.collect("versions.txt", || Ok(versions(project, tools)))?;
+    archive.collect("versions.txt", || Ok(versions(&project.root, tools)))?;
     if let (Ok(toolchain), Some(tools)) = (&toolchain, our_tools) {
         running.progress("asking the cluster");
-        let shown = status::plain(project, toolchain);
+        let shown = status::plain(&project.settings, &project.dotenv, toolchain);
         archive.collect("status.txt", || Ok(shown.as_ref().map_err(cloned_error)?.0.clone()))?;
         archive.collect("status.json", || Ok(shown.as_ref().map_err(cloned_error)?.1.clone()))?;
         add_cluster(&mut archive, tools)?;
@@ -64,7 +65,7 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
         };
         archive.add("status.txt", &format!("{why}\n"))?;
     }
-    add_last_run(&mut archive, project)?;
+    add_last_run(&mut archive, &project.target())?;
     let path = archive.finish()?;
     let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
     running.done(crate::report::bytes(size));
@@ -76,8 +77,8 @@ fn cloned_error(error: &anyhow::Error) -> anyhow::Error {
 }
 
 /// Returns a redactor for every value in `.env`, even an invalid one, and in the cluster's Secrets, including old ones.
-fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
-    let mut redactor = Redactor::new(&dotenv::every_value(project)?);
+fn redactor(dotenv: &DotenvSource, settings: &Settings, tools: Option<&Toolbox>) -> Result<Redactor> {
+    let mut redactor = Redactor::new(&dotenv.every_value(settings)?);
     if let Some(tools) = tools {
         let ours = release::redactor_of_secrets(tools);
         let ours = ours.context("cannot read the cluster's Secrets, so xtask does not know which values to mask")?;
@@ -86,12 +87,12 @@ fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
     Ok(redactor)
 }
 
-fn versions(project: &Project, tools: Option<&Toolbox>) -> String {
+fn versions(root: &Utf8Path, tools: Option<&Toolbox>) -> String {
     let mut commands = vec![
         Process::new("uname").arg("-a"),
         Process::new("rustc").arg("--version").inherit(&["RUSTUP_*", "CARGO_HOME"]),
-        git(&project.root).args(["log", "-1", "--format=%H %cI"]),
-        git(&project.root).args(["status", "--short"]),
+        git(root).args(["log", "-1", "--format=%H %cI"]),
+        git(root).args(["status", "--short"]),
     ];
     if let Some(tools) = tools {
         commands.push(tools.engine.docker().arg("version"));
@@ -156,8 +157,7 @@ fn is_of_interest(pod: &Value, release: &Release) -> bool {
 }
 
 /// Adds the files that earlier runs left below `target/xtask`.
-fn add_last_run(archive: &mut Archive, project: &Project) -> Result<()> {
-    let target = project.target();
+fn add_last_run(archive: &mut Archive, target: &Utf8Path) -> Result<()> {
     let mut files = vec![target.join("events.jsonl")];
     for folder in ["logs", "evidence"] {
         let walk = walkdir::WalkDir::new(target.join(folder)).max_depth(4).sort_by_file_name();
@@ -165,7 +165,7 @@ fn add_last_run(archive: &mut Archive, project: &Project) -> Result<()> {
         files.extend(entries.filter_map(|entry| Utf8PathBuf::from_path_buf(entry.into_path()).ok()));
     }
     for path in files.iter().filter(|path| path.is_file()) {
-        let name = path.strip_prefix(&target).unwrap_or(path);
+        let name = path.strip_prefix(target).unwrap_or(path);
         archive.collect(&format!("run/{name}"), || read(path))?;
     }
     Ok(())

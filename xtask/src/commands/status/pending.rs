@@ -5,48 +5,54 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::credentials;
-use crate::dotenv;
+use crate::dotenv::DotenvSource;
 use crate::plan::Mode;
-use crate::project::{Project, SecretsSource};
+use crate::settings::Settings;
 use crate::stages::images::build::{self, BuildVerdict, ImageState};
 use crate::stages::release::{Desired, ObservedRelease, Record};
 use crate::toolchain::Toolchain;
 
 /// Returns the changes of the next deploy in words; `None` if nothing was verified yet. A mistake in `.env`, which stops a
 /// deploy, is listed instead of the changes.
-pub fn list(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease) -> Option<Vec<String>> {
+pub fn list(
+    settings: &Settings,
+    dotenv: &DotenvSource,
+    toolchain: &Toolchain,
+    observed: &ObservedRelease,
+) -> Option<Vec<String>> {
     let record = observed.record.as_ref()?;
     let first = |error: anyhow::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
-    match has_readable_dotenv(project) {
+    match has_readable_dotenv(dotenv) {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => return Some(vec![first(error)]),
     }
-    let mut pending = differences(project, toolchain, observed, record).unwrap_or_else(|error| vec![first(error)]);
+    let mut pending =
+        differences(settings, dotenv, toolchain, observed, record).unwrap_or_else(|error| vec![first(error)]);
     let drifted = observed.snapshot.as_ref().is_some_and(|snapshot| !record.drift(snapshot).is_empty());
     pending.extend(drifted.then(|| "what was changed by hand is reverted".to_owned()));
     Some(pending)
 }
 
 /// Returns whether `.env` can be compared. Does not read a pipe, because its writer may ask a person.
-fn has_readable_dotenv(project: &Project) -> Result<bool> {
-    let is_pipe = project.options.secrets_from == SecretsSource::File && dotenv::is_pipe(&project.dotenv);
-    Ok(!is_pipe && dotenv::is_there(project)?)
+fn has_readable_dotenv(dotenv: &DotenvSource) -> Result<bool> {
+    Ok(!dotenv.is_pipe() && dotenv.is_there()?)
 }
 
 fn differences(
-    project: &Project,
+    settings: &Settings,
+    dotenv: &DotenvSource,
     toolchain: &Toolchain,
     observed: &ObservedRelease,
     record: &Record,
 ) -> Result<Vec<String>> {
-    let seen = build::observe(project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
-    let credentials = credentials::read(project, &record.environment)?;
+    let seen = toolchain.image_builder(&settings.images).observe()?;
+    let credentials = credentials::read(dotenv, settings, &toolchain.tools.report, &record.environment)?;
     let postgres = credentials.postgres(&toolchain.tools)?;
     let secrets = credentials.plan(&toolchain.tools, observed, postgres.as_ref(), Mode::DryRun)?;
     let tags: BTreeMap<String, String> =
         seen.iter().filter_map(|seen| Some((seen.name.clone(), seen.tag()?))).collect();
-    let desired = Desired::new(project, &record.environment, &tags, &secrets.names)?;
+    let desired = Desired::new(settings, &dotenv.root, &record.environment, &tags, &secrets.names)?;
     let differences = record.differences(&desired.fingerprint);
     Ok(differences.into_iter().map(|difference| with_file(difference, &seen)).collect())
 }

@@ -11,8 +11,9 @@ use super::view::View;
 use super::{collect, output};
 use crate::clock;
 use crate::deadlines;
+use crate::dotenv::DotenvSource;
 use crate::failure;
-use crate::project::Project;
+use crate::settings::Settings;
 use crate::toolchain::Toolchain;
 
 /// Switches to the alternate screen, hides the cursor and turns off line wrapping; `LEAVE` undoes that.
@@ -22,14 +23,14 @@ const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 static COLOURS: LazyLock<Regex> = LazyLock::new(|| Regex::new("\x1b\\[[0-9;]*m").expect("valid"));
 
 /// Shows the status until the user interrupts or the reader closes standard output.
-pub fn run(project: &Project, toolchain: &Toolchain, json: bool) -> Result<()> {
+pub fn run(settings: &Settings, dotenv: &DotenvSource, toolchain: &Toolchain, json: bool) -> Result<()> {
     let live = std::io::stdout().is_terminal() && !json;
     if live {
         write_terminal(ENTER)?;
     }
     let last = Arc::new(Mutex::new(String::new()));
     let shown = Arc::clone(&last);
-    project.report.on_interrupt(move || {
+    toolchain.tools.report.on_interrupt(move || {
         if live {
             // Print the last status again, because the alternate screen disappears.
             let text = shown.lock().map(|text| text.clone()).unwrap_or_default();
@@ -38,8 +39,8 @@ pub fn run(project: &Project, toolchain: &Toolchain, json: bool) -> Result<()> {
     });
     let mut before = String::new();
     while !output::is_reader_gone() {
-        let (text, key) = observe(project, toolchain, json);
-        let text = project.report.shown(&text);
+        let (text, key) = observe(settings, dotenv, toolchain, json);
+        let text = toolchain.tools.report.shown(&text);
         if live {
             write_terminal(&frame(&text))?;
             if let Ok(mut last) = last.lock() {
@@ -59,8 +60,8 @@ pub fn run(project: &Project, toolchain: &Toolchain, json: bool) -> Result<()> {
 
 /// Returns the text to show, and the key that tells whether something changed. An error does not end the watch, because
 /// the cluster may fail to respond for a moment.
-fn observe(project: &Project, toolchain: &Toolchain, json: bool) -> (String, String) {
-    match collect(project, toolchain, false) {
+fn observe(settings: &Settings, dotenv: &DotenvSource, toolchain: &Toolchain, json: bool) -> (String, String) {
+    match collect(settings, dotenv, toolchain, false) {
         Ok((.., view)) if json => {
             let key = screen(&view, None);
             (json_line(&view), key)

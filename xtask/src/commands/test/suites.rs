@@ -6,18 +6,16 @@ use anyhow::{Context, Result, anyhow};
 use camino::Utf8Path;
 
 use super::Suite;
-use crate::commands::scan as scan_command;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::members::{self, UNDER_TEST};
-use crate::origin::{Requirement, Tool};
-use crate::plan::Mode;
+use crate::origin::Tool;
 use crate::process::{ALL, Process};
-use crate::project::Project;
 use crate::report::Report;
-use crate::stages::images::{build, context};
+use crate::settings::Settings;
+use crate::stages::images::context;
 use crate::tally::Tally;
-use crate::toolchain::{self, Toolchain};
+use crate::toolchain::Toolchain;
 use crate::units::quote;
 
 /// Runs a command as one test.
@@ -49,37 +47,23 @@ fn run_counted(report: &Report, name: &str, process: &Process) -> Tally {
     tally
 }
 
-/// Runs rustfmt, clippy, and the unit and command line tests of every workspace member.
-pub fn rust(project: &Project) -> Result<Tally> {
-    let cargo =
-        |args: &[&str]| members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(deadlines::CARGO);
-    let mut tally = run_check(&project.report, "cargo fmt", &cargo(&["fmt", "--all", "--check"]));
+/// Runs rustfmt, clippy, and the unit and command line tests of every workspace member in the checkout `root`.
+pub fn rust(report: &Report, root: &Utf8Path, toolchain: &Toolchain) -> Result<Tally> {
+    let cargo = |args: &[&str]| members::cargo().args(args.iter().copied()).cwd(root).deadline(deadlines::CARGO);
+    let mut tally = run_check(report, "cargo fmt", &cargo(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    tally += run_check(&project.report, "cargo clippy", &cargo(&clippy));
+    tally += run_check(report, "cargo clippy", &cargo(&clippy));
     // Some tests need gitleaks or actionlint, so they are marked as ignored.
-    let toolchain = Toolchain::bring(project, Mode::Apply, &Suite::Rust.requirements(project)?)?;
     let tool = |tool| toolchain.origin.tool(tool).into_string();
     let test =
         cargo(&["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--", "--include-ignored"]);
     let test = test.env("TODO_TEST_GITLEAKS", tool(Tool::Gitleaks)).env("TODO_TEST_ACTIONLINT", tool(Tool::Actionlint));
-    tally += run_counted(&project.report, "cargo test", &test);
+    tally += run_counted(report, "cargo test", &test);
     Ok(tally)
 }
 
-/// Scans the working tree and the history for secrets.
-pub fn scan(project: &Project) -> Result<Tally> {
-    scan_command::run(project, &toolchain::gitleaks(project)?)?;
-    Ok(Tally::new(1, 0))
-}
-
-/// Runs lint with every set of values, and the unit tests of the chart.
-pub fn chart(project: &Project) -> Result<Tally> {
-    let toolchain = Toolchain::bring(
-        project,
-        Mode::Apply,
-        &[Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
-    )?;
-    let chart = project.root.join(&project.settings.chart.path);
+/// Runs lint with every set of values, and the unit tests of the chart in the folder `chart`.
+pub fn chart(report: &Report, chart: &Utf8Path, toolchain: &Toolchain) -> Result<Tally> {
     let helm = |args: &[&str]| Process::new(toolchain.origin.tool(Tool::Helm).as_str()).args(args.iter().copied());
     let mut tally = Tally::default();
     let mut sets: Vec<_> = std::fs::read_dir(chart.join("ci"))
@@ -90,7 +74,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
     for values in &sets {
         let name = values.rsplit('/').next().unwrap_or(values);
         let lint = helm(&["lint", "--strict", chart.as_str(), "--values", values]);
-        tally += run_check(&project.report, &format!("helm lint with {name}"), &lint);
+        tally += run_check(report, &format!("helm lint with {name}"), &lint);
     }
     let unittest = Process::new(toolchain.origin.tool(Tool::HelmUnittest).as_str()).args([
         "--strict",
@@ -98,7 +82,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
         "tests/*_test.yaml",
         chart.as_str(),
     ]);
-    let running = project.report.step("test", "helm-unittest", "");
+    let running = report.step("test", "helm-unittest", "");
     let output = unittest.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (passed, failed) = unittest_counts(&text);
@@ -106,7 +90,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
         running.done(format!("{passed} passed, 0 failed"));
     } else {
         drop(running);
-        text.lines().for_each(|line| project.report.line(format!("    | {line}")));
+        text.lines().for_each(|line| report.line(format!("    | {line}")));
     }
     tally += Tally::new(passed, if output.status.success() { failed } else { failed.max(1) });
     Ok(tally)
@@ -123,46 +107,44 @@ fn unittest_counts(text: &str) -> (usize, usize) {
 }
 
 /// Runs the suite of an application in the `test` target of its image, with that image's Python or Node.
-pub fn image(project: &Project, component: &str) -> Result<Tally> {
-    let (name, image) = project.settings.image_of(component);
-    let requirements: Vec<Requirement> = image.bases.values().cloned().map(Requirement::Image).collect();
-    let toolchain = Toolchain::bring(project, Mode::Apply, &requirements)?;
-    let engine = &toolchain.tools.engine;
-    let tag = format!("{name}:test");
-    let folder = project.root.join(&image.context);
-    let (_, context) = context::pack(&folder, &project.target())?;
-    let build = build::command(project, engine, toolchain.origin.as_ref(), &build::builder(engine)?, image, &tag)
+pub fn image(report: &Report, settings: &Settings, toolchain: &Toolchain, component: &str) -> Result<Tally> {
+    let (name, image) = settings.image_of(component);
+    let (builder, tools) = (toolchain.image_builder(&settings.images), &toolchain.tools);
+    let (tag, log) = (format!("{name}:test"), tools.log(&format!("test-{name}")));
+    let folder = builder.root.join(&image.context);
+    let (_, context) = context::pack(&folder, &tools.target)?;
+    let build = builder
+        .command(&builder.buildx_builder()?, image, &tag)
         .args(["--target", "test", "--build-context", &format!("tests={}", folder.join("tests"))])
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)
-        .log(project.log(&format!("test-{name}")));
-    if run_check(&project.report, &format!("build the test image of {name}"), &build).failed > 0 {
+        .log(&log);
+    if run_check(report, &format!("build the test image of {name}"), &build).failed > 0 {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
-            .help(format!("less {}", quote(project.log(&format!("test-{name}")))))
+            .help(format!("less {}", quote(&log)))
             .into());
     }
-    let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
-    Ok(run_counted(&project.report, &format!("tests of {name}"), &run))
+    let run = tools.engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
+    Ok(run_counted(report, &format!("tests of {name}"), &run))
 }
 
 /// Runs a suite of `xtask-e2e`, which tests the running xtask program.
-pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Tally> {
-    member(project, &members::build(project, "xtask-e2e")?, suite, args)
+pub fn end_to_end(report: &Report, suite: Suite, args: &[String]) -> Result<Tally> {
+    member(report, &members::build(report, "xtask-e2e")?, suite, args)
 }
 
 /// Runs a suite that is a separate program.
-pub fn member(project: &Project, program: &Utf8Path, suite: Suite, args: &[String]) -> Result<Tally> {
+pub fn member(report: &Report, program: &Utf8Path, suite: Suite, args: &[String]) -> Result<Tally> {
     // On Ctrl-C, the suite itself reports what it leaves.
-    project.report.on_interrupt(|| ());
+    report.on_interrupt(|| ());
     let run = Process::new(program.as_str())
         .args(["test", suite.name()])
         .args(args.iter().cloned())
-        .args(project.arguments())
         .inherit(ALL)
         .env(UNDER_TEST, running_program()?)
         .deadline(deadlines::SUITE)
         .show_stderr();
-    project.report.command(&run);
+    report.command(&run);
     let output = run.output()?;
     let mut tally = Tally::parse(&String::from_utf8_lossy(&output.stdout));
     if !output.status.success() {

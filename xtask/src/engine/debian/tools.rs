@@ -11,7 +11,6 @@ use super::super::mounts;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::{APT, PROXY, Process};
-use crate::project::Project;
 use crate::report::Running;
 use crate::units::hex;
 
@@ -106,8 +105,8 @@ fn perl_folders(dir: &Utf8Path) -> Vec<String> {
 }
 
 /// Fetches and unpacks the tools, unless the cache has them for this system.
-pub fn ready(project: &Project, running: &Running) -> Result<Tools> {
-    let base = project.cache.join("apt");
+pub fn ready(cache: &Utf8Path, log: &Utf8Path, running: &Running) -> Result<Tools> {
+    let base = cache.join("apt");
     std::fs::create_dir_all(&base).with_context(|| format!("making {base}"))?;
     // Concurrent builds need the same tools.
     let lock = File::create(base.join("lock")).context("opening the lock of apt's folder")?;
@@ -117,7 +116,7 @@ pub fn ready(project: &Project, running: &Running) -> Result<Tools> {
     if !dir.exists() {
         drop_stale(&base)?;
         let new = base.join("tools.new");
-        fetch(project, running, &base, &new, &status)?;
+        fetch(log, running, &base, &new, &status)?;
         std::fs::rename(&new, &dir).with_context(|| format!("moving {new} to {dir}"))?;
     }
     let mirrors = Mirrors::parse(&std::fs::read_to_string(dir.join("targets")).unwrap_or_default());
@@ -146,7 +145,7 @@ fn drop_stale(base: &Utf8Path) -> Result<()> {
     stale.try_for_each(|entry| mounts::remove_tree(entry.path()))
 }
 
-fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, status: &str) -> Result<()> {
+fn fetch(log: &Utf8Path, running: &Running, base: &Utf8Path, new: &Utf8Path, status: &str) -> Result<()> {
     let work = base.join("work");
     mounts::remove_tree(&work)?;
     for dir in ["state/lists/partial", "cache/archives/partial"] {
@@ -163,7 +162,7 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
             .inherit(APT)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("LC_ALL", "C.UTF-8")
-            .log(project.log("debian"))
+            .log(log)
             .deadline(deadlines::DEBIAN_TOOL)
     };
     running.progress("apt: reading the package lists");

@@ -8,22 +8,21 @@ use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
-use super::KEY_LABEL;
 use super::golang::{Caches, Sources};
 use super::manifest::{Artifact, Manifest};
 use super::progress::{Progress, REMOVAL};
 use super::schedule::{self, Job, Lane};
+use super::{KEY_LABEL, PLACED, Packages};
+use crate::checkout;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
 use crate::failure::{Class, Failure};
-use crate::files;
 use crate::minikube;
-use crate::origin::bases::{BaseRecord, BaseRecords, Brought};
+use crate::origin::bases::{BaseRecord, Brought};
 use crate::plan::{self, Mode, Step};
 use crate::process::{NPM, PROXY, Process};
-use crate::project::Project;
-use crate::report::{Running, bytes};
+use crate::report::{Report, Running, bytes};
 use crate::units::quote;
 
 /// The program that contains all of Kubernetes.
@@ -50,10 +49,7 @@ pub struct JobSteps<'a> {
 
 /// Builder of one manifest's artifacts in one engine.
 pub struct Maker<'a> {
-    project: &'a Project,
-    manifest: &'a Manifest,
-    dir: &'a Utf8Path,
-    bases: &'a BaseRecords,
+    origin: &'a Packages,
     engine: Engine,
     caches: Caches,
     no_cache: BTreeSet<Artifact>,
@@ -65,32 +61,34 @@ pub struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    /// Returns a builder with programs below `dir`. It records images with Debian packages in `bases`.
-    pub fn new(
-        project: &'a Project,
-        manifest: &'a Manifest,
-        dir: &'a Utf8Path,
-        bases: &'a BaseRecords,
-        engine: &Engine,
-    ) -> Self {
-        let (engine, caches) = (engine.once_made(), Caches { dir: dir.join("go-caches") });
+    /// Returns the builder of `origin`. It records images with Debian packages.
+    pub fn new(origin: &'a Packages, engine: &Engine) -> Self {
+        let (engine, caches) = (engine.once_made(), Caches { dir: origin.dir.join("go-caches") });
         let progress = Progress::new(caches.dir.join("compiled"));
         let (no_cache, sources, has_failed) = Default::default();
-        Self { project, manifest, dir, bases, engine, caches, no_cache, progress, has_failed, sources }
+        Self { origin, engine, caches, no_cache, progress, has_failed, sources }
     }
 
     /// Builds the images in `no_cache` without BuildKit's cache, which has older packages.
-    pub fn no_cache(self, no_cache: &BTreeSet<Artifact>) -> Self {
-        Self { no_cache: no_cache.clone(), ..self }
+    pub fn no_cache(self, no_cache: BTreeSet<Artifact>) -> Self {
+        Self { no_cache, ..self }
+    }
+
+    fn manifest(&self) -> &'a Manifest {
+        &self.origin.manifest
+    }
+
+    fn report(&self) -> &'a Report {
+        &self.origin.settings.report
     }
 
     /// Stops `process` when a newer save outdates this run, or another job fails.
     fn cancellable(&self, process: Process) -> Process {
-        process.until(&self.project.stale).until(&self.has_failed)
+        process.until(&self.origin.settings.stale).until(&self.has_failed)
     }
 
     fn log(&self, artifact: &Artifact) -> Utf8PathBuf {
-        self.project.log(&format!("make-{}", artifact.to_string().replace(' ', "-")))
+        self.origin.log(&format!("make-{}", artifact.to_string().replace(' ', "-")))
     }
 
     /// Returns the commands for a dry run and `--verbose`.
@@ -100,7 +98,7 @@ impl<'a> Maker<'a> {
             .map(|artifact| {
                 Ok(match artifact {
                     Artifact::Go(name) => {
-                        let go = &self.manifest.go[name];
+                        let go = &self.manifest().go[name];
                         format!(
                             "go build -mod=readonly -trimpath -o {name} {}  # in {}/go/{name}",
                             go.package,
@@ -110,7 +108,7 @@ impl<'a> Maker<'a> {
                     Artifact::Npm(name) => {
                         format!("npm ci --ignore-scripts  # in {}/npm/{name}", super::manifest::FOLDER)
                     }
-                    Artifact::Debian => format!("mmdebstrap … | docker import - {}", self.manifest.debian.name),
+                    Artifact::Debian => format!("mmdebstrap … | docker import - {}", self.manifest().debian.name),
                     Artifact::Image(_) => self.build(artifact, Utf8Path::new("<bin>"), "<key>")?.to_string(),
                 })
             })
@@ -132,12 +130,12 @@ impl<'a> Maker<'a> {
         let last = machine.len().saturating_sub(1);
         for (number, step) in machine.into_iter().enumerate() {
             let name = |number| if number == last { ENGINE_JOB.to_owned() } else { format!("{ENGINE_JOB} {number}") };
-            let run = Box::new(move || plan::apply(&self.project.report, STAGE, Mode::Apply, vec![step]).map(drop));
+            let run = Box::new(move || plan::apply(self.report(), STAGE, Mode::Apply, vec![step]).map(drop));
             let after = number.checked_sub(1).map(name).into_iter().collect();
             jobs.push(Job { name: name(number), lane: Lane::Engine, after, run });
         }
         for artifact in artifacts {
-            let parts = self.manifest.made_from(artifact);
+            let parts = self.manifest().made_from(artifact);
             let after: Vec<String> = parts.iter().map(ToString::to_string).chain([ENGINE_JOB.to_owned()]).collect();
             let lane = match artifact {
                 Artifact::Go(name) => {
@@ -146,7 +144,7 @@ impl<'a> Maker<'a> {
                     jobs.push(Job { name: fetch.clone(), lane: Lane::Download, after: Vec::new(), run });
                     fetches.push(fetch.clone());
                     let run = Box::new(move || self.compile(artifact, name, running));
-                    let seconds = self.manifest.go[name].seconds;
+                    let seconds = self.manifest().go[name].seconds;
                     self.progress.expect(name, seconds);
                     self.sources().insert(name.clone(), None);
                     jobs.push(Job { name: artifact.to_string(), lane: Lane::Compile, after: vec![fetch], run });
@@ -159,22 +157,22 @@ impl<'a> Maker<'a> {
                 }
                 Artifact::Npm(_) | Artifact::Debian => Lane::Download,
                 // Installing Debian packages waits for the network. Other builds only copy programs, which takes a second.
-                Artifact::Image(name) if self.manifest.image[name].debian => Lane::Download,
+                Artifact::Image(name) if self.manifest().image[name].debian => Lane::Download,
                 Artifact::Image(_) => Lane::Compile,
             };
             let run = Box::new(move || self.make_one(artifact));
             jobs.push(Job { name: artifact.to_string(), lane, after, run });
         }
         if let Some(step) = place {
-            let run = Box::new(move || plan::apply(&self.project.report, STAGE, Mode::Apply, vec![step]).map(drop));
+            let run = Box::new(move || plan::apply(self.report(), STAGE, Mode::Apply, vec![step]).map(drop));
             jobs.insert(0, Job { name: "place".to_owned(), lane: Lane::Compile, after: vec![KUBE.to_owned()], run });
         }
         if !fetches.is_empty() {
             // Runs after all fetches, because another fetch may still have to unpack its archives.
-            let run = Box::new(|| self.caches.shrink(self.manifest.go.values().flat_map(|go| &go.patch)));
+            let run = Box::new(|| self.caches.shrink(self.manifest().go.values().flat_map(|go| &go.patch)));
             jobs.push(Job { name: "shrink modules".to_owned(), lane: Lane::Download, after: fetches, run });
         }
-        running.progress(format!("logs in {}/logs", self.project.target()));
+        running.progress(format!("logs in {}/logs", checkout::target(&self.origin.settings.root)));
         let compiles = artifacts.iter().any(|artifact| matches!(artifact, Artifact::Go(_)));
         let _lock = compiles.then(|| self.caches.begin()).transpose()?;
         if compiles {
@@ -187,14 +185,14 @@ impl<'a> Maker<'a> {
         let used = folder_size(&self.caches.dir);
         running.progress("removing Go's caches");
         if let Err(error) = self.caches.drop_all() {
-            self.project.report.warn_because(format!("Go's caches in {} stay", self.caches.dir), &error);
+            self.report().warn_because(format!("Go's caches in {} stay", self.caches.dir), &error);
         }
         let note = if used > 0 { format!(", {} of Go's caches dropped", bytes(used)) } else { String::new() };
         Ok(format!("{} artifacts in {}{note}", artifacts.len(), crate::report::seconds(start.elapsed())))
     }
 
     fn running(&self, artifact: &Artifact, what: &str) -> Running {
-        let running = self.project.report.step(STAGE, format!("{what} {artifact}"), "");
+        let running = self.report().step(STAGE, format!("{what} {artifact}"), "");
         self.at_work(&running, artifact, "");
         running
     }
@@ -202,7 +200,7 @@ impl<'a> Maker<'a> {
     /// Shows the progress of an artifact, and its log.
     fn at_work(&self, running: &Running, artifact: &Artifact, doing: &str) {
         let log = self.log(artifact);
-        let log = log.strip_prefix(&self.project.root).unwrap_or(&log);
+        let log = log.strip_prefix(&self.origin.settings.root).unwrap_or(&log);
         let doing: String = doing.trim().chars().take(36).collect();
         running.progress(format!("{doing}{}log {log}", if doing.is_empty() { "" } else { " · " }));
     }
@@ -210,7 +208,7 @@ impl<'a> Maker<'a> {
     fn fetch(&self, artifact: &Artifact, name: &str) -> Result<()> {
         let running = self.running(artifact, "fetch modules of");
         let (module, go) =
-            (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
+            (self.manifest().folder(artifact).context("a Go program has a folder")?, &self.manifest().go[name]);
         std::fs::create_dir_all(&self.caches.dir)?;
         self.caches.prepare(name, &module, go)?;
         let log = self.log(artifact);
@@ -227,9 +225,9 @@ impl<'a> Maker<'a> {
 
     fn compile(&self, artifact: &Artifact, name: &str, whole: &Running) -> Result<()> {
         let running = self.running(artifact, "compile");
-        let go = &self.manifest.go[name];
-        let dir = self.dir.join("go").join(self.manifest.key(artifact)?);
-        let new = self.dir.join("go").join(format!("{name}.new"));
+        let go = &self.manifest().go[name];
+        let dir = self.origin.dir.join("go").join(self.manifest().key(artifact)?);
+        let new = self.origin.dir.join("go").join(format!("{name}.new"));
         std::fs::create_dir_all(&new)?;
         let log = self.log(artifact);
         let sources = self.sources().get(name).cloned().flatten().unwrap_or_default();
@@ -269,9 +267,9 @@ impl<'a> Maker<'a> {
             self.sources().iter().filter(|(other, _)| *other != name).map(|(_, sources)| sources.clone()).collect();
         match others {
             Some(others) if !others.is_empty() => {
-                if let Err(error) = self.caches.trim(name, &self.manifest.go[name], &others) {
+                if let Err(error) = self.caches.trim(name, &self.manifest().go[name], &others) {
                     let what = format!("modules and compiled packages of {name} stay for now");
-                    self.project.report.warn_because(what, &error);
+                    self.report().warn_because(what, &error);
                 }
             }
             // The needs of a later program are unknown, or the run removes all caches soon.
@@ -289,10 +287,10 @@ impl<'a> Maker<'a> {
             Artifact::Debian => self.debian(artifact, &running)?,
             _ => self.image(artifact, &running)?,
         }
-        if *artifact == Artifact::Debian || self.manifest.made_from(artifact).contains(&Artifact::Debian) {
-            self.manifest.names(artifact).iter().try_for_each(|name| {
+        if *artifact == Artifact::Debian || self.manifest().made_from(artifact).contains(&Artifact::Debian) {
+            self.manifest().names(artifact).iter().try_for_each(|name| {
                 // Records the official name, which the image also has in the engine.
-                self.bases.record(&self.engine, name, Brought::Made)
+                self.origin.bases.record(&self.engine, name, Brought::Made)
             })?;
         }
         running.done("");
@@ -300,11 +298,11 @@ impl<'a> Maker<'a> {
     }
 
     fn npm_dir(&self, name: &str) -> Utf8PathBuf {
-        self.dir.join("npm").join(name)
+        self.origin.dir.join("npm").join(name)
     }
 
     fn npm(&self, artifact: &Artifact, name: &str) -> Result<()> {
-        let (from, to) = (self.manifest.folder(artifact).context("an npm folder")?, self.npm_dir(name));
+        let (from, to) = (self.manifest().folder(artifact).context("an npm folder")?, self.npm_dir(name));
         std::fs::create_dir_all(&to)?;
         for file in ["package.json", "package-lock.json"] {
             std::fs::copy(from.join(file), to.join(file)).with_context(|| format!("copying {from}/{file}"))?;
@@ -316,28 +314,35 @@ impl<'a> Maker<'a> {
     }
 
     fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
-        let key = self.manifest.key(artifact)?;
-        let tar = self.dir.join("debian").join(format!("{key}.tar"));
-        std::fs::create_dir_all(self.dir.join("debian"))?;
-        debian_tree(self.project, running, &self.manifest.debian.recipe(), &Dest::Tar(tar.clone()))?;
+        let key = self.manifest().key(artifact)?;
+        let tar = self.origin.dir.join("debian").join(format!("{key}.tar"));
+        std::fs::create_dir_all(self.origin.dir.join("debian"))?;
+        debian_tree(
+            &self.origin.settings.cache,
+            &self.origin.log("debian"),
+            &self.manifest().debian.recipe(),
+            &Dest::Tar(tar.clone()),
+            running,
+        )?;
         let label = format!("LABEL {KEY_LABEL}={key}");
         let import =
             self.engine.docker().args(["import", "--change", &label, "--change", "CMD [\"bash\"]", tar.as_str()]);
-        import.arg(&self.manifest.debian.name).log(self.log(artifact)).run()?;
+        import.arg(&self.manifest().debian.name).log(self.log(artifact)).run()?;
         std::fs::remove_file(&tar).with_context(|| format!("removing {tar}"))
     }
 
     fn image(&self, artifact: &Artifact, running: &Running) -> Result<()> {
-        let key = self.manifest.key(artifact)?;
+        let key = self.manifest().key(artifact)?;
         let Artifact::Image(name) = artifact else { return Ok(()) };
         // The build context contains exactly the programs of the image.
-        let bin = self.dir.join("context").join(name);
+        let bin = self.origin.dir.join("context").join(name);
         if bin.exists() {
             std::fs::remove_dir_all(&bin)?;
         }
         std::fs::create_dir_all(&bin)?;
-        for program in &self.manifest.image[name].bin {
-            let from = self.dir.join("go").join(self.manifest.key(&Artifact::Go(program.clone()))?).join(program);
+        for program in &self.manifest().image[name].bin {
+            let from =
+                self.origin.dir.join("go").join(self.manifest().key(&Artifact::Go(program.clone()))?).join(program);
             hard_link_or_copy(&from, &bin.join(program))?;
         }
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
@@ -351,8 +356,8 @@ impl<'a> Maker<'a> {
 
     fn build(&self, artifact: &Artifact, bin: &Utf8Path, key: &str) -> Result<Process> {
         let Artifact::Image(name) = artifact else { anyhow::bail!("{artifact} is no image") };
-        let image = &self.manifest.image[name];
-        let folder = self.manifest.folder(artifact).context("an image has a folder")?;
+        let image = &self.manifest().image[name];
+        let folder = self.manifest().folder(artifact).context("an image has a folder")?;
         let mut build = self.engine.docker().args(["buildx", "build", "--progress=plain"]);
         build = build.args(["--label", &format!("{KEY_LABEL}={key}")]);
         if self.no_cache.contains(artifact) {
@@ -364,10 +369,10 @@ impl<'a> Maker<'a> {
         if let Some(npm) = &image.npm {
             build = build.args(["--build-context", &format!("packages={}", self.npm_dir(npm))]);
         }
-        if let Some(ca) = self.project.ca_bundle() {
+        if let Some(ca) = &self.origin.settings.ca_bundle {
             build = build.args(["--secret", &format!("id=ca,src={ca}")]);
         }
-        let root = image.debian.then(|| format!("DEBIAN_IMAGE={}", self.manifest.debian.name));
+        let root = image.debian.then(|| format!("DEBIAN_IMAGE={}", self.manifest().debian.name));
         let args = image.args.iter().map(|(name, value)| format!("{name}={value}"));
         for arg in root.into_iter().chain(args) {
             build = build.args(["--build-arg", &arg]);
@@ -386,10 +391,10 @@ impl PreviousImages {
     fn read(maker: &Maker<'_>, artifacts: &[Artifact]) -> Result<Self> {
         let is_image = |artifact: &&Artifact| matches!(artifact, Artifact::Image(_) | Artifact::Debian);
         let names: Vec<String> =
-            artifacts.iter().filter(is_image).flat_map(|artifact| maker.manifest.names(artifact)).collect();
+            artifacts.iter().filter(is_image).flat_map(|artifact| maker.manifest().names(artifact)).collect();
         let ids = maker.engine.image_ids(&names)?.into_iter();
         let noted = ids.map(|(name, id)| {
-            let record = maker.bases.read(&name)?;
+            let record = maker.origin.bases.read(&name)?;
             Ok((name, id, record))
         });
         Ok(Self(noted.collect::<Result<_>>()?))
@@ -401,7 +406,7 @@ impl PreviousImages {
         for (name, id, record) in self.0.iter().filter(|(name, id, _)| now.get(name) != Some(id)) {
             maker.engine.docker().args(["tag", id, name]).run()?;
             if let Some(record) = record {
-                maker.bases.put_back(record)?;
+                maker.origin.bases.put_back(record)?;
             }
         }
         Ok(())
@@ -420,28 +425,34 @@ pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<Stri
     Ok(keys)
 }
 
-/// Returns the step that puts kubeadm, kubelet and kubectl into minikube's cache, or `None` if they are there.
-pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &Utf8Path) -> Result<Option<Step<'a>>> {
-    let key = manifest.key(&Artifact::Go(KUBE.to_owned()))?;
-    let home = minikube::folder(&minikube::own_home(&project.cache));
-    let version = &project.settings.cluster.kubernetes;
-    let place = home.join("cache/linux").join(docker_arch()).join(version);
-    let marker = place.join(".key");
-    if files::read(&marker)?.is_some_and(|found| found == key) {
-        return Ok(None);
+impl Packages {
+    fn log(&self, name: &str) -> Utf8PathBuf {
+        checkout::log(&checkout::target(&self.settings.root), name)
     }
-    let program = dir.join("go").join(&key).join(KUBE);
-    let shown = KUBE_ON_NODE.map(|name| format!("cp {} {}", quote(&program), quote(place.join(name)))).join("\n");
-    Ok(Some(Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
-        std::fs::create_dir_all(&place)?;
-        for name in KUBE_ON_NODE {
-            hard_link_or_copy(&program, &place.join(name))?;
-        }
-        // Older versions of xtask let minikube cache images here.
-        let _ = std::fs::remove_dir_all(home.join("cache/images"));
-        std::fs::write(&marker, &key)?;
-        Ok(String::new())
-    })))
+
+    /// Returns minikube's folder for kubeadm, kubelet and kubectl.
+    pub fn place_folder(&self) -> Utf8PathBuf {
+        let home = minikube::folder(&minikube::own_home(&self.settings.cache));
+        home.join("cache/linux").join(docker_arch()).join(&self.settings.kubernetes)
+    }
+
+    /// Returns the step that puts the programs of Kubernetes with this `key` there.
+    pub fn place(&self, key: String) -> Step<'_> {
+        let place = self.place_folder();
+        let program = self.dir.join("go").join(&key).join(KUBE);
+        let shown = KUBE_ON_NODE.map(|name| format!("cp {} {}", quote(&program), quote(place.join(name)))).join("\n");
+        Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
+            std::fs::create_dir_all(&place)?;
+            for name in KUBE_ON_NODE {
+                hard_link_or_copy(&program, &place.join(name))?;
+            }
+            // Older versions of xtask let minikube cache images here.
+            let home = minikube::folder(&minikube::own_home(&self.settings.cache));
+            let _ = std::fs::remove_dir_all(home.join("cache/images"));
+            std::fs::write(place.join(PLACED), &key)?;
+            Ok(String::new())
+        })
+    }
 }
 
 /// Links the file `from` to `to`, or copies it if the file system cannot link. Replaces `to` instead of writing to it, since
@@ -474,8 +485,7 @@ pub fn folder_size(dir: &Utf8Path) -> u64 {
 mod tests {
 
     use super::*;
-    use crate::project::Options;
-    use crate::report::Report;
+    use crate::origin::OriginSettings;
 
     /// A fake engine that stores the ID of each image in a file, and fails to build images with `python` in their names.
     const ENGINE: &str = r#"
@@ -499,16 +509,12 @@ esac
         let temp = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temp.path()).unwrap();
         let engine = Engine { client: folder.join("docker"), empty: true, ..Engine::system() };
-        let mut project = Project::open(None, Options::default(), Report::new(false)).unwrap();
-        project.cache = folder.to_owned();
-        let manifest = Manifest::read(&project.root).unwrap();
-        let (dir, bases) = (folder.join("packages"), BaseRecords::new(folder, "packages"));
+        let origin = Packages::new(&OriginSettings::of_cache(folder)).unwrap();
         let artifacts = [Artifact::Image("node".to_owned())];
-        let name = &manifest.names(&artifacts[0])[0];
-        let running = project.report.step("tools", "make", "");
+        let name = &origin.manifest.names(&artifacts[0])[0];
+        let running = origin.settings.report.step("tools", "make", "");
         let make = |step: Step<'_>| {
-            let maker = Maker::new(&project, &manifest, &dir, &bases, &engine);
-            maker.make(&artifacts, JobSteps { machine: vec![step], place: None }, &running)
+            Maker::new(&origin, &engine).make(&artifacts, JobSteps { machine: vec![step], place: None }, &running)
         };
         let error = make(Step::new("make an engine", "", "", |_| anyhow::bail!("no mirror"))).unwrap_err();
         assert!(error.to_string() == "no mirror" && !folder.join(name).exists(), "{error:#}");
@@ -526,28 +532,22 @@ esac
         let temp = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temp.path()).unwrap();
         let engine = make_engine(folder);
-        let mut project = Project::open(None, Options::default(), Report::new(false)).unwrap();
-        project.cache = folder.to_owned();
-        let manifest = Manifest::read(&project.root).unwrap();
+        let origin = Packages::new(&OriginSettings::of_cache(folder)).unwrap();
         let artifacts = ["node", "python"].map(|name| Artifact::Image(name.to_owned()));
-        let names: Vec<String> = artifacts.iter().flat_map(|artifact| manifest.names(artifact)).collect();
+        let names: Vec<String> = artifacts.iter().flat_map(|artifact| origin.manifest.names(artifact)).collect();
         names.iter().for_each(|name| std::fs::write(folder.join(name), "sha256:old\n").unwrap());
-        let bases = BaseRecords::new(folder, "packages");
-        names.iter().for_each(|name| bases.record(&engine, name, Brought::Made).unwrap());
-        let dir = folder.join("packages");
-        let maker = Maker::new(&project, &manifest, &dir, &bases, &engine);
-        let running = project.report.step("tools", "make", "");
+        names.iter().for_each(|name| origin.bases.record(&engine, name, Brought::Made).unwrap());
+        let maker = Maker::new(&origin, &engine);
+        let running = origin.settings.report.step("tools", "make", "");
         let error = maker.make(&artifacts, JobSteps::default(), &running).unwrap_err();
         assert!(format!("{error:#}").contains("exec format error"), "{error:#}");
         assert_eq!(error.downcast_ref::<Failure>().unwrap().class, Class::Image);
         for name in &names {
             assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), "sha256:old\n", "{name}");
-            assert_eq!(bases.read(name).unwrap().unwrap().id, "sha256:old", "{name}");
+            assert_eq!(origin.bases.read(name).unwrap().unwrap().id, "sha256:old", "{name}");
         }
         // The same run without the fault replaces the images.
-        Maker::new(&project, &manifest, &dir, &bases, &maker.engine)
-            .make(&artifacts[..1], JobSteps::default(), &running)
-            .unwrap();
+        Maker::new(&origin, &maker.engine).make(&artifacts[..1], JobSteps::default(), &running).unwrap();
         assert_eq!(std::fs::read_to_string(folder.join(&names[0])).unwrap(), "sha256:new\n");
     }
 }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::engine::debian::Recipe;
 use crate::failure::{Class, Failure};
 use crate::pins;
+use crate::pure;
 use crate::units;
 
 /// Folder of the recipes in the repository.
@@ -205,6 +206,7 @@ impl Manifest {
 
     /// Returns a digest of all inputs of the artifact: 16 hexadecimal digits.
     pub fn key(&self, artifact: &Artifact) -> Result<String> {
+        pure::effect(format!("reads the recipe of {artifact}"));
         let mut hash = Sha256::new();
         hash.update(std::env::consts::ARCH);
         hash.update(match artifact {

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     static REAL: std::sync::LazyLock<String> =
-        std::sync::LazyLock::new(|| pins::read_rendered(&crate::project::checkout(None), FILE).unwrap());
+        std::sync::LazyLock::new(|| pins::read_rendered(&crate::checkout::find(None), FILE).unwrap());
 
     #[test]
     fn the_real_file_offers_every_tool_on_every_platform_and_cites_each_checksum() {
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn kubectl_is_of_the_clusters_version() {
-        let settings = crate::settings::Settings::read(&crate::project::checkout(None)).unwrap();
+        let settings = crate::settings::Settings::read(&crate::checkout::find(None)).unwrap();
         let manifest = Manifest::parse(&REAL).unwrap();
         let (version, _) = manifest.offer(Tool::Kubectl, Some(Platform::LinuxAmd64)).unwrap();
         assert_eq!(settings.cluster.kubernetes, version);

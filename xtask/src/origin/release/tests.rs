@@ -7,7 +7,7 @@ use super::*;
 use crate::origin::download::loopback::{Loopback, Reply};
 use crate::plan::{Changes, Mode, apply};
 use crate::process::Process;
-use crate::project::Options;
+use crate::pure;
 use crate::report::Report;
 
 const SCRIPT: &[u8] = b"#!/bin/sh\necho it runs\n";
@@ -48,8 +48,14 @@ fn nobody() -> Engine {
     Engine { client: "no-such-docker".into(), ..Engine::system() }
 }
 
-fn project() -> Project {
-    Project::open(None, Options::default(), Report::new(false)).unwrap()
+fn report() -> Report {
+    Report::new(false)
+}
+
+/// Observes, and decides without an effect.
+fn plan<'a>(origin: &'a ReleaseOrigin, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'a>>> {
+    let observed = origin.observe(requirements, engine)?;
+    pure::decide(|| observed.decide(Vec::new()))
 }
 
 #[test]
@@ -62,13 +68,12 @@ fn planned_applied_and_run() {
     let dir = tempfile::tempdir().unwrap();
     let origin = origin(&manifest, &dir);
     let requirements = [Requirement::Tool(Tool::Kubectl), Requirement::Tool(Tool::Helm), Requirement::Cluster];
-    let project = project();
 
-    apply(&project.report, "tools", Mode::DryRun, origin.plan(&requirements, &nobody()).unwrap()).unwrap();
+    apply(&report(), "tools", Mode::DryRun, plan(&origin, &requirements, &nobody()).unwrap()).unwrap();
     assert!(kubectl.seen().is_empty() && !origin.dir.exists(), "a dry run does nothing");
 
     assert_eq!(
-        apply(&project.report, "tools", Mode::Apply, origin.plan(&requirements, &nobody()).unwrap()).unwrap(),
+        apply(&report(), "tools", Mode::Apply, plan(&origin, &requirements, &nobody()).unwrap()).unwrap(),
         Changes::of(2)
     );
     for tool in [Tool::Kubectl, Tool::Helm] {
@@ -76,7 +81,7 @@ fn planned_applied_and_run() {
     }
     assert_eq!(helm.seen(), ["GET", "GET 60-"]);
     assert!(!arrival_exists(&origin, Tool::Helm), "the archive is not kept");
-    assert!(origin.plan(&requirements, &nobody()).unwrap().is_empty(), "nothing is left to do");
+    assert!(plan(&origin, &requirements, &nobody()).unwrap().is_empty(), "nothing is left to do");
 }
 
 fn arrival_exists(origin: &ReleaseOrigin, tool: Tool) -> bool {
@@ -109,8 +114,8 @@ fn reports_an_archive_without_its_program() {
     let manifest = section("helm", &server.url("/helm.tar.gz"), &packed, "member = \"linux-amd64/helm\"\n");
     let dir = tempfile::tempdir().unwrap();
     let origin = origin(&manifest, &dir);
-    let steps = origin.plan(&[Requirement::Tool(Tool::Helm)], &nobody()).unwrap();
-    let error = apply(&project().report, "tools", Mode::Apply, steps).unwrap_err();
+    let steps = plan(&origin, &[Requirement::Tool(Tool::Helm)], &nobody()).unwrap();
+    let error = apply(&report(), "tools", Mode::Apply, steps).unwrap_err();
     assert!(error.to_string().contains("has no file `linux-amd64/helm`"), "{error}");
     assert!(!origin.tool(Tool::Helm).exists());
 }
@@ -119,14 +124,14 @@ fn reports_an_archive_without_its_program() {
 fn a_plan_without_a_download_fails_with_hints() {
     let dir = tempfile::tempdir().unwrap();
     let origin = origin("", &dir);
-    let Err(error) = origin.plan(&[Requirement::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
+    let Err(error) = plan(&origin, &[Requirement::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
     let failure = error.downcast_ref::<Failure>().unwrap();
     assert!(failure.to_string().contains("offers no minikube"), "{failure}");
     assert!(failure.hints()[0].contains("--origin packages") && failure.hints()[1].contains("--system-tools"));
     assert!(!origin.tool(Tool::Minikube).exists());
     // Nothing advises what the user's own engine cannot have.
     let origin = ReleaseOrigin { has_other: false, ..origin };
-    let Err(error) = origin.plan(&[Requirement::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
+    let Err(error) = plan(&origin, &[Requirement::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
     let hints = error.downcast_ref::<Failure>().unwrap().hints().join("\n");
     assert!(!hints.contains("packages") && hints.contains("--system-tools"), "{hints}");
 }
@@ -141,13 +146,13 @@ fn an_image_that_is_missing_is_pulled_by_its_official_name() {
     let requirements = [Requirement::Image("python:3.13-slim-trixie".to_owned())];
     // A client that has the image, and one that has none and pulls nothing.
     let there = Engine::scripted(dir.path(), PULLED);
-    assert!(origin.plan(&requirements, &there).unwrap().is_empty());
+    assert!(plan(&origin, &requirements, &there).unwrap().is_empty());
     // One that does not say is not one that has none.
-    assert!(origin.plan(&requirements, &Engine { client: "false".into(), ..Engine::system() }).is_err());
+    assert!(plan(&origin, &requirements, &Engine { client: "false".into(), ..Engine::system() }).is_err());
     let lacks = Engine::scripted(dir.path(), "echo 'No such image: python:3.13-slim-trixie' >&2\nexit 1");
-    let steps = origin.plan(&requirements, &lacks).unwrap();
+    let steps = plan(&origin, &requirements, &lacks).unwrap();
     assert!(steps[0].command.ends_with("docker pull python:3.13-slim-trixie"), "{}", steps[0].command);
-    let error = apply(&project().report, "bases", Mode::Apply, steps).unwrap_err();
+    let error = apply(&report(), "bases", Mode::Apply, steps).unwrap_err();
     assert!(error.to_string().contains("cannot pull python:3.13-slim-trixie"), "{error}");
     assert_eq!(origin.image("python:3.13-slim-trixie"), "python:3.13-slim-trixie");
     assert!(origin.minikube_flags().is_empty());
@@ -159,6 +164,6 @@ fn an_image_planned_before_the_engine_is_made_is_recorded_when_it_is_pulled() {
     let origin = origin("", &dir);
     let requirements = [Requirement::Image("python:3.13-slim-trixie".to_owned())];
     let later = Engine { empty: true, ..Engine::scripted(dir.path(), PULLED) };
-    let steps = origin.plan_beside(&requirements, &later, Vec::new()).unwrap();
-    assert_eq!(apply(&project().report, "bases", Mode::Apply, steps).unwrap(), Changes::of(1));
+    let steps = plan(&origin, &requirements, &later).unwrap();
+    assert_eq!(apply(&report(), "bases", Mode::Apply, steps).unwrap(), Changes::of(1));
 }

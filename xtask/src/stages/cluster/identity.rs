@@ -15,7 +15,6 @@ use crate::failure::{Class, Failure};
 use crate::files;
 use crate::minikube;
 use crate::plan::Step;
-use crate::project::Project;
 use crate::pure;
 use crate::toolbox::{Toolbox, kubeconfigs};
 use crate::units::quote;
@@ -34,9 +33,8 @@ struct KnownProfile {
 
 /// Refuses foreign entries of the profile's name in any file of KUBECONFIG. Reads files alone, so that it can run before the
 /// engine, the tools or `.env` exist. [`check`] uses what only the engine knows.
-pub fn guard(project: &Project) -> Result<()> {
-    let name = &project.settings.cluster.profile;
-    let ours: Vec<KnownProfile> = [minikube::users_home(), minikube::own_home(&project.cache)]
+pub fn guard(cache: &Utf8Path, name: &str) -> Result<()> {
+    let ours: Vec<KnownProfile> = [minikube::users_home(), minikube::own_home(cache)]
         .map(|home| read_record(&minikube::folder(&home), name))
         .into_iter()
         .collect::<Result<_>>()?;

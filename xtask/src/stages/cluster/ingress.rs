@@ -17,7 +17,6 @@ use crate::labels::{COMPONENT, Release, label};
 use crate::node::NodeImages;
 use crate::origin::Origin;
 use crate::plan::Step;
-use crate::project::Project;
 use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
 use crate::toolbox::Toolbox;
@@ -219,10 +218,10 @@ fn contains_all(live: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// Returns the step that installs, updates or repairs the controller, if an Ingress of the class `wanted` needs it.
+/// Returns the step that installs, updates or repairs the controller of the image `pinned`, if an Ingress of the class `wanted` needs it.
 /// `namespace` is the release's Namespace if the cluster lacks it: the controller needs it for a Role.
 pub fn decide<'a>(
-    project: &'a Project,
+    pinned: &'a str,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     ingress: &ObservedIngress,
@@ -230,7 +229,6 @@ pub fn decide<'a>(
     wanted: &str,
     namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {
-    let pinned = &project.settings.cluster.ingress_image;
     let objects = manifests.objects(tools.namespace(), &ingress.others)?;
     let Some((what, why)) = needed_action(ingress, &objects, wanted) else { return Ok(None) };
     let image = origin.image(pinned);
@@ -251,9 +249,9 @@ pub fn decide<'a>(
         if needed_action(&now, &objects, &wanted_class).is_none() {
             return Ok("not needed any more: the cluster has one now".to_owned());
         }
-        let wanted = Wanted::of(project, &tools.engine, &image)?;
+        let wanted = Wanted::of(tools, &image)?;
         for node in tools.nodes()? {
-            load::load(project, &tools.engine, &node, &NodeImages::default(), &wanted, running)?;
+            load::load(tools, &node, &NodeImages::default(), &wanted, running)?;
         }
         let api = tools.api()?;
         if let Some(namespace) = &namespace {
@@ -283,7 +281,7 @@ pub fn decide<'a>(
             let name = text(stale, "/metadata/name");
             in_its_namespace(&api, stale).delete(Resource::of(stale)?, name, Propagation::Background)?;
         }
-        Ok(outage.map_or(pinned.clone(), |outage| format!("{pinned}, {outage}")))
+        Ok(outage.map_or(pinned.to_owned(), |outage| format!("{pinned}, {outage}")))
     })))
 }
 
@@ -346,12 +344,8 @@ fn read_live_objects(api: &Api, objects: &[Value]) -> Result<Vec<Value>> {
 pub struct ControllerManifests(Vec<(Utf8PathBuf, String)>);
 
 impl ControllerManifests {
-    /// Reads the files of the checkout.
-    pub fn read(project: &Project) -> Result<Self> {
-        Self::read_folder(&project.root.join(&project.settings.cluster.ingress))
-    }
-
-    fn read_folder(folder: &Utf8Path) -> Result<Self> {
+    /// Reads the files of `folder`.
+    pub fn read(folder: &Utf8Path) -> Result<Self> {
         let mut files = Vec::new();
         for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
             files.push(entry?.into_path());
@@ -405,8 +399,8 @@ fn wait_until_available(api: &Api, release: &Release) -> Result<()> {
     Err(Failure::new(Class::Config, what).into())
 }
 
-/// Removes the controller that a deploy installed, unless it serves other Ingresses. Describes what it did, if anything.
-pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
+/// Removes the controller of `manifests`, which a deploy installed, unless it serves other Ingresses. Describes what it did, if anything.
+pub fn remove_controller(tools: &Toolbox, manifests: &ControllerManifests) -> Result<Option<String>> {
     let api = tools.api()?;
     // The namespace is deleted last, so while it exists, other objects may exist.
     let labels = tools.release().component_selector(CONTROLLERS);
@@ -424,7 +418,7 @@ pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<St
     let others = served_namespaces(&observed.deployment).unwrap_or_default().into_iter().map(str::to_owned);
     let others = others.filter(|name| name != tools.namespace()).collect();
     // In reverse order, so that the namespace is deleted last.
-    for object in ControllerManifests::read(project)?.objects(tools.namespace(), &others)?.iter().rev() {
+    for object in manifests.objects(tools.namespace(), &others)?.iter().rev() {
         let (api, name) = (in_its_namespace(&api, object), text(object, "/metadata/name"));
         api.delete(Resource::of(object)?, name, Propagation::Background).context("removing the ingress controller")?;
     }
@@ -447,7 +441,7 @@ mod tests {
 
     fn objects_for(others: &[&str]) -> Vec<Value> {
         let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/ingress");
-        let manifests = ControllerManifests::read_folder(&folder).unwrap();
+        let manifests = ControllerManifests::read(&folder).unwrap();
         manifests.objects("shop", &others.iter().map(|name| (*name).to_owned()).collect()).unwrap()
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use camino::Utf8Path;
 use serde_json::Value;
 
 use super::api_server::{self, ApiServer};
@@ -13,13 +12,13 @@ use super::volume;
 use crate::clock;
 use crate::deadlines;
 use crate::engine::paths::EnginePaths;
-use crate::engine::stored;
+use crate::engine::{HIDDEN, stored};
 use crate::failure::{self, Class, Failure};
 use crate::files;
 use crate::origin::Origin;
 use crate::origin::bases::Brought;
 use crate::plan::Step;
-use crate::project::Project;
+use crate::report::Report;
 use crate::settings::Cluster;
 use crate::stages::images::{owned, prune};
 use crate::stages::machine::{self, NodeMachine, NodeSize, PortHolder};
@@ -171,13 +170,18 @@ pub struct NewNode {
 impl StartFacts {
     /// Reads them. `silence` is the reason why the API server of a running node does not respond, if so.
     pub fn observe(
-        project: &Project,
+        settings: &Cluster,
         tools: &Toolbox,
         origin: &dyn Origin,
         profile: &Profile,
         silence: Option<&str>,
     ) -> Result<Self> {
-        let new = || anyhow::Ok(NewNode { port: free_port(project), machine: NodeMachine::observe(&tools.engine)? });
+        let new = || {
+            anyhow::Ok(NewNode {
+                port: free_port(settings.port, &tools.report),
+                machine: NodeMachine::observe(&tools.engine)?,
+            })
+        };
         Ok(match (&profile.state, silence) {
             (ProfileState::Running, None) => Self::Running(ContextEntry::observe(tools, profile)?),
             (ProfileState::Running, Some(words)) => Self::Start(words.to_owned(), None),
@@ -187,11 +191,11 @@ impl StartFacts {
             }
             (ProfileState::Absent, _) => Self::New("there is no profile of that name", new()?),
             (ProfileState::HalfDeleted(how), _) => {
-                let (name, is_elsewhere) = (&tools.profile, is_elsewhere(&project.cache, tools)?);
+                let (name, is_elsewhere) = (&tools.profile, is_elsewhere(tools)?);
                 let content = || origin.node_content();
                 let has_data =
                     is_elsewhere || *how != NODE_GONE || volume::has_data(&tools.engine, name, content().as_ref())?;
-                if has_data || prune::was_deployed(&project.cache, name)? {
+                if has_data || prune::was_deployed(&tools.cache, name)? {
                     Self::HalfDeleted { how, is_elsewhere, has_data }
                 } else {
                     Self::New("minikube has a record of it, but it has no node and no data", new()?)
@@ -204,7 +208,7 @@ impl StartFacts {
 
 /// Decides on the steps that make the node run. A new node gets `images`, if the origin fills nodes.
 pub fn decide<'a>(
-    project: &'a Project,
+    settings: &Cluster,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     profile: &Profile,
@@ -219,10 +223,10 @@ pub fn decide<'a>(
             let other = format!("end that program, or use another profile: --profile {name}2");
             Err(Failure::new(Class::Machine, what).help(other).into())
         }
-        StartFacts::Start(why, None) => Ok(vec![start(project, tools, origin, profile, &why, None)?]),
+        StartFacts::Start(why, None) => Ok(vec![start(settings, tools, origin, profile, &why, None)?]),
         StartFacts::New(why, node) => {
-            let start = start(project, tools, origin, profile, why, Some(node))?;
-            let fill = volume::step(project, tools, origin, &version::pinned(&project.settings)?.to_string(), images);
+            let start = start(settings, tools, origin, profile, why, Some(node))?;
+            let fill = volume::step(tools, origin, &version::pinned(settings)?.to_string(), images);
             Ok(fill.into_iter().chain([start]).collect())
         }
         StartFacts::Other if profile.state == ProfileState::Paused => {
@@ -232,7 +236,7 @@ pub fn decide<'a>(
             })])
         }
         StartFacts::Other => Err(refusal(tools, profile).unwrap_or_else(|| foreign(name)).into()),
-        StartFacts::HalfDeleted { is_elsewhere: true, .. } => Err(elsewhere(project, name).into()),
+        StartFacts::HalfDeleted { is_elsewhere: true, .. } => Err(elsewhere(name).into()),
         StartFacts::HalfDeleted { how, has_data, .. } => {
             let mut message = format!("minikube profile `{name}` is half deleted: {how}");
             if !has_data {
@@ -252,26 +256,25 @@ pub fn decide<'a>(
 }
 
 /// Returns whether the profile's node is in the private engine although xtask uses the user's own one.
-pub fn is_elsewhere(cache: &Utf8Path, tools: &Toolbox) -> Result<bool> {
-    Ok(!tools.engine.private && stored::containers(&EnginePaths::new(cache))?.contains(&tools.profile))
+pub fn is_elsewhere(tools: &Toolbox) -> Result<bool> {
+    Ok(!tools.engine.private && stored::containers(&EnginePaths::new(&tools.cache))?.contains(&tools.profile))
 }
 
 /// Returns the error for a node in the private engine while xtask uses the user's own one.
-fn elsewhere(project: &Project, name: &str) -> Failure {
+fn elsewhere(name: &str) -> Failure {
     let what = format!("the node of profile `{name}` is in the private Docker Engine, but xtask uses your own engine");
-    let hidden = project.command("status");
     Failure::new(Class::Cluster, what)
-        .help(format!("hide your own engine for one command: DOCKER_HOST=unix:///nonexistent {hidden}"))
+        .help(format!("if you want to use that one, hide your own: export DOCKER_HOST={HIDDEN}"))
 }
 
 /// Returns the step that deletes the profile, also a half-deleted one. It checks right before that the profile is xtask's,
 /// and afterwards that nothing is left.
-pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> Step<'a> {
+pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
     let delete = tools.minikube().arg("delete").deadline(deadlines::MINIKUBE_DELETE);
     Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
         let name = &tools.profile;
-        if is_elsewhere(&project.cache, tools)? {
-            return Err(elsewhere(project, name).into());
+        if is_elsewhere(tools)? {
+            return Err(elsewhere(name).into());
         }
         let profile = observe(tools)?;
         if let Some(refusal) = refusal(tools, &profile) {
@@ -306,7 +309,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         ];
         let left: Vec<&str> = left.into_iter().filter(|(_, there)| *there).map(|(what, _)| what).collect();
         if left.is_empty() {
-            return prune::forget_profile(&project.cache, name).map(|()| String::new());
+            return prune::forget_profile(&tools.cache, name).map(|()| String::new());
         }
         let what = format!("cluster `{name}` is not deleted; still there: {}", left.join(", "));
         Err(Failure::new(Class::Cluster, what)
@@ -352,7 +355,7 @@ fn foreign(name: &str) -> Failure {
 }
 
 fn start<'a>(
-    project: &'a Project,
+    settings: &Cluster,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     profile: &Profile,
@@ -360,9 +363,9 @@ fn start<'a>(
     new: Option<NewNode>,
 ) -> Result<Step<'a>> {
     refuse_users(tools, profile, "start")?;
-    let log = project.log("minikube-start");
+    let log = tools.log("minikube-start");
     let own = profile.kubernetes(tools)?;
-    let kubernetes = own.clone().map_or_else(|| version::pinned(&project.settings), Ok)?;
+    let kubernetes = own.clone().map_or_else(|| version::pinned(settings), Ok)?;
     let mut command = tools
         .minikube()
         .arg("start")
@@ -372,9 +375,9 @@ fn start<'a>(
         // An existing profile keeps its version, node and size: only the user may change them.
         None => (origin.minikube_restart_flags(), "--wait=all", None),
         Some(NewNode { port, machine }) => {
-            let port = port.ok_or_else(|| no_free_port(&project.settings.cluster))?;
+            let port = port.ok_or_else(|| no_free_port(settings))?;
             let all = machine.machine.as_ref().map(|machine| (machine.memory, machine.cpus));
-            let size = machine.size(NodeSize::wanted(&project.settings.cluster))?;
+            let size = machine.size(NodeSize::wanted(settings))?;
             command = command.args([format!("--cpus={}", size.cpus), format!("--memory={}m", size.memory_mib)]);
             command = command
                 .args(reserved(all, size).map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")))
@@ -399,7 +402,7 @@ fn start<'a>(
         }
         if before == ProfileState::Absent {
             // Somebody else has deleted the profile of this record.
-            prune::forget_profile(&project.cache, &tools.profile)?;
+            prune::forget_profile(&tools.cache, &tools.profile)?;
         }
         // `teardown --engine` removes all images of a private engine, so it needs no record.
         let images_before = match before {
@@ -506,15 +509,14 @@ fn is_still_due(tools: &Toolbox, before: &ProfileState) -> Result<bool> {
     }
 }
 
-/// Returns the port of the settings, or the next free one, with a warning.
-fn free_port(project: &Project) -> Option<u16> {
-    let first = project.settings.cluster.port;
+/// Returns the port `first`, or the next free one, with a warning.
+fn free_port(first: u16, report: &Report) -> Option<u16> {
     // A program on the other loopback address would answer there instead.
     let is_free = |port: &u16| machine::port_holder(*port).is_none();
     let port = (first..first.saturating_add(50)).find(is_free)?;
     if port != first {
         let holder = machine::port_holder(first).map_or("another program".to_owned(), |holder| holder.to_string());
-        project.report.warn(format!("port {first} is held by {holder}; the application will be at port {port}"));
+        report.warn(format!("port {first} is held by {holder}; the application will be at port {port}"));
     }
     Some(port)
 }
@@ -527,11 +529,12 @@ fn no_free_port(settings: &Cluster) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkout;
     use crate::engine::{Engine, EngineMachine};
+    use crate::origin::OriginSettings;
     use crate::origin::release::ReleaseOrigin;
-    use crate::project::Options;
     use crate::pure;
-    use crate::report::Report;
+    use crate::settings::Settings;
     use serde_json::json;
 
     fn container(status: &str) -> Value {
@@ -555,10 +558,10 @@ mod tests {
 
     /// Returns what is decided for `profile`: each step with its reason and command, or the error with its hints.
     fn decided(profile: &Profile, facts: StartFacts) -> String {
-        let project = Project::open(None, Options::default(), Report::new(false)).unwrap();
-        let origin = ReleaseOrigin::new(&project, false).unwrap();
-        let tools = Toolbox::new(&project, Engine::system(), &origin).unwrap();
-        match pure::decide(|| decide(&project, &tools, &origin, profile, facts, &[])) {
+        let settings = Settings::read(&checkout::find(None)).unwrap().cluster;
+        let origin = ReleaseOrigin::new(&OriginSettings::of_cache("/cache".into()), false).unwrap();
+        let tools = Toolbox::of_engine(Engine::system());
+        match pure::decide(|| decide(&settings, &tools, &origin, profile, facts, &[])) {
             Ok(steps) => steps.iter().map(|step| format!("{}: {}\n{}\n", step.what, step.why, step.command)).collect(),
             Err(error) => format!("{error}\n{}", error.downcast_ref::<Failure>().unwrap().hints().join("\n")),
         }

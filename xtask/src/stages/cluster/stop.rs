@@ -6,18 +6,17 @@ use super::profile::{self, Profile, ProfileState};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
-use crate::project::Project;
 use crate::report::bytes;
 use crate::toolbox::Toolbox;
 
 /// Decides on the steps that stop the node of `profile`. Empty if it does not run.
-pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) -> Result<Vec<Step<'a>>> {
+pub fn steps<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Vec<Step<'a>>> {
     let name = &tools.profile;
     match &profile.state {
         ProfileState::Absent | ProfileState::Stopped => return Ok(Vec::new()),
         ProfileState::HalfDeleted(how) => {
             let what = format!("minikube profile `{name}` is half deleted: {how}; it cannot be stopped");
-            return Err(Failure::new(Class::Cluster, what).help(project.command("status")).into());
+            return Err(Failure::new(Class::Cluster, what).help("cargo xtask status").into());
         }
         ProfileState::Foreign | ProfileState::OtherDriver(_) => {
             return profile::refusal(tools, profile).map_or(Ok(Vec::new()), |refusal| Err(refusal.into()));

@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use super::profile::Profile;
 use crate::failure::{Class, Failure};
-use crate::project::Project;
-use crate::settings::Settings;
+use crate::settings::{Cluster, Settings};
 use crate::toolbox::Toolbox;
 
 /// A version of Kubernetes. A pre-release orders before its release.
@@ -39,8 +38,8 @@ impl fmt::Display for Version {
 }
 
 /// Returns the version that the checkout pins for new profiles.
-pub fn pinned(settings: &Settings) -> Result<Version> {
-    let text = &settings.cluster.kubernetes;
+pub fn pinned(settings: &Cluster) -> Result<Version> {
+    let text = &settings.kubernetes;
     Version::parse(text).ok_or_else(|| {
         Failure::new(Class::Config, format!("`{text}` is not a version of Kubernetes"))
             .help("edit cluster.kubernetes in infra/xtask.toml; see what is pinned: cargo xtask pins")
@@ -61,12 +60,12 @@ pub fn recorded(config: &Value, path: &Utf8Path) -> Result<Version> {
     })
 }
 
-/// Describes in one line how the Kubernetes of an existing profile differs from the pinned one; `None` if it does not.
-pub fn difference(project: &Project, tools: &Toolbox, profile: &Profile) -> Result<Option<String>> {
+/// Describes in one line how the Kubernetes of an existing profile differs from that of the checkout `root`; `None` if it does
+/// not.
+pub fn difference(settings: &Settings, root: &Utf8Path, tools: &Toolbox, profile: &Profile) -> Result<Option<String>> {
     let Some(running) = profile.kubernetes(tools)? else { return Ok(None) };
-    let pinned = pinned(&project.settings)?;
-    let supported = VersionRange::of_chart(project)?;
-    let upgrade = project.command("cluster upgrade");
+    let pinned = pinned(&settings.cluster)?;
+    let supported = VersionRange::of_chart(&root.join(&settings.chart.path))?;
     let outside = if supported.contains(&running) {
         String::new()
     } else {
@@ -74,7 +73,8 @@ pub fn difference(project: &Project, tools: &Toolbox, profile: &Profile) -> Resu
     };
     Ok(match running.cmp(&pinned) {
         std::cmp::Ordering::Less => Some(format!(
-            "the cluster runs Kubernetes {running}, this checkout pins {pinned}{outside}: {upgrade} keeps the todos"
+            "the cluster runs Kubernetes {running}, this checkout pins {pinned}{outside}: \
+             cargo xtask cluster upgrade keeps the todos"
         )),
         std::cmp::Ordering::Greater => Some(format!(
             "the cluster runs Kubernetes {running}, newer than the {pinned} that this checkout is tested with{outside}: \
@@ -91,8 +91,8 @@ struct VersionRange {
 }
 
 impl VersionRange {
-    fn of_chart(project: &Project) -> Result<Self> {
-        let path = project.root.join(&project.settings.chart.path).join("Chart.yaml");
+    fn of_chart(folder: &Utf8Path) -> Result<Self> {
+        let path = folder.join("Chart.yaml");
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
         let chart: Value = serde_norway::from_str(&text).with_context(|| format!("reading {path}"))?;
         Self::parse(chart["kubeVersion"].as_str().unwrap_or(">=0.0.0-0")).with_context(|| format!("reading {path}"))

@@ -15,7 +15,6 @@ use crate::node::{Node, NodeImages, canonical};
 use crate::origin::{NodeContent, Origin};
 use crate::plan::Step;
 use crate::process::{self, Piped, Process};
-use crate::project::Project;
 use crate::report::Running;
 use crate::stages::images::build::LABEL;
 use crate::stages::images::load::{self, Wanted};
@@ -31,23 +30,17 @@ const LINK: &str = r#"set -e; from=$(find /var/lib/containerd -type f -path "*$2
 shift 2; for name do ln "$from" "$name"; done"#;
 
 /// Returns the step that fills the volume, if the origin has content for it. It also loads `images` that the engine has.
-pub fn step<'a>(
-    project: &'a Project,
-    tools: &'a Toolbox,
-    origin: &'a dyn Origin,
-    kubernetes: &str,
-    images: &[String],
-) -> Option<Step<'a>> {
+pub fn step<'a>(tools: &'a Toolbox, origin: &'a dyn Origin, kubernetes: &str, images: &[String]) -> Option<Step<'a>> {
     let content = origin.node_content()?;
-    let (engine, name) = (&tools.engine, tools.profile.clone());
+    let name = &tools.profile;
     let command = [
-        serve(engine, &name, &content.node).to_string(),
+        serve(&tools.engine, name, &content.node).to_string(),
         "docker save IMAGE | ctr images import -   # in it, each image".to_owned(),
     ];
     let (kubernetes, images) = (kubernetes.to_owned(), images.to_vec());
     let what = format!("fill the volume of node {name}");
     Some(Step::new(what, "minikube would copy each image and program itself", command.join("\n"), move |running| {
-        fill(project, engine, &name, &content, &kubernetes, &images, running)
+        fill(tools, &content, &kubernetes, &images, running)
     }))
 }
 
@@ -94,14 +87,13 @@ fn serve(engine: &Engine, name: &str, node: &str) -> Process {
 }
 
 fn fill(
-    project: &Project,
-    engine: &Engine,
-    name: &str,
+    tools: &Toolbox,
     content: &NodeContent,
     kubernetes: &str,
     images: &[String],
     running: &Running,
 ) -> Result<String> {
+    let (engine, name) = (&tools.engine, tools.profile.as_str());
     // A killed run may have left the container.
     remove_container(engine, name)?;
     if !exists(engine, name)? && engine.inspect_one("volume", name)?.is_some() {
@@ -128,10 +120,10 @@ fn fill(
         let cluster = engine.image_ids(&content.images)?;
         let others = engine.image_ids(images)?;
         let count = cluster.len() + others.len();
-        load_all(project, engine, &node, cluster, running)?;
+        load_all(tools, &node, cluster, running)?;
         // Containers need only the unpacked layers, and no later load sends these images again.
         node.ctr(["content", "prune", "references"]).deadline(deadlines::NODE).run()?;
-        load_all(project, engine, &node, others, running)?;
+        load_all(tools, &node, others, running)?;
         running.progress("linking the programs of Kubernetes");
         let folder = format!("/var/lib/minikube/binaries/{kubernetes}");
         let link = node.exec(["sh", "-c", LINK, "link", &folder, content.program]).args(content.names);
@@ -189,13 +181,7 @@ fn wait_for_containerd(node: &Node, serving: Piped) -> Result<Piped> {
 }
 
 /// Loads the images `ids` (by reference), each once, and then adds the other names of an image.
-fn load_all(
-    project: &Project,
-    engine: &Engine,
-    node: &Node,
-    ids: BTreeMap<String, String>,
-    running: &Running,
-) -> Result<()> {
+fn load_all(tools: &Toolbox, node: &Node, ids: BTreeMap<String, String>, running: &Running) -> Result<()> {
     let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (reference, id) in ids {
         names.entry(id).or_default().push(reference);
@@ -203,7 +189,7 @@ fn load_all(
     let load = |id: &String, names: &[String]| {
         let on_node = NodeImages { content: Some(Default::default()), ..NodeImages::default() };
         let wanted = Wanted { reference: names[0].clone(), id: Some(id.clone()) };
-        load::load(project, engine, node, &on_node, &wanted, running)?;
+        load::load(tools, node, &on_node, &wanted, running)?;
         let tag = |name: &String| node.ctr(["images", "tag", "--force", &canonical(&names[0]), &canonical(name)]).run();
         names[1..].iter().try_for_each(tag)
     };
@@ -221,8 +207,6 @@ mod tests {
     use camino::Utf8Path;
 
     use super::*;
-    use crate::project::Options;
-    use crate::report::Report;
 
     /// Returns an engine whose client is this script, which writes each call to the file `calls` beside it.
     fn engine(folder: &Utf8Path, script: &str) -> Engine {
@@ -238,10 +222,9 @@ mod tests {
     fn fill_with(script: &str) -> (Result<String>, String) {
         let temp = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temp.path()).unwrap();
-        let engine = engine(folder, script);
-        let project = Project::open(None, Options::default(), Report::new(false)).unwrap();
-        let running = project.report.step("cluster", "fill", "");
-        let filled = fill(&project, &engine, "todo", &content(), "v1.36.4", &["c:1".to_owned()], &running);
+        let tools = Toolbox::of_engine(engine(folder, script));
+        let running = tools.report.step("cluster", "fill", "");
+        let filled = fill(&tools, &content(), "v1.36.4", &["c:1".to_owned()], &running);
         running.done("");
         (filled, std::fs::read_to_string(folder.join("calls")).unwrap())
     }

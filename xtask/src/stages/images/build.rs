@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, anyhow};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::recipe::{self, Recipe};
 use super::{buildkit, context, ids};
 use crate::deadlines;
-use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::process::{Process, proxies};
-use crate::project::Project;
 use crate::report::Running;
 use crate::settings::ImageSettings;
+use crate::toolbox::Toolbox;
 use crate::units::quote;
 
 /// The label of images that xtask builds.
@@ -64,60 +64,196 @@ impl ImageState {
     }
 }
 
-/// Reads the state of every image in the settings: files and base images side by side, then the engine's images by tag.
-pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<ImageState>> {
-    let images = &project.settings.images;
-    let bases: Vec<String> = project.settings.bases().map(|base| origin.image(base)).collect();
-    let (files, bases) = std::thread::scope(|scope| {
-        let read = |image: &'_ ImageSettings| context::read(&project.root.join(&image.context));
-        let threads: Vec<_> = images.values().map(|image| scope.spawn(move || read(image))).collect();
-        let bases = engine.image_ids(&bases);
-        let files: Result<Vec<_>> = threads
-            .into_iter()
-            .map(|t| t.join().unwrap_or_else(|_| Err(anyhow!("reading an image's files panicked"))))
+/// Builds the images of a checkout.
+pub struct ImageBuilder<'a> {
+    /// The tools; their engine builds.
+    pub tools: &'a Toolbox,
+    /// Where base images come from.
+    pub origin: &'a dyn Origin,
+    /// The checkout.
+    pub root: &'a Utf8Path,
+    /// The images, by name.
+    pub images: &'a BTreeMap<String, ImageSettings>,
+    /// A CA bundle that builds trust besides the system's.
+    pub ca_bundle: Option<Utf8PathBuf>,
+    /// Ends a build when it is set.
+    pub stale: &'a Arc<AtomicBool>,
+}
+
+impl ImageBuilder<'_> {
+    /// Reads the state of every image in the settings: files and base images side by side, then the engine's images by tag.
+    pub fn observe(&self) -> Result<Vec<ImageState>> {
+        let official = self.images.values().flat_map(|image| image.bases.values());
+        let bases: Vec<String> = official.map(|base| self.origin.image(base)).collect();
+        let (files, bases) = std::thread::scope(|scope| {
+            let read = |image: &'_ ImageSettings| context::read(&self.root.join(&image.context));
+            let threads: Vec<_> = self.images.values().map(|image| scope.spawn(move || read(image))).collect();
+            let bases = self.tools.engine.image_ids(&bases);
+            let files: Result<Vec<_>> = threads
+                .into_iter()
+                .map(|t| t.join().unwrap_or_else(|_| Err(anyhow!("reading an image's files panicked"))))
+                .collect();
+            (files, bases)
+        });
+        let bases = bases?;
+        let mut states: Vec<ImageState> = self
+            .images
+            .iter()
+            .zip(files?)
+            .map(|((name, image), files)| self.image_state(name, image, files, &bases))
             .collect();
-        (files, bases)
-    });
-    let bases = bases?;
-    let mut states: Vec<ImageState> = images
-        .iter()
-        .zip(files?)
-        .map(|((name, image), files)| image_state(project, origin, name, image, files, &bases))
-        .collect();
-    let tagged: Vec<String> = states.iter().filter(|state| state.recipe.is_some()).map(ImageState::reference).collect();
-    let ids = ids::of_all(project, engine, &tagged)?;
-    for state in &mut states {
-        state.id = ids.get(&state.reference()).cloned();
-    }
-    Ok(states)
-}
-
-/// Returns the references that the images have if nothing has changed since the last build in this checkout.
-pub fn expected(project: &Project) -> impl Iterator<Item = String> + '_ {
-    let last = |name: &String| Some(format!("{name}:{}", recipe::last(project, name)?.tag()));
-    project.settings.images.keys().filter_map(last)
-}
-
-/// Returns the state of one image, from its files and the `ids` of base images in the engine.
-fn image_state(
-    project: &Project,
-    origin: &dyn Origin,
-    name: &str,
-    image: &ImageSettings,
-    files: context::Files,
-    ids: &BTreeMap<String, String>,
-) -> ImageState {
-    let mut bases = BTreeMap::new();
-    let mut missing = Vec::new();
-    for official in image.bases.values() {
-        match ids.get(&origin.image(official)) {
-            Some(id) => drop(bases.insert(official.clone(), id.clone())),
-            None => missing.push(official.clone()),
+        let tagged: Vec<String> =
+            states.iter().filter(|state| state.recipe.is_some()).map(ImageState::reference).collect();
+        let ids = ids::of_all(self.tools, &tagged)?;
+        for state in &mut states {
+            state.id = ids.get(&state.reference()).cloned();
         }
+        Ok(states)
     }
-    // By official names: the tag must not depend on the names under which the engine has the base images.
-    let recipe = missing.is_empty().then(|| Recipe::new(files, image.bases.clone(), bases));
-    ImageState { name: name.to_owned(), recipe, missing, id: None, last: recipe::last(project, name), tar: None }
+
+    /// Returns the state of one image, from its files and the `ids` of base images in the engine.
+    fn image_state(
+        &self,
+        name: &str,
+        image: &ImageSettings,
+        files: context::Files,
+        ids: &BTreeMap<String, String>,
+    ) -> ImageState {
+        let mut bases = BTreeMap::new();
+        let mut missing = Vec::new();
+        for official in image.bases.values() {
+            match ids.get(&self.origin.image(official)) {
+                Some(id) => drop(bases.insert(official.clone(), id.clone())),
+                None => missing.push(official.clone()),
+            }
+        }
+        // By official names: the tag must not depend on the names under which the engine has the base images.
+        let recipe = missing.is_empty().then(|| Recipe::new(files, image.bases.clone(), bases));
+        let last = recipe::last(&self.tools.target, name);
+        ImageState { name: name.to_owned(), recipe, missing, id: None, last, tar: None }
+    }
+
+    /// Returns `state` with tar and recipe of its context as it is now, if it must be built. Later saves count for the next build.
+    pub fn pack(&self, state: &ImageState) -> Result<ImageState> {
+        let (Some(recipe), BuildVerdict::Build { .. }) = (&state.recipe, decide(state)) else {
+            return Ok(state.clone());
+        };
+        let (files, tar) = context::pack(&self.folder(&state.name)?, &self.tools.target)?;
+        let mut recipe = recipe.clone();
+        recipe.files = files;
+        Ok(ImageState { recipe: Some(recipe), tar: Some(Arc::new(tar)), ..state.clone() })
+    }
+
+    fn folder(&self, name: &str) -> Result<Utf8PathBuf> {
+        let image = self.images.get(name).with_context(|| format!("no image is called {name}"))?;
+        Ok(self.root.join(&image.context))
+    }
+
+    /// Returns the steps with which the builder `buildx` builds changed images; they are independent of each other.
+    pub fn steps<'a>(&'a self, buildx: &str, states: &'a [ImageState]) -> Vec<Step<'a>> {
+        let mut steps = Vec::new();
+        for state in states {
+            let (BuildVerdict::Build { why }, Some(image)) = (decide(state), self.images.get(&state.name)) else {
+                continue;
+            };
+            let command = self.command(buildx, image, &state.reference());
+            let shown = format!("{command} < (tar of {})", image.context);
+            let action = move |running: &Running| self.build_one(command, state, image, running);
+            steps.push(Step::new(format!("build {}", state.name), why, shown, action));
+        }
+        steps
+    }
+
+    /// Returns the builder of the engine itself. The user may have chosen one of another kind, which sees neither the engine's
+    /// images nor stand-ins.
+    pub fn buildx_builder(&self) -> Result<String> {
+        if self.tools.engine.private {
+            return Ok("default".to_owned());
+        }
+        let name = self.tools.engine.docker().args(["context", "show"]).read().map_err(|error| {
+            Failure::new(Class::Machine, "cannot tell which docker context, and so which builder, is in use")
+                .because(error)
+                .help("docker context show    (fix what it reports)")
+        })?;
+        Ok(name.trim().to_owned())
+    }
+
+    /// Returns the command with which the builder `buildx` builds `image` as `reference` from a tar on standard input.
+    pub fn command(&self, buildx: &str, image: &ImageSettings, reference: &str) -> Process {
+        let docker = self.tools.engine.docker();
+        let mut process = docker.args(["buildx", "build", "--builder", buildx, "--progress=plain", "--load"]);
+        // An attestation would contain the time, turn the image into an index, and be one more blob to load.
+        process = process.args(["--provenance=false", "--label", LABEL, "--tag", reference]);
+        for (argument, official) in &image.bases {
+            process = process.args(["--build-arg".to_owned(), format!("{argument}={}", self.origin.image(official))]);
+        }
+        // For names that a build would otherwise choose at random. It is the tag, so the tag does not depend on it.
+        let tag = reference.rsplit(':').next().unwrap_or_default();
+        process = process.args(["--build-arg".to_owned(), format!("BUILD_ID={tag}")]);
+        for name in proxies() {
+            // Only the name: the value may contain a password, and docker reads it from the environment.
+            process = process.args(["--build-arg", name]);
+        }
+        if let Some(bundle) = &self.ca_bundle {
+            process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
+        }
+        process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD).class(Class::Image)
+    }
+
+    fn build_one(
+        &self,
+        command: Process,
+        state: &ImageState,
+        image: &ImageSettings,
+        running: &Running,
+    ) -> Result<String> {
+        let (Some(recipe), Some(tar)) = (&state.recipe, &state.tar) else {
+            return Err(Failure::new(
+                Class::Image,
+                format!("cannot build {}: base image {} is not in the engine", state.name, state.missing.join(" and ")),
+            )
+            .help("cargo xtask images    (it brings the base images first)")
+            .into());
+        };
+        self.run(command.stdin_file(tar.clone()), &state.name, image, running)?;
+        recipe::remember(&self.tools.target, &state.name, recipe)?;
+        Ok(state.reference())
+    }
+
+    /// Runs the `command` of a build and shows its progress in `running`. The error has the failed step and its output.
+    pub fn run(&self, command: Process, name: &str, image: &ImageSettings, running: &Running) -> Result<()> {
+        let log = self.tools.log(&format!("build-{name}"));
+        // The error names the log, so it must hold this build alone.
+        let _ = std::fs::remove_file(&log);
+        let mut output = buildkit::BuildOutput::default();
+        let built = command.log(&log).until(self.stale).stream(|line| {
+            if let Some(text) = output.read_line(line) {
+                running.progress(text);
+            }
+        });
+        if let Err(error) = built {
+            let reason = output.failure().map_or(error, anyhow::Error::msg);
+            return Err(Failure::new(Class::Image, format!("{name} did not build"))
+                .because(reason)
+                .help(format!(
+                    "edit {}/Dockerfile or the files that it copies; the whole output: {}",
+                    image.context,
+                    quote(&log)
+                ))
+                .into());
+        }
+        Ok(())
+    }
+}
+
+/// Returns the references that `images` have if nothing has changed since the last build in this checkout, whose output is
+/// in `target`.
+pub fn expected<'a>(
+    images: &'a BTreeMap<String, ImageSettings>,
+    target: &'a Utf8Path,
+) -> impl Iterator<Item = String> + 'a {
+    let last = |name: &String| Some(format!("{name}:{}", recipe::last(target, name)?.tag()));
+    images.keys().filter_map(last)
 }
 
 /// Decides whether the image must be built.
@@ -131,142 +267,19 @@ pub fn decide(state: &ImageState) -> BuildVerdict {
     BuildVerdict::Build { why }
 }
 
-/// Returns `state` with tar and recipe of its context as it is now, if it must be built. Later saves count for the next build.
-pub fn pack(project: &Project, state: &ImageState) -> Result<ImageState> {
-    let (Some(recipe), BuildVerdict::Build { .. }) = (&state.recipe, decide(state)) else { return Ok(state.clone()) };
-    let (files, tar) = context::pack(&folder(project, &state.name)?, &project.target())?;
-    let mut recipe = recipe.clone();
-    recipe.files = files;
-    Ok(ImageState { recipe: Some(recipe), tar: Some(Arc::new(tar)), ..state.clone() })
-}
-
-fn folder(project: &Project, name: &str) -> Result<Utf8PathBuf> {
-    let image = project.settings.images.get(name).with_context(|| format!("no image is called {name}"))?;
-    Ok(project.root.join(&image.context))
-}
-
-/// Returns the steps with which `builder` builds changed images; they are independent of each other.
-pub fn steps<'a>(
-    project: &'a Project,
-    engine: &'a Engine,
-    origin: &'a dyn Origin,
-    builder: &str,
-    states: &'a [ImageState],
-) -> Vec<Step<'a>> {
-    let mut steps = Vec::new();
-    for state in states {
-        let (BuildVerdict::Build { why }, Some(image)) = (decide(state), project.settings.images.get(&state.name))
-        else {
-            continue;
-        };
-        let command = command(project, engine, origin, builder, image, &state.reference());
-        let shown = format!("{command} < (tar of {})", image.context);
-        let action = move |running: &Running| build(project, command, state, image, running);
-        steps.push(Step::new(format!("build {}", state.name), why, shown, action));
-    }
-    steps
-}
-
-/// Returns the builder of the engine itself. The user may have chosen one of another kind, which sees neither the engine's
-/// images nor stand-ins.
-pub fn builder(engine: &Engine) -> Result<String> {
-    if engine.private {
-        return Ok("default".to_owned());
-    }
-    let name = engine.docker().args(["context", "show"]).read().map_err(|error| {
-        Failure::new(Class::Machine, "cannot tell which docker context, and so which builder, is in use")
-            .because(error)
-            .help("docker context show    (fix what it reports)")
-    })?;
-    Ok(name.trim().to_owned())
-}
-
-/// Returns the command with which `builder` builds `image` as `reference` from a tar on standard input.
-pub fn command(
-    project: &Project,
-    engine: &Engine,
-    origin: &dyn Origin,
-    builder: &str,
-    image: &ImageSettings,
-    reference: &str,
-) -> Process {
-    let mut process = engine.docker().args(["buildx", "build", "--builder", builder, "--progress=plain", "--load"]);
-    // An attestation would contain the time, turn the image into an index, and be one more blob to load.
-    process = process.args(["--provenance=false", "--label", LABEL, "--tag", reference]);
-    for (argument, official) in &image.bases {
-        process = process.args(["--build-arg".to_owned(), format!("{argument}={}", origin.image(official))]);
-    }
-    // For names that a build would otherwise choose at random. It is the tag, so the tag does not depend on it.
-    let tag = reference.rsplit(':').next().unwrap_or_default();
-    process = process.args(["--build-arg".to_owned(), format!("BUILD_ID={tag}")]);
-    for name in proxies() {
-        // Only the name: the value may contain a password, and docker reads it from the environment.
-        process = process.args(["--build-arg", name]);
-    }
-    if let Some(bundle) = project.ca_bundle() {
-        process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
-    }
-    process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD).class(Class::Image)
-}
-
-fn build(
-    project: &Project,
-    command: Process,
-    state: &ImageState,
-    image: &ImageSettings,
-    running: &Running,
-) -> Result<String> {
-    let (Some(recipe), Some(tar)) = (&state.recipe, &state.tar) else {
-        return Err(Failure::new(
-            Class::Image,
-            format!("cannot build {}: base image {} is not in the engine", state.name, state.missing.join(" and ")),
-        )
-        .help("cargo xtask images    (it brings the base images first)")
-        .into());
-    };
-    run(project, command.stdin_file(tar.clone()), &state.name, image, running)?;
-    recipe::remember(project, &state.name, recipe)?;
-    Ok(state.reference())
-}
-
-/// Runs the `command` of a build and shows its progress in `running`. The error has the failed step and its output.
-pub fn run(project: &Project, command: Process, name: &str, image: &ImageSettings, running: &Running) -> Result<()> {
-    let log = project.log(&format!("build-{name}"));
-    // The error names the log, so it must hold this build alone.
-    let _ = std::fs::remove_file(&log);
-    let mut output = buildkit::BuildOutput::default();
-    let built = command.log(&log).until(&project.stale).stream(|line| {
-        if let Some(text) = output.read_line(line) {
-            running.progress(text);
-        }
-    });
-    if let Err(error) = built {
-        let reason = output.failure().map_or(error, anyhow::Error::msg);
-        return Err(Failure::new(Class::Image, format!("{name} did not build"))
-            .because(reason)
-            .help(format!(
-                "edit {}/Dockerfile or the files that it copies; the whole output: {}",
-                image.context,
-                quote(&log)
-            ))
-            .into());
-    }
-    Ok(())
-}
-
 /// Returns the ID of an image that was just built.
-pub fn id(project: &Project, engine: &Engine, reference: &str) -> Result<String> {
-    ids::of(project, engine, reference)?.ok_or_else(|| {
+pub fn id(tools: &Toolbox, reference: &str) -> Result<String> {
+    ids::of(tools, reference)?.ok_or_else(|| {
         let what = format!("the engine does not have {reference}, which it has just built");
         Failure::new(Class::Image, what).help("run the same command again; if it recurs: cargo xtask doctor").into()
     })
 }
 
 /// Records the images that the engine had already, so that the next reason to build compares with the last one used.
-pub fn remember(project: &Project, states: &[ImageState]) -> Result<()> {
+pub fn remember(target: &Utf8Path, states: &[ImageState]) -> Result<()> {
     for (state, recipe) in states.iter().filter_map(|state| Some((state, state.recipe.as_ref()?))) {
         if state.id.is_some() && state.last.as_ref() != Some(recipe) {
-            recipe::remember(project, &state.name, recipe)?;
+            recipe::remember(target, &state.name, recipe)?;
         }
     }
     Ok(())

@@ -10,12 +10,11 @@ use super::ids;
 use super::store::StoredImage;
 use super::stream::{Sent, import_command, save_command, send, send_stored};
 use crate::deadlines;
-use crate::engine::Engine;
 use crate::failure::{self, Class, Failure};
 use crate::node::{Node, NodeImages, canonical};
 use crate::plan::Step;
-use crate::project::Project;
 use crate::report::{Running, bytes};
+use crate::toolbox::Toolbox;
 
 /// An image that nodes must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +26,9 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Returns the image that `engine` has under `reference`.
-    pub fn of(project: &Project, engine: &Engine, reference: &str) -> Result<Self> {
-        Ok(Self { reference: reference.to_owned(), id: ids::of(project, engine, reference)? })
+    /// Returns the image that the engine has under `reference`.
+    pub fn of(tools: &Toolbox, reference: &str) -> Result<Self> {
+        Ok(Self { reference: reference.to_owned(), id: ids::of(tools, reference)? })
     }
 
     /// Returns its name on a node.
@@ -82,12 +81,7 @@ pub fn decide(wanted: &Wanted, on_node: &NodeImages) -> Missing {
 }
 
 /// Returns the steps that load `wanted` into the `nodes` that lack it; they are independent of each other.
-pub fn steps<'a>(
-    project: &'a Project,
-    engine: &'a Engine,
-    wanted: &'a [Wanted],
-    nodes: &'a [(Node, NodeImages)],
-) -> Vec<Step<'a>> {
+pub fn steps<'a>(tools: &'a Toolbox, wanted: &'a [Wanted], nodes: &'a [(Node, NodeImages)]) -> Vec<Step<'a>> {
     let pairs = wanted.iter().flat_map(|wanted| nodes.iter().map(move |(node, on_node)| (wanted, node, on_node)));
     let steps = pairs.filter_map(|(wanted, node, on_node)| {
         let target = if nodes.len() > 1 { format!(" into {}", node.name) } else { String::new() };
@@ -100,13 +94,13 @@ pub fn steps<'a>(
                     if tag.succeeds() && confirm_loaded(node, wanted).is_ok() {
                         return Ok("tagged; nothing sent".into());
                     }
-                    load(project, engine, node, on_node, wanted, running).map(|transfer| describe_transfer(&transfer))
+                    load(tools, node, on_node, wanted, running).map(|transfer| describe_transfer(&transfer))
                 }))
             }
             Missing::Image { why } => {
-                let command = format!("{} | {}", save_command(engine, &wanted.reference), import_command(node));
+                let command = format!("{} | {}", save_command(&tools.engine, &wanted.reference), import_command(node));
                 Some(Step::new(what, why, command, move |running| {
-                    load(project, engine, node, on_node, wanted, running).map(|transfer| describe_transfer(&transfer))
+                    load(tools, node, on_node, wanted, running).map(|transfer| describe_transfer(&transfer))
                 }))
             }
         }
@@ -120,8 +114,7 @@ fn describe_transfer(transfer: &Transfer) -> String {
 
 /// Loads `wanted` into `node` and reads its ID back. Sends the blobs missing in `on_node`, or all if the node refuses.
 pub fn load(
-    project: &Project,
-    engine: &Engine,
+    tools: &Toolbox,
     node: &Node,
     on_node: &NodeImages,
     wanted: &Wanted,
@@ -129,7 +122,8 @@ pub fn load(
 ) -> Result<Transfer> {
     let load_error = |error: anyhow::Error| load_error(wanted, node, error);
     let have = on_node.content.clone().map_or_else(|| node.content(), Ok).map_err(load_error)?;
-    let stored = wanted.id.as_ref().zip(engine.data.as_ref()).and_then(|(id, data)| StoredImage::open(data, id).ok());
+    let stored =
+        wanted.id.as_ref().zip(tools.engine.data.as_ref()).and_then(|(id, data)| StoredImage::open(data, id).ok());
     let mut attempts: Vec<(Option<&StoredImage>, &HashSet<String>)> =
         stored.iter().map(|image| (Some(image), &have)).collect();
     let nothing = HashSet::new();
@@ -146,9 +140,9 @@ pub fn load(
             let why = why.lines().last().unwrap_or_default().trim_start_matches([' ', '|']);
             let instead = if have.is_empty() { "sending all of it" } else { "sending what `docker save` prints" };
             let what = format!("{} refused {} as it was sent: {instead}", node.name, wanted.reference);
-            project.report.note(format!("{what} ({why})"));
+            tools.report.note(format!("{what} ({why})"));
         }
-        match send_and_confirm(project, engine, node, wanted, stored, have, running)? {
+        match send_and_confirm(tools, node, wanted, stored, have, running)? {
             Sent::Accepted(transfer) => return Ok(transfer),
             Sent::Refused(error) => refusal = Some(error),
         }
@@ -157,8 +151,7 @@ pub fn load(
 }
 
 fn send_and_confirm(
-    project: &Project,
-    engine: &Engine,
+    tools: &Toolbox,
     node: &Node,
     wanted: &Wanted,
     stored: Option<&StoredImage>,
@@ -167,15 +160,15 @@ fn send_and_confirm(
 ) -> Result<Sent> {
     let sent = match stored {
         Some(image) => send_stored(node, image, &wanted.reference, have, running)?,
-        None => send(engine, node, &wanted.reference, have, running)?,
+        None => send(&tools.engine, node, &wanted.reference, have, running)?,
     };
     let Sent::Accepted(transfer) = sent else { return Ok(sent) };
     // An engine with containerd's image store uses manifest digests as IDs; the archive has the config digest.
     let id = transfer.config.clone().or_else(|| wanted.id.clone());
     if id != wanted.id
-        && let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference)?, &id)
+        && let (Some(engines), Some(config)) = (tools.engine.image_id(&wanted.reference)?, &id)
     {
-        ids::remember(project, &engines, config)?;
+        ids::remember(tools, &engines, config)?;
     }
     Ok(match confirm_loaded(node, &Wanted { id, ..wanted.clone() }) {
         Ok(()) => Sent::Accepted(transfer),

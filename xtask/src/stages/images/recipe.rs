@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 
 use super::context::{FOLDER, Files};
 use crate::files;
-use crate::project::Project;
 use crate::units::hex;
 
 /// The version of build options and of the rules for inputs. Raising it rebuilds every image.
@@ -91,27 +90,27 @@ fn changes<'a>(
 }
 
 /// Returns the recipe of the last build of `image` in this checkout, if it is known.
-pub fn last(project: &Project, image: &str) -> Option<Recipe> {
-    serde_json::from_str(&std::fs::read_to_string(last_recipe_file(project, image)).ok()?).ok()
+pub fn last(target: &Utf8Path, image: &str) -> Option<Recipe> {
+    serde_json::from_str(&std::fs::read_to_string(last_recipe_file(target, image)).ok()?).ok()
 }
 
 /// Records `recipe` as that of the last build, and by tag: the deployed image may be an older build.
-pub fn remember(project: &Project, image: &str, recipe: &Recipe) -> Result<()> {
+pub fn remember(target: &Utf8Path, image: &str, recipe: &Recipe) -> Result<()> {
     let text = serde_json::to_vec_pretty(recipe)?;
-    let folder = recipes_folder(project, image);
+    let folder = recipes_folder(target, image);
     files::write(&folder.join(format!("{}.json", recipe.tag())), &text)?;
     forget_oldest(&folder);
-    files::write(&last_recipe_file(project, image), &text)
+    files::write(&last_recipe_file(target, image), &text)
 }
 
 /// Returns the recipe of `image` with this `tag`, if this checkout has it on record.
-pub fn of_tag(project: &Project, image: &str, tag: &str) -> Option<Recipe> {
-    let path = recipes_folder(project, image).join(format!("{tag}.json"));
+pub fn of_tag(target: &Utf8Path, image: &str, tag: &str) -> Option<Recipe> {
+    let path = recipes_folder(target, image).join(format!("{tag}.json"));
     serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
 
-fn recipes_folder(project: &Project, image: &str) -> Utf8PathBuf {
-    project.target().join("images").join(image)
+fn recipes_folder(target: &Utf8Path, image: &str) -> Utf8PathBuf {
+    target.join("images").join(image)
 }
 
 fn forget_oldest(folder: &Utf8Path) {
@@ -123,8 +122,8 @@ fn forget_oldest(folder: &Utf8Path) {
     }
 }
 
-fn last_recipe_file(project: &Project, image: &str) -> Utf8PathBuf {
-    project.target().join("images").join(format!("{image}.json"))
+fn last_recipe_file(target: &Utf8Path, image: &str) -> Utf8PathBuf {
+    target.join("images").join(format!("{image}.json"))
 }
 
 #[cfg(test)]

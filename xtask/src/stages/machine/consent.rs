@@ -5,22 +5,22 @@ use std::io::{BufRead, IsTerminal, Write};
 use anyhow::Result;
 
 use crate::failure::{Class, Failure};
-use crate::project::Project;
+use crate::report::Report;
 
 /// Lists the changes that a private Docker Engine makes to the machine, and asks for consent as [`consent_to`] does.
-pub fn consent(project: &Project, lines: &[String]) -> Result<()> {
+pub fn consent(report: &Report, yes: bool, lines: &[String]) -> Result<()> {
     let without = "to go without a private Docker Engine, start your own: `docker version` must show a server";
-    consent_to(project, lines, without)
+    consent_to(report, yes, lines, without)
 }
 
-/// Lists `lines` and asks for consent, unless `--yes` is set or there is no line. `without` is the hint after a "no".
-pub fn consent_to(project: &Project, lines: &[String], without: &str) -> Result<()> {
+/// Lists `lines` and asks for consent, unless `yes` (`--yes`) is set or there is no line. `without` is the hint after a "no".
+pub fn consent_to(report: &Report, yes: bool, lines: &[String], without: &str) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
-    project.report.heading("xtask will make these changes on this machine:");
-    lines.iter().for_each(|line| project.report.line(format!("  - {line}")));
-    if project.options.yes {
+    report.heading("xtask will make these changes on this machine:");
+    lines.iter().for_each(|line| report.line(format!("  - {line}")));
+    if yes {
         return Ok(());
     }
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();

@@ -1,6 +1,7 @@
 //! Decides which engine serves, from what [`super::observe`] found. Has no effects.
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 
 use super::EnginePlan;
 use super::observe::{ObservedMachine, unresponsive_engine};
@@ -11,7 +12,6 @@ use crate::engine::ping::Answer;
 use crate::engine::{Engine, EngineMachine, HIDDEN, start, tree};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
-use crate::project::Project;
 use crate::report::bytes;
 
 /// Free bytes that a first deploy needs for engine, node and images.
@@ -23,12 +23,18 @@ const MEMORY_COLD: u64 = 3 << 30;
 /// Free memory that later deploys need, in bytes: enough to build the images beside a running cluster.
 const MEMORY_WARM: u64 = 1 << 29;
 
-/// Returns the engine that serves and the steps until it answers. Fails if no engine can serve.
-pub fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<EnginePlan<'a>> {
-    let paths = EnginePaths::new(&project.cache);
+/// Returns the engine that serves a node of the `wanted` size, and the steps until it answers. A private engine logs to `log`
+/// while it is made, and also trusts `ca_bundle`. Fails if no engine can serve.
+pub fn decide(
+    observed: &ObservedMachine,
+    wanted: NodeSize,
+    log: Utf8PathBuf,
+    ca_bundle: Option<Utf8PathBuf>,
+) -> Result<EnginePlan> {
+    let paths = observed.paths.clone();
     let runs = matches!(observed.private, Answer::Version(_));
     let answers = runs || matches!(observed.system, Answer::Version(_));
-    check_resources(observed, answers, NodeSize::wanted(&project.settings.cluster))?;
+    check_resources(observed, answers, wanted)?;
     let ready = |engine| Ok(EnginePlan { steps: Vec::new(), engine, consent: Vec::new() });
     let reason = match &observed.system {
         Answer::Version(_) => return ready(Engine::system()),
@@ -42,7 +48,7 @@ pub fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<En
     if runs && observed.is_current {
         return ready(engine);
     }
-    check_can_run_private(observed, reason, NodeSize::wanted(&project.settings.cluster))?;
+    check_can_run_private(observed, reason, wanted)?;
     let recipe = observed.recipe.clone();
     let mut steps = Vec::new();
     let mut consent = Vec::new();
@@ -59,7 +65,7 @@ pub fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<En
         }
         let at = paths.clone();
         steps.push(Step::new("make a private Docker Engine from Debian packages", why, command, move |running| {
-            tree::make(project, &at, &recipe, running)
+            tree::make(&at, &recipe, &log, running)
         }));
     }
     let why = match &observed.private {
@@ -71,7 +77,7 @@ pub fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<En
     let command =
         format!("setsid unshare --mount dockerd --host=unix://{} --bridge={}", paths.socket(), paths.bridge());
     steps.push(Step::new("start the private Docker Engine", why, command, move |running| {
-        start::start(project, &paths, &key, running)
+        start::start(&paths, &key, ca_bundle.as_deref(), running)
     }));
     Ok(EnginePlan { steps, engine, consent })
 }

@@ -15,13 +15,14 @@ use crate::engine::ping::{self, Answer};
 use crate::engine::{Engine, HIDDEN, start, tree};
 use crate::failure::{self, Class, Failure};
 use crate::files;
-use crate::project::Project;
 use crate::report::bytes;
 use crate::units::quote;
 
 /// The machine and its engines, as observed before any step.
 #[derive(Clone, Debug)]
 pub struct ObservedMachine {
+    /// The private engine's files.
+    pub paths: EnginePaths,
     /// `linux`, `macos`, ...
     pub os: String,
     /// `x86_64`, `aarch64`, ...
@@ -56,16 +57,15 @@ pub struct ObservedMachine {
 
 impl ObservedMachine {
     /// Returns the engine that answers; `None` if none runs. Fails if an engine may run but does not answer.
-    pub fn engine(&self, project: &Project) -> Result<Option<Engine>> {
+    pub fn engine(&self) -> Result<Option<Engine>> {
         match (&self.system, &self.private) {
             (Answer::Version(_), _) => Ok(Some(Engine::system())),
             (Answer::Unknown(words), _) => Err(unresponsive_engine(words).into()),
-            (Answer::Absent(_), Answer::Version(_)) => Ok(Some(Engine::private(&EnginePaths::new(&project.cache)))),
+            (Answer::Absent(_), Answer::Version(_)) => Ok(Some(Engine::private(&self.paths))),
             (Answer::Absent(_), Answer::Absent(_)) => Ok(None),
             (Answer::Absent(_), Answer::Unknown(words)) => {
-                let paths = EnginePaths::new(&project.cache);
                 Err(Failure::new(Class::Machine, format!("the private Docker Engine does not answer: {words}"))
-                    .help(format!("see its log: less {}", quote(paths.log())))
+                    .help(format!("see its log: less {}", quote(self.paths.log())))
                     .help("or wait for it, if it is starting: cargo xtask deploy dev")
                     .into())
             }
@@ -83,16 +83,16 @@ pub fn unresponsive_engine(words: &str) -> Failure {
     failure.help(format!("or ignore it, if it has no cluster of yours: export DOCKER_HOST={HIDDEN}"))
 }
 
-/// Probes the machine. Changes nothing.
-pub fn observe(project: &Project) -> Result<ObservedMachine> {
-    let paths = EnginePaths::new(&project.cache);
-    let recipe = tree::recipe(&project.root)?;
-    let disk = Disk::of(&project.cache);
+/// Probes the machine, with the private engine of `cache`, whose recipe is in the checkout `root`. Changes nothing.
+pub fn observe(cache: &Utf8Path, root: &Utf8Path) -> Result<ObservedMachine> {
+    let paths = EnginePaths::new(cache);
+    let recipe = tree::recipe(root)?;
+    let disk = Disk::of(cache);
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
-        let system = scope.spawn(|| ask_system_engine(&project.cache));
+        let system = scope.spawn(|| ask_system_engine(cache));
         let private = scope.spawn(|| ping::ask(&paths.socket(), deadlines::ENGINE_ANSWER.time()));
-        let reclaimable = scope.spawn(|| if short { find_reclaimable(&project.cache) } else { Vec::new() });
+        let reclaimable = scope.spawn(|| if short { find_reclaimable(cache) } else { Vec::new() });
         // A panic is a defect, not an answer.
         (
             system.join().unwrap_or_else(|panic| resume_unwind(panic)),
@@ -109,7 +109,7 @@ pub fn observe(project: &Project) -> Result<ObservedMachine> {
         can_mount: std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_capabilities(&status)),
         has_apt: Utf8Path::new("/usr/bin/apt-get").exists(),
         system,
-        installed: installed::find(&project.cache, was_made)?,
+        installed: installed::find(cache, was_made)?,
         private,
         is_current,
         has_tree: tree::ready(&paths, &recipe.key())?,
@@ -118,6 +118,7 @@ pub fn observe(project: &Project) -> Result<ObservedMachine> {
         disk,
         memory: memory::observe(),
         reclaimable,
+        paths,
     })
 }
 

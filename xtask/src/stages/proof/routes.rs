@@ -285,7 +285,7 @@ pub mod tests {
         let ours = json!({"kind": "Ingress", "metadata": helms,
             "spec": {"rules": [{"http": paths}, {"host": "*.todo.test", "http": paths}]}});
         let other = json!({"kind": "Ingress", "metadata": {"name": "other"}, "spec": {"rules": [{"http": paths}]}});
-        let mut settings = Settings::read(&crate::project::checkout(None)).unwrap();
+        let mut settings = Settings::read(&crate::checkout::find(None)).unwrap();
         let snapshot = Snapshot::of_release("todo", "todo", vec![ours, other]);
         let found = routes(&settings, &snapshot);
         let shown: Vec<String> = found.iter().map(|r| format!("{}{} {}", r.host, r.path, r.service)).collect();

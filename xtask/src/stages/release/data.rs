@@ -7,26 +7,20 @@ use serde_json::Value;
 use super::{Desired, ObservedRelease, drift, helm};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
-use crate::project::Project;
 use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
 
 /// Returns the step that renders what Helm would apply, and refuses it if the database's volume would be left unused. `None`
 /// if there is no data, or if at most images and Secrets have changed: only chart and values name objects.
-pub fn step<'a>(
-    project: &'a Project,
-    tools: &'a Toolbox,
-    desired: &'a Desired,
-    observed: &ObservedRelease,
-) -> Option<Step<'a>> {
+pub fn step<'a>(tools: &'a Toolbox, desired: &'a Desired, observed: &ObservedRelease) -> Option<Step<'a>> {
     let snapshot = observed.snapshot.clone().filter(|snapshot| claims(snapshot).next().is_some())?;
     if desired.is_remote() || observed.knows_objects_of(desired) {
         return None;
     }
-    let shown = helm::shown_render(project, tools, desired);
+    let shown = helm::shown_render(tools, desired);
     let why = "chart or values may name other objects";
     Some(Step::new("check that the data stays in use", why, shown, move |_| {
-        let manifest = helm::render(project, tools, desired)?;
+        let manifest = helm::render(tools, desired)?;
         check(&manifest, desired, &snapshot).map(|()| "it does".to_owned())
     }))
 }
@@ -87,6 +81,8 @@ mod tests {
     fn desired(embedded: bool) -> Desired {
         Desired {
             environment: "dev".into(),
+            root: Default::default(),
+            chart: "chart".into(),
             values_file: "values-dev.yaml".into(),
             values: json!({"postgres": {"enabled": embedded}}),
             fingerprint: Default::default(),

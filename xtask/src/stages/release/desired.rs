@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::{Class, Failure};
 use crate::labels::label;
-use crate::project::Project;
+use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::stages::images::context::is_editors;
 use crate::units;
@@ -19,7 +19,11 @@ use crate::units;
 pub struct Desired {
     /// The environment.
     pub environment: String,
-    /// The environment's values file.
+    /// The checkout.
+    pub root: Utf8PathBuf,
+    /// The chart's folder in the checkout.
+    pub chart: Utf8PathBuf,
+    /// The environment's values file in the checkout.
     pub values_file: Utf8PathBuf,
     /// The values that xtask adds: images and names of Secrets. They contain no secret.
     pub values: Value,
@@ -28,15 +32,15 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Returns the desired state for `environment`, with image `tags` by image name and names of `secrets` by component.
+    /// Returns the desired state of the checkout `root` for `environment`, with image `tags` by image name and names of `secrets` by component.
     pub fn new(
-        project: &Project,
+        settings: &Settings,
+        root: &Utf8Path,
         environment: &str,
         tags: &BTreeMap<String, String>,
         secrets: &BTreeMap<String, String>,
     ) -> Result<Self> {
-        let settings = &project.settings;
-        let values_file = project.root.join(&settings.environment(environment)?.values);
+        let (chart, values_file) = (settings.chart.path.clone(), settings.environment(environment)?.values.clone());
         let mut values = json!({});
         let mut fingerprint = BTreeMap::new();
         for (name, image) in &settings.images {
@@ -55,10 +59,11 @@ impl Desired {
             let (repository, tag) = split_reference(&settings.database.image);
             values["postgres"]["image"] = json!({"repository": repository, "tag": tag});
         }
-        fingerprint.insert("chart".into(), folder_digest(&project.root.join(&settings.chart.path))?);
-        fingerprint.insert(values_file.file_name().unwrap_or("values").into(), file_digest(&values_file)?);
+        fingerprint.insert("chart".into(), folder_digest(&root.join(&chart))?);
+        fingerprint.insert(values_file.file_name().unwrap_or("values").into(), file_digest(&root.join(&values_file))?);
         fingerprint.insert("environment".into(), environment.to_owned());
-        Ok(Self { environment: environment.to_owned(), values_file, values, fingerprint })
+        let (root, environment) = (root.to_owned(), environment.to_owned());
+        Ok(Self { environment, root, chart, values_file, values, fingerprint })
     }
 
     /// Returns whether `.env` names the database; otherwise the chart's own is used.

@@ -9,7 +9,6 @@ use similar::TextDiff;
 
 use super::{Desired, ObservedRelease, SecretPlan, data, helm, secret_manifest};
 use crate::api::kinds;
-use crate::project::Project;
 use crate::toolbox::Toolbox;
 
 /// The changes that a deploy would make.
@@ -47,7 +46,6 @@ pub struct ChangedSecret {
 
 /// Compares `desired` with the deployed revision; `None` if there is none.
 pub fn against_live(
-    project: &Project,
     tools: &Toolbox,
     desired: &Desired,
     plan: &SecretPlan,
@@ -56,7 +54,7 @@ pub fn against_live(
     let Some(revision) = observed.helm.deployed() else { return Ok(None) };
     let (live, wanted) = std::thread::scope(|scope| {
         let live = scope.spawn(|| helm::manifest(tools, revision));
-        let wanted = helm::render(project, tools, desired);
+        let wanted = helm::render(tools, desired);
         (live.join(), wanted)
     });
     let live = live.map_err(|_| anyhow::anyhow!("reading Helm's manifest panicked"))??;

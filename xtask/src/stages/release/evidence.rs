@@ -7,17 +7,19 @@ use serde_json::Value;
 use super::rollout::FailedRollout;
 use super::secrets;
 use crate::api::{LogOptions, Scope, kinds};
+use crate::checkout::TARGET;
 use crate::clock;
 use crate::deadlines;
 use crate::failure::{self, Class, Failure, Hint};
 use crate::inventory;
 use crate::judge::{Finding, Gravity};
 use crate::private;
-use crate::project::Project;
 use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, number, text};
 use crate::toolbox::Toolbox;
 
+/// Folder of the evidence in the checkout's output.
+const FOLDER: &str = "evidence";
 /// Lines of a log that the error shows; the evidence has more.
 const SHOWN_LINES: usize = 20;
 /// Lines of one log entry that the error shows: its first two, and its end, which names the exception.
@@ -30,9 +32,9 @@ const SHOWN_FINDINGS: usize = 3;
 const KEPT_BUNDLES: usize = 10;
 
 /// Saves the evidence. Returns the error that explains why the rollout failed, with the path of the evidence.
-pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, failed: &FailedRollout) -> Failure {
+pub fn explain(tools: &Toolbox, redactor: &Redactor, failed: &FailedRollout) -> Failure {
     let full_redactor = with_secrets_of_cluster(tools, redactor);
-    project.report.hide(full_redactor.as_ref().unwrap_or(redactor));
+    tools.report.hide(full_redactor.as_ref().unwrap_or(redactor));
     let mut message = failed.summary.clone();
     let mut help: Vec<Hint> = Vec::new();
     let has_fatal = failed.findings.iter().any(|finding| finding.gravity == Gravity::Fatal);
@@ -47,12 +49,12 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, failed: 
         help.extend(finding.help.iter().filter(|hint| !help.contains(hint)).cloned().collect::<Vec<_>>());
     }
     let message = full_redactor.as_ref().unwrap_or(redactor).redact(&message);
-    let running = project.report.step("release", "save the evidence", "before anything is undone");
-    let saved = full_redactor.and_then(|redactor| save(project, tools, &redactor, failed, &message));
+    let running = tools.report.step("release", "save the evidence", "before anything is undone");
+    let saved = full_redactor.and_then(|redactor| save(tools, &redactor, failed, &message));
     let failure = help.into_iter().fold(Failure::new(Class::Rollout, message), Failure::help);
     match saved {
         Ok(dir) => {
-            let shown = dir.strip_prefix(&project.root).unwrap_or(&dir).to_string();
+            let shown = format!("{TARGET}/{FOLDER}/{}", dir.file_name().unwrap_or_default());
             running.done(&shown);
             failure.help(format!("evidence (events, descriptions, logs): {shown}"))
         }
@@ -106,19 +108,18 @@ fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: u32) 
 
 /// Saves the bundle `target/xtask/evidence/<time>-<cause>` with `message`, all through `redactor`. Returns its folder.
 fn save(
-    project: &Project,
     tools: &Toolbox,
     redactor: &Redactor,
     FailedRollout { cause, snapshot, .. }: &FailedRollout,
     message: &str,
 ) -> Result<Utf8PathBuf> {
-    let all = project.target().join("evidence");
+    let all = tools.target.join(FOLDER);
     let time = clock::rfc3339(clock::now()).replace(['-', ':'], "");
     let dir = all.join(format!("{time}-{cause}"));
     private::create_dir(&dir)?;
     let write = |name: &str, text: &str| private::write(&dir.join(name), &redactor.redact(text));
     write("cause.txt", message)?;
-    let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(deadlines::EVIDENCE);
+    let helm = tools.helm().args(["history", &tools.release().name]).deadline(deadlines::EVIDENCE);
     let history = match helm.output() {
         Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
         Err(error) => failure::message(&error) + "\n",

@@ -1,6 +1,7 @@
 //! Helm's revisions, read from the labels of its release Secrets, and the commands that change the release.
 
 use anyhow::{Context, Result};
+use camino::Utf8Path;
 
 use super::desired::Desired;
 use super::secrets::{self, ObservedSecrets};
@@ -12,7 +13,6 @@ use crate::deadlines;
 use crate::failure::{self, Class, Failure};
 use crate::plan::Step;
 use crate::process::Process;
-use crate::project::Project;
 use crate::toolbox::Toolbox;
 
 /// A revision of the release.
@@ -125,11 +125,11 @@ fn changes(words: &[String], release: &str, context: &str) -> bool {
 }
 
 /// Returns the command of [`upgrade`] and [`render`].
-fn helm_upgrade(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
-    let chart = project.root.join(&project.settings.chart.path);
-    let release = &project.settings.chart.release;
-    let helm = tools.helm().args(["upgrade", "--install", release, chart.as_str()]);
-    helm.args(["--values", desired.values_file.as_str(), "--values", "-"])
+fn helm_upgrade(tools: &Toolbox, desired: &Desired) -> Process {
+    let in_checkout = |path: &Utf8Path| desired.root.join(path).into_string();
+    let release = &tools.release().name;
+    let helm = tools.helm().args(["upgrade", "--install", release, &in_checkout(&desired.chart)]);
+    helm.args(["--values", &in_checkout(&desired.values_file), "--values", "-"])
         // Fields that somebody changed with kubectl belong to another manager; Helm overwrites them.
         .args(["--server-side=true", "--force-conflicts", "--history-max=10"])
         .stdin(desired.values.to_string())
@@ -140,7 +140,6 @@ fn helm_upgrade(project: &Project, tools: &Toolbox, desired: &Desired) -> Proces
 /// undone. `is_known`: the API server has accepted these objects before, except for images and Secrets. Helm then skips their
 /// validation, which takes most of its time.
 pub fn upgrade<'a>(
-    project: &'a Project,
     tools: &'a Toolbox,
     desired: &'a Desired,
     run: Run,
@@ -148,29 +147,29 @@ pub fn upgrade<'a>(
     is_known: bool,
     why: String,
 ) -> Step<'a> {
-    let release = &project.settings.chart.release;
-    let mut command = helm_upgrade(project, tools, desired).log(project.log("helm"));
+    let release = &tools.release().name;
+    let mut command = helm_upgrade(tools, desired).log(tools.log("helm"));
     if is_known {
         command = command.arg("--disable-openapi-validation");
     }
     let shown = format!("{command} <<< '{}'", desired.values);
     Step::new(format!("helm upgrade {release}"), why, shown, move |_| {
-        run.change(project, tools, &command, undoes).map(|()| String::new())
+        run.change(tools, &command, undoes, Some(desired)).map(|()| String::new())
     })
 }
 
-fn helm_render(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
-    helm_upgrade(project, tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"])
+fn helm_render(tools: &Toolbox, desired: &Desired) -> Process {
+    helm_upgrade(tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"])
 }
 
 /// Returns the command of [`render`], for a step to show.
-pub fn shown_render(project: &Project, tools: &Toolbox, desired: &Desired) -> String {
-    format!("{} <<< '{}'", helm_render(project, tools, desired), desired.values)
+pub fn shown_render(tools: &Toolbox, desired: &Desired) -> String {
+    format!("{} <<< '{}'", helm_render(tools, desired), desired.values)
 }
 
 /// Renders the manifests that [`upgrade`] would apply, with a dry run on the API server.
-pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<String> {
-    let text = helm_render(project, tools, desired).read().map_err(|error| explain(project, error))?;
+pub fn render(tools: &Toolbox, desired: &Desired) -> Result<String> {
+    let text = helm_render(tools, desired).read().map_err(|error| explain(Some(desired), error))?;
     let release: serde_json::Value = serde_json::from_str(&text).context("helm did not print JSON")?;
     release["manifest"].as_str().map(str::to_owned).context("helm rendered no manifest")
 }
@@ -198,9 +197,9 @@ const UNANSWERED: [&str; 12] = [
     "(signal: ",
 ];
 
-/// Returns Helm's error with its class and the next steps.
-pub fn explain(project: &Project, error: anyhow::Error) -> Failure {
-    classify(&failure::message(&error), || values::files(project)).because(error)
+/// Returns Helm's error with its class and the next steps: edits of the values files, if it is about a `desired` release.
+pub fn explain(desired: Option<&Desired>, error: anyhow::Error) -> Failure {
+    classify(&failure::message(&error), || desired.map(values::files).unwrap_or_default()).because(error)
 }
 
 fn classify(message: &str, files: impl FnOnce() -> Vec<values::File>) -> Failure {

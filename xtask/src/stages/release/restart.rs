@@ -13,7 +13,6 @@ use crate::deadlines;
 use crate::node::Images;
 use crate::origin::bases::short;
 use crate::plan::{self, Changes, Mode, Step};
-use crate::project::Project;
 use crate::secrets::Redactor;
 use crate::snapshot::{RESTARTED, Snapshot, text};
 use crate::stages::proof::{Outdated, outdated};
@@ -24,7 +23,6 @@ const MANAGER: &str = "kubectl-rollout";
 
 /// Restarts our workloads whose pods run another image than `built` (ID by reference).
 pub fn restart_outdated(
-    project: &Project,
     tools: &Toolbox,
     built: &BTreeMap<String, String>,
     nodes: &BTreeMap<String, Images>,
@@ -33,17 +31,12 @@ pub fn restart_outdated(
     mode: Mode,
 ) -> Result<Changes> {
     let outdated = outdated(built, nodes, snapshot);
-    let steps = if outdated.is_empty() { Vec::new() } else { vec![restart_step(project, tools, &outdated, redactor)?] };
-    plan::apply(&project.report, "release", mode, steps)
+    let steps = if outdated.is_empty() { Vec::new() } else { vec![restart_step(tools, &outdated, redactor)?] };
+    plan::apply(&tools.report, "release", mode, steps)
 }
 
 /// Returns the step that restarts all `outdated` workloads and follows their rollout.
-fn restart_step<'a>(
-    project: &'a Project,
-    tools: &'a Toolbox,
-    outdated: &[Outdated<'_>],
-    redactor: &Redactor,
-) -> Result<Step<'a>> {
+fn restart_step<'a>(tools: &'a Toolbox, outdated: &[Outdated<'_>], redactor: &Redactor) -> Result<Step<'a>> {
     let now = clock::rfc3339(clock::now());
     let mut patches = Vec::new();
     let (mut names, mut why, mut shown) = (Vec::new(), Vec::new(), Vec::new());
@@ -68,7 +61,7 @@ fn restart_step<'a>(
         let Err(failed) = rollout::follow(tools, running, deadlines::ROLLOUT)? else {
             return Ok("all replicas ready".to_owned());
         };
-        let failure = evidence::explain(project, tools, &redactor, &failed);
+        let failure = evidence::explain(tools, &redactor, &failed);
         Err(failure.append("\n  nothing is undone: the image that the old pods run exists nowhere else").into())
     }))
 }

@@ -10,7 +10,6 @@ use super::{ObservedRelease, Run, drift, helm, ownership, rollout};
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
-use crate::project::Project;
 use crate::secrets::Redactor;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
@@ -138,14 +137,13 @@ fn visit_workloads(objects: &[Value], visit: &mut dyn FnMut(&str, &Value)) {
 
 /// Returns the steps: `helm rollback`, then the rollout, which falls back to the last verified revision on failure.
 pub fn steps<'a>(
-    project: &'a Project,
     tools: &'a Toolbox,
     target: &Target,
     observed: &ObservedRelease,
     run: &Run,
     redactor: Redactor,
 ) -> Vec<Step<'a>> {
-    let release = &project.settings.chart.release;
+    let release = &tools.release().name;
     let mut steps = helm::repair(tools, release, &observed.helm);
     if let (Some(record), Some(snapshot)) = (&observed.record, &observed.snapshot) {
         let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.is_deleted);
@@ -153,14 +151,14 @@ pub fn steps<'a>(
     }
     let rollback = tools.helm().args(["rollback", release, &target.revision.to_string(), "--server-side=true"]);
     let rollback = rollback.args(["--force-conflicts", "--history-max=10"]);
-    let rollback = rollback.log(project.log("helm"));
+    let rollback = rollback.log(tools.log("helm"));
     let what = format!("helm rollback {release} to revision {}", target.revision);
     let changing = run.clone();
     steps.push(Step::new(what, target.why.clone(), rollback.clone(), move |_| {
-        changing.change(project, tools, &rollback, true).map(|()| String::new())
+        changing.change(tools, &rollback, true, None).map(|()| String::new())
     }));
     let why = "Helm applies, xtask watches".to_owned();
-    steps.push(rollout::step(project, tools, run.clone(), redactor, why));
+    steps.push(rollout::step(tools, run.clone(), redactor, why));
     steps
 }
 

@@ -12,7 +12,6 @@ use crate::deadlines::{self, Limit};
 use crate::judge::{self, CAUSES, Finding, Gravity};
 use crate::plan::Step;
 use crate::process;
-use crate::project::Project;
 use crate::report::{DetailRow, Running};
 use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, Watch, text};
@@ -32,7 +31,7 @@ pub struct FailedRollout {
 
 /// Returns the step that follows the rollout. The proof of `run` judges the objects that it ends with. On failure it saves
 /// the evidence and undoes the changes of `run`.
-pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Redactor, why: String) -> Step<'a> {
+pub fn step<'a>(tools: &'a Toolbox, run: Run, redactor: Redactor, why: String) -> Step<'a> {
     Step::new("roll out", why, shown_watch(tools), move |running| {
         let rollout = follow(tools, running, deadlines::ROLLOUT)
             .context("the rollout continues, but xtask cannot follow it; nothing was undone")?;
@@ -42,22 +41,22 @@ pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Re
                 Ok("all replicas ready".to_owned())
             }
             Err(failed) => {
-                let failure = evidence::explain(project, tools, &redactor, &failed);
-                Err(undo::fall_back(project, tools, &run, failure))
+                let failure = evidence::explain(tools, &redactor, &failed);
+                Err(undo::fall_back(tools, &run, failure))
             }
         }
     })
 }
 
 /// Returns the step that waits until all replicas are ready, after a start of the cluster. On failure it saves the evidence.
-pub fn wait_step<'a>(project: &'a Project, tools: &'a Toolbox, redactor: Redactor) -> Step<'a> {
+pub fn wait_step<'a>(tools: &'a Toolbox, redactor: Redactor) -> Step<'a> {
     Step::new(
         "wait for the application",
         "the proof needs ready pods",
         shown_watch(tools),
         move |running| match follow(tools, running, deadlines::ROLLOUT)? {
             Ok(_) => Ok("all replicas ready".to_owned()),
-            Err(failed) => Err(evidence::explain(project, tools, &redactor, &failed).into()),
+            Err(failed) => Err(evidence::explain(tools, &redactor, &failed).into()),
         },
     )
 }

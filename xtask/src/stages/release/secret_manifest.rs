@@ -36,13 +36,13 @@ impl std::fmt::Debug for Manifest {
 }
 
 /// The name of the embedded database's Secret. It is always the same: its volume was initialised with that password.
-pub fn postgres_name(chart: &Chart) -> String {
-    format!("{}-postgres", chart.release)
+pub fn postgres_name(release: &str) -> String {
+    format!("{release}-postgres")
 }
 
 /// The embedded database's Secret. Apply it only where [`decode`] finds none in the cluster.
 pub fn postgres(chart: &Chart, password: &Secret) -> Manifest {
-    manifest(chart, "postgres", postgres_name(chart), &[(POSTGRES_PASSWORD, password.expose())])
+    manifest(chart, "postgres", postgres_name(&chart.release), &[(POSTGRES_PASSWORD, password.expose())])
 }
 
 /// The backend's Secret. `embedded` is the embedded database's password, needed where `.env` names no database.
@@ -66,7 +66,7 @@ pub fn backend(settings: &Settings, dotenv: &Dotenv, embedded: Option<&Secret>) 
 
 /// Where the backend finds the embedded database. No TLS: the traffic does not leave the node.
 pub fn embedded_url(settings: &Settings, password: &Secret) -> Secret {
-    let (name, host) = (&settings.database.name, postgres_name(&settings.chart));
+    let (name, host) = (&settings.database.name, postgres_name(&settings.chart.release));
     let password = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC);
     Secret::new(format!("postgresql://{name}:{password}@{host}:5432/{name}?sslmode=disable"))
 }

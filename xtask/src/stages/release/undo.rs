@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use super::desired::Desired;
 use super::helm::{self, HelmHistory, Revision};
 use super::record::Record;
 use super::rollout::{self, FailedRollout};
@@ -18,7 +19,6 @@ use crate::deadlines;
 use crate::failure::{self, Class, Failure};
 use crate::judge;
 use crate::process::{self, Process};
-use crate::project::Project;
 use crate::report::Running;
 use crate::snapshot::{Snapshot, key, text};
 use crate::toolbox::Toolbox;
@@ -119,15 +119,15 @@ impl Run {
         self.state().ready.take().filter(|ready| clock::now().saturating_sub(ready.taken()) <= RECENT)
     }
 
-    /// Runs `helm`, which changes the release. Undoes a failure if `undoes`. That Helm succeeded is not proven before
+    /// Runs `helm`, which changes the release to `desired`, or to an earlier revision. Undoes a failure if `undoes`. That Helm succeeded is not proven before
     /// [`Run::confirm`].
-    pub fn change(&self, project: &Project, tools: &Toolbox, helm: &Process, undoes: bool) -> Result<()> {
+    pub fn change(&self, tools: &Toolbox, helm: &Process, undoes: bool, desired: Option<&Desired>) -> Result<()> {
         let record = Record::fetch(tools)?;
         let before = ReleaseBefore::of(&helm::observe(&secrets::observe(tools)?), record.as_ref(), undoes);
         self.state().before = Some(before);
         match helm.run() {
             Ok(()) => Ok(()),
-            Err(error) => Err(fall_back(project, tools, self, helm::explain(project, error))),
+            Err(error) => Err(fall_back(tools, self, helm::explain(desired, error))),
         }
     }
 
@@ -150,13 +150,13 @@ impl Run {
 }
 
 /// Undoes what `run` did to the release. Returns `failure` with the result of the undo and what runs now.
-pub fn fall_back(project: &Project, tools: &Toolbox, run: &Run, failure: Failure) -> anyhow::Error {
+pub fn fall_back(tools: &Toolbox, run: &Run, failure: Failure) -> anyhow::Error {
     if process::ending() {
         return failure.into();
     }
     let undone = match run.before() {
         None => Ok("nothing was applied by this run, so nothing is undone".to_owned()),
-        Some(before) => undo(project, tools, &before),
+        Some(before) => undo(tools, &before),
     };
     match undone {
         Ok(result) => failure.append(format!("\n  {result}{}", describe_running(tools))).into(),
@@ -168,7 +168,7 @@ pub fn fall_back(project: &Project, tools: &Toolbox, run: &Run, failure: Failure
 }
 
 /// Undoes the changes since `before`. Returns what was done.
-fn undo(project: &Project, tools: &Toolbox, before: &ReleaseBefore) -> Result<String> {
+fn undo(tools: &Toolbox, before: &ReleaseBefore) -> Result<String> {
     if let Some(why) = super::namespace::why_unusable(tools)? {
         return Ok(format!("{why}, so nothing is undone"));
     }
@@ -177,12 +177,12 @@ fn undo(project: &Project, tools: &Toolbox, before: &ReleaseBefore) -> Result<St
     let Some(own) = before.own_revision(&helm)? else {
         return Ok("nothing was applied: Helm has created no revision, so nothing is undone".to_owned());
     };
-    let report = &project.report;
+    let report = &tools.report;
     let roll_back = |revision: u64, why: &str| {
         let is_kept = helm.revisions.iter().any(|kept| kept.number == revision);
         ensure!(is_kept, "Helm no longer keeps revision {revision}");
         let running = report.step("release", format!("roll back to revision {revision}"), why);
-        let now = rollback_to(project, tools, own, revision, &running)?;
+        let now = rollback_to(tools, own, revision, &running)?;
         running.done("");
         anyhow::Ok(now)
     };
@@ -202,7 +202,7 @@ fn undo(project: &Project, tools: &Toolbox, before: &ReleaseBefore) -> Result<St
             prove_first_install(&snapshot, &helm, own).context("nothing was removed")?;
             let running =
                 report.step("release", "remove the failed first install", "there is no revision to go back to");
-            remove_first_install(project, tools).inspect(|_| running.done(""))
+            remove_first_install(tools).inspect(|_| running.done(""))
         }
     }
 }
@@ -228,10 +228,10 @@ fn prove_first_install(snapshot: &Snapshot, helm: &HelmHistory, own: &Revision) 
 
 /// Rolls the release back from `own` to `revision`, and waits until all replicas are ready. Returns the new number of that
 /// revision; the record names it from then on.
-fn rollback_to(project: &Project, tools: &Toolbox, own: &Revision, revision: u64, running: &Running) -> Result<u64> {
-    let release = &project.settings.chart.release;
+fn rollback_to(tools: &Toolbox, own: &Revision, revision: u64, running: &Running) -> Result<u64> {
+    let release = &tools.release().name;
     let rollback = tools.helm().args(["rollback", release, &revision.to_string(), "--server-side=true"]);
-    rollback.args(["--force-conflicts", "--history-max=10"]).log(project.log("helm")).run()?;
+    rollback.args(["--force-conflicts", "--history-max=10"]).log(tools.log("helm")).run()?;
     let snapshot = match rollout::follow(tools, running, deadlines::ROLLOUT_UNDO)? {
         Ok(ready) => ready,
         Err(FailedRollout { summary, findings, .. }) => {
@@ -276,8 +276,8 @@ fn renumber_record(tools: &Toolbox, snapshot: &Snapshot, revision: u64, now: u64
 
 /// Removes a first install that failed. Bound volumes and the database's password stay, because their data may be older than
 /// this install. Returns what was done.
-fn remove_first_install(project: &Project, tools: &Toolbox) -> Result<String> {
-    let (snapshot, existing) = uninstall(project, tools)?;
+fn remove_first_install(tools: &Toolbox) -> Result<String> {
+    let (snapshot, existing) = uninstall(tools)?;
     let is_bound = |claim: &&Value| text(claim, "/status/phase") == "Bound";
     let (bound, pending): (Vec<_>, Vec<_>) = snapshot.kind("PersistentVolumeClaim").partition(is_bound);
     // A pending claim holds no data, but would keep a wrong storage class.
@@ -285,7 +285,7 @@ fn remove_first_install(project: &Project, tools: &Toolbox) -> Result<String> {
     for claim in pending {
         api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, text(claim, "/metadata/name"), Propagation::Background)?;
     }
-    let password = secret_manifest::postgres_name(&project.settings.chart);
+    let password = secret_manifest::postgres_name(&tools.release().name);
     let keep: Vec<&String> = existing.ours.iter().filter(|name| !bound.is_empty() && **name == password).collect();
     let stale: Vec<String> = existing.ours.iter().filter(|name| !keep.contains(name)).cloned().collect();
     secrets::delete(tools, &stale)?;

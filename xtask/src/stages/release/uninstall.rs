@@ -12,7 +12,6 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::process::{self, Process};
-use crate::project::Project;
 use crate::snapshot::{Snapshot, is_terminating, title};
 use crate::toolbox::Toolbox;
 
@@ -20,9 +19,9 @@ use crate::toolbox::Toolbox;
 ///
 /// # Errors
 /// Fails if an object that Helm applied for the release, or a revision of it, remains.
-pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, ObservedSecrets)> {
-    let release = &project.settings.chart.release;
-    helm_uninstall(project, tools).run().map_err(|error| {
+pub fn uninstall(tools: &Toolbox) -> Result<(Snapshot, ObservedSecrets)> {
+    let release = &tools.release().name;
+    helm_uninstall(tools).run().map_err(|error| {
         Failure::new(Class::Cluster, format!("Helm has not removed the release {release}"))
             .because(error)
             .help("run the same command again, it continues from there")
@@ -51,24 +50,24 @@ pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, Observ
 
 /// Returns the command. Without `--wait`, which takes an object that Helm has not seen yet for a deleted one. With `--debug`,
 /// because only debug lines say why it fails.
-fn helm_uninstall(project: &Project, tools: &Toolbox) -> Process {
-    let release = &project.settings.chart.release;
+fn helm_uninstall(tools: &Toolbox) -> Process {
+    let release = &tools.release().name;
     let uninstall = tools.helm().args(["uninstall", release, "--ignore-not-found", "--cascade=foreground", "--debug"]);
-    uninstall.log(project.log("helm")).deadline(deadlines::HELM_UNINSTALL)
+    uninstall.log(tools.log("helm")).deadline(deadlines::HELM_UNINSTALL)
 }
 
 /// Returns the step that finishes an uninstall which failed or was killed, and removes the record.
-pub fn finish<'a>(project: &'a Project, tools: &'a Toolbox, status: &HelmHistory) -> Option<Step<'a>> {
+pub fn finish<'a>(tools: &'a Toolbox, status: &HelmHistory) -> Option<Step<'a>> {
     let newest = status.newest().filter(|revision| revision.is_uninstalling())?;
-    let release = &project.settings.chart.release;
+    let release = &tools.release().name;
     let why = format!("revision {} is uninstalling: a teardown did not finish", newest.number);
-    Some(Step::new(format!("finish the uninstall of {release}"), why, helm_uninstall(project, tools), move |_| {
+    Some(Step::new(format!("finish the uninstall of {release}"), why, helm_uninstall(tools), move |_| {
         helm::ensure_idle(release, &tools.profile)?;
         let now = helm::observe(&secrets::observe(tools)?);
         if !now.newest().is_some_and(helm::Revision::is_uninstalling) {
             return Ok("it is not uninstalling any more".to_owned());
         }
-        uninstall(project, tools)?;
+        uninstall(tools)?;
         tools.api()?.delete(&kinds::CONFIG_MAP, record::NAME, Propagation::Background)?;
         Ok(String::new())
     }))

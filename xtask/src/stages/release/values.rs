@@ -4,18 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_norway::Value;
 
+use super::Desired;
 use crate::failure::{Change, Hint, describe_type, nearest};
-use crate::project::Project;
 
 /// A values file: its name in the checkout, and its text.
 pub type File = (String, String);
 
-/// Reads the values files: those of the environments, then the chart's own, which has every value.
-pub fn files(project: &Project) -> Vec<File> {
-    let settings = &project.settings;
-    let named = settings.environments.values().map(|environment| environment.values.clone());
-    let all = named.chain([settings.chart.path.join("values.yaml")]);
-    let read = all.map(|path| (path.to_string(), std::fs::read_to_string(project.root.join(&path))));
+/// Reads the values files: that of the environment, then the chart's own, which has every value.
+pub fn files(desired: &Desired) -> Vec<File> {
+    let all = [desired.values_file.clone(), desired.chart.join("values.yaml")];
+    let read = all.iter().map(|path| (path.to_string(), std::fs::read_to_string(desired.root.join(path))));
     read.filter_map(|(name, text)| Some((name, text.ok()?))).collect()
 }
 

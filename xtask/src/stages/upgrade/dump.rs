@@ -13,7 +13,7 @@ use super::state;
 use crate::clock;
 use crate::disk::Disk;
 use crate::failure::{Class, Failure};
-use crate::project::Project;
+use crate::private;
 use crate::report::{Running, bytes};
 use crate::units::hex;
 
@@ -37,10 +37,10 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Dumps the database, and proves that the file has all rows. Nothing may write to the database meanwhile.
-    pub fn create(project: &Project, postgres: &Postgres, from: &str, running: &Running) -> Result<Self> {
-        let folder = state::create_folder(project)?;
-        ensure_free_space(&folder, postgres.size()?)?;
+    /// Dumps the database into `folder`, and proves that the file has all rows. Nothing may write to the database meanwhile.
+    pub fn create(folder: &Utf8Path, postgres: &Postgres, from: &str, running: &Running) -> Result<Self> {
+        private::create_dir(folder)?;
+        ensure_free_space(folder, postgres.size()?)?;
         let tables = postgres.tables()?;
         let file = format!("{}-{from}.{SUFFIX}", clock::rfc3339(clock::now()).replace(':', ""));
         let (path, new) = (folder.join(&file), folder.join(format!("{file}.new")));
@@ -49,10 +49,10 @@ impl Dump {
         let (size, sha256) = postgres.dump(&mut output, |written| running.progress(bytes(written)))?;
         output.sync_all().with_context(|| format!("writing {new}"))?;
         fs::rename(&new, &path).with_context(|| format!("writing {path}"))?;
-        fs::File::open(&folder)?.sync_all()?;
+        fs::File::open(folder)?.sync_all()?;
         let dump = Self { file, size, sha256, tables };
         running.progress("reading it back");
-        dump.prove(postgres, &folder).with_context(|| format!("the dump {path} cannot be trusted"))?;
+        dump.prove(postgres, folder).with_context(|| format!("the dump {path} cannot be trusted"))?;
         Ok(dump)
     }
 
@@ -121,9 +121,8 @@ pub(super) fn copy(
     }
 }
 
-/// Removes all but the newest dumps of the profile. Returns the names of those that stay, the newest first.
-pub fn remove_old(project: &Project) -> Result<Vec<String>> {
-    let folder = state::folder(project)?;
+/// Removes all but the newest dumps in `folder`, the profile's. Returns the names of those that stay, the newest first.
+pub fn remove_old(folder: &Utf8Path) -> Result<Vec<String>> {
     let entries = match folder.read_dir_utf8() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("reading {folder}"))?,

@@ -9,7 +9,6 @@ use crate::api::{Api, Scope, Write, kinds};
 use crate::deadlines;
 use crate::failure::{self, Class, Failure};
 use crate::labels::{COMPONENT, Release};
-use crate::project::Project;
 use crate::snapshot::{has_ended, number, text};
 use crate::toolbox::Toolbox;
 
@@ -109,15 +108,9 @@ pub fn scale_backend(tools: &Toolbox, replicas: u64) -> Result<()> {
 }
 
 /// Scales the backend back to `replicas`. Returns `result`, or an error that names both failures.
-pub fn start_backend<T>(
-    project: &Project,
-    tools: &Toolbox,
-    replicas: u64,
-    deploy: &str,
-    result: Result<T>,
-) -> Result<T> {
+pub fn start_backend<T>(tools: &Toolbox, replicas: u64, deploy: &str, result: Result<T>) -> Result<T> {
     let Err(scaling) = scale_backend(tools, replicas) else { return result };
-    let start = project.command(deploy);
+    let start = format!("cargo xtask {deploy}");
     Err(match result {
         Ok(_) => scaling.context(format!("the backend is still stopped; start it: {start}")),
         Err(error) => {

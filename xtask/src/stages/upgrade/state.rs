@@ -12,13 +12,10 @@ use super::dump::Dump;
 use crate::engine::paths::EnginePaths;
 use crate::failure::{Class, Failure};
 use crate::private;
-use crate::project::Project;
 use crate::units::quote;
 
 const FILE: &str = "upgrade.json";
 const FORMAT: u64 = 1;
-/// The command that continues an upgrade.
-pub const COMMAND: &str = "cluster upgrade";
 
 /// The phase of an upgrade. Each begins when the one before is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,9 +58,9 @@ impl UpgradeState {
         Self { format: FORMAT, phase: Phase::Delete, environment, port, from, old_cluster, new_cluster: None, dump }
     }
 
-    /// Reads the profile's state; `None`: no upgrade is under way. Fails if the file cannot be read.
-    pub fn load(project: &Project) -> Result<Option<Self>> {
-        let path = folder(project)?.join(FILE);
+    /// Reads the state in `folder`, the profile's; `None`: no upgrade is under way. Fails if the file cannot be read.
+    pub fn load(folder: &Utf8Path) -> Result<Option<Self>> {
+        let path = folder.join(FILE);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             text => text.with_context(|| format!("reading {path}"))?,
@@ -81,26 +78,26 @@ impl UpgradeState {
     }
 
     /// Writes the file atomically.
-    pub fn store(&self, project: &Project) -> Result<()> {
-        let folder = create_folder(project)?;
+    pub fn store(&self, folder: &Utf8Path) -> Result<()> {
+        private::create_dir(folder)?;
         let (path, new) = (folder.join(FILE), folder.join(format!("{FILE}.new")));
         let _ = fs::remove_file(&new);
         let mut file = create(&new)?;
         file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path).with_context(|| format!("writing {path}"))?;
-        fs::File::open(&folder)?.sync_all().with_context(|| format!("writing {folder}"))
+        fs::File::open(folder)?.sync_all().with_context(|| format!("writing {folder}"))
     }
 
     /// Changes the phase, and writes the file.
-    pub fn advance(&mut self, project: &Project, phase: Phase) -> Result<()> {
+    pub fn advance(&mut self, folder: &Utf8Path, phase: Phase) -> Result<()> {
         self.phase = phase;
-        self.store(project)
+        self.store(folder)
     }
 
     /// Removes the file of a complete upgrade.
-    pub fn remove(project: &Project) -> Result<()> {
-        let path = folder(project)?.join(FILE);
+    pub fn remove(folder: &Utf8Path) -> Result<()> {
+        let path = folder.join(FILE);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).context(format!("removing {path}"))
@@ -110,18 +107,17 @@ impl UpgradeState {
     }
 }
 
-/// Fails while the todos are only in a dump: a deploy would start an empty application.
-pub fn refuse_unfinished(project: &Project) -> Result<()> {
-    let Some(state) = UpgradeState::load(project)?.filter(|state| state.phase != Phase::Release) else { return Ok(()) };
-    let folder = folder(project)?;
-    let name = &project.settings.cluster.profile;
+/// Fails while the todos of the profile `name` are only in a dump: a deploy would start an empty application.
+pub fn refuse_unfinished(cache: &Utf8Path, name: &str) -> Result<()> {
+    let folder = folder(cache, name)?;
+    let Some(state) = UpgradeState::load(&folder)?.filter(|state| state.phase != Phase::Release) else { return Ok(()) };
     let what = format!("an upgrade of the cluster `{name}` from Kubernetes {} is not finished", state.from);
     let todos = match &state.dump {
         Some(dump) => format!("; the todos are in {}", folder.join(&dump.file)),
         None => String::new(),
     };
     Err(Failure::new(Class::Cluster, what + &todos)
-        .help(format!("{}    (goes on where it stopped)", project.command(COMMAND)))
+        .help("cargo xtask cluster upgrade   # goes on where it stopped")
         .help(format!(
             "or give it up and begin with an empty application; the dump stays: rm {}",
             quote(folder.join(FILE))
@@ -129,23 +125,16 @@ pub fn refuse_unfinished(project: &Project) -> Result<()> {
         .into())
 }
 
-/// Returns the folder of the profile's dumps. It is outside the cache, so that no teardown removes it. Its name differs for
+/// Returns the folder of the dumps of `profile`. It is outside the cache, so that no teardown removes it. Its name differs for
 /// profiles of the same name in different caches.
-pub fn folder(project: &Project) -> Result<Utf8PathBuf> {
+pub fn folder(cache: &Utf8Path, profile: &str) -> Result<Utf8PathBuf> {
     let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
     let data = named("XDG_DATA_HOME").or_else(|| Some(named("HOME")?.join(".local/share"))).ok_or_else(|| {
         Failure::new(Class::Machine, "no folder for dumps: neither HOME nor XDG_DATA_HOME is set")
             .help("export XDG_DATA_HOME=/path/to/a/folder")
     })?;
-    let name = format!("{}-{}", project.settings.cluster.profile, EnginePaths::new(&project.cache).id());
+    let name = format!("{profile}-{}", EnginePaths::new(cache).id());
     Ok(data.join("todo-xtask").join(name))
-}
-
-/// Creates the folder of the profile's dumps, which only its owner can read.
-pub fn create_folder(project: &Project) -> Result<Utf8PathBuf> {
-    let folder = folder(project)?;
-    private::create_dir(&folder)?;
-    Ok(folder)
 }
 
 /// Creates a file that only its owner can read. It must not exist.

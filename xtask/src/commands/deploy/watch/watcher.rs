@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::deadlines;
 use crate::failure;
-use crate::project::Project;
 use crate::report::Report;
 use crate::stages::images::context::{FOLDER, Files};
 
@@ -29,11 +28,7 @@ pub struct SourceWatcher {
 
 impl SourceWatcher {
     /// Creates a watcher that does not watch any folder yet.
-    pub fn new(project: &Project) -> Self {
-        Self::within(project.root.clone(), project.report.clone())
-    }
-
-    fn within(root: Utf8PathBuf, report: Report) -> Self {
+    pub fn new(root: &Utf8Path, report: &Report) -> Self {
         let (send, reports) = channel();
         let handle = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading the sources is no change. After an error they may have changed.
@@ -42,7 +37,8 @@ impl SourceWatcher {
             }
             let _ = send.send(());
         });
-        let mut watcher = Self { root, handle: None, reports, folders: BTreeSet::new(), report };
+        let mut watcher =
+            Self { root: root.to_owned(), handle: None, reports, folders: BTreeSet::new(), report: report.clone() };
         match handle {
             Ok(handle) => watcher.handle = Some(handle),
             Err(error) => watcher.fall_back(&error),
@@ -146,7 +142,7 @@ mod tests {
     fn reports_each_save_once() {
         let temp = tempfile::tempdir().unwrap();
         let root = Utf8PathBuf::from_path_buf(temp.path().canonicalize().unwrap()).unwrap();
-        let mut watcher = SourceWatcher::within(root.clone(), Report::new(false));
+        let mut watcher = SourceWatcher::new(&root, &Report::new(false));
         let files = Files::from([("a".to_owned(), "file 1".to_owned())]);
         assert!(!watcher.is_quiet(&files), "a folder that was not watched may have changed");
         assert!(watcher.is_quiet(&files));

@@ -1,20 +1,18 @@
 use super::super::memory::Memory;
 use super::*;
-use crate::project::Options;
-use crate::report::Report;
-
-fn project() -> Project {
-    Project::open(None, Options::default(), Report::new(false)).unwrap()
-}
+use crate::checkout;
+use crate::settings::Settings;
 
 /// Decides without an effect.
-fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<EnginePlan<'a>> {
-    crate::pure::decide(|| super::decide(project, observed))
+fn decide(observed: &ObservedMachine) -> Result<EnginePlan> {
+    let settings = Settings::read(&checkout::find(None)).unwrap();
+    crate::pure::decide(|| super::decide(observed, NodeSize::wanted(&settings.cluster), "debian.log".into(), None))
 }
 
 /// A Debian machine with enough disk and memory, where xtask is root and no engine runs.
 fn fresh() -> ObservedMachine {
     ObservedMachine {
+        paths: EnginePaths::new("/cache".into()),
         os: "linux".into(),
         arch: "x86_64".into(),
         is_root: true,
@@ -24,7 +22,7 @@ fn fresh() -> ObservedMachine {
         installed: None,
         private: Answer::Absent("nobody listens".into()),
         is_current: false,
-        recipe: tree::recipe(&project().root).unwrap(),
+        recipe: tree::recipe(&checkout::find(None)).unwrap(),
         has_tree: false,
         was_made: false,
         disk: Some(Disk { free: 100 << 30, total: 200 << 30 }),
@@ -34,11 +32,11 @@ fn fresh() -> ObservedMachine {
 }
 
 fn steps(observed: &ObservedMachine) -> Vec<String> {
-    decide(&project(), observed).unwrap().steps.into_iter().map(|step| step.what).collect()
+    decide(observed).unwrap().steps.into_iter().map(|step| step.what).collect()
 }
 
 fn refusal(observed: &ObservedMachine) -> String {
-    let Err(error) = decide(&project(), observed) else { panic!("not refused") };
+    let Err(error) = decide(observed) else { panic!("not refused") };
     let failure = error.downcast_ref::<Failure>().unwrap();
     assert_eq!(failure.class, Class::Machine);
     format!("{failure}\n{}", failure.hints().join("\n"))
@@ -46,20 +44,18 @@ fn refusal(observed: &ObservedMachine) -> String {
 
 #[test]
 fn uses_an_engine_that_answers() {
-    let project = project();
     let own = ObservedMachine { system: Answer::Version("28.2.2".into()), ..fresh() };
-    let plan = decide(&project, &own).unwrap();
+    let plan = decide(&own).unwrap();
     assert!(plan.steps.is_empty() && plan.consent.is_empty() && !plan.engine.private);
     let private = Answer::Version("26.1.5".into());
     let running = ObservedMachine { private, is_current: true, was_made: true, has_tree: true, ..fresh() };
-    let plan = decide(&project, &running).unwrap();
+    let plan = decide(&running).unwrap();
     assert!(plan.steps.is_empty() && plan.consent.is_empty() && plan.engine.private && !plan.engine.empty);
 }
 
 #[test]
 fn makes_and_starts_a_private_engine_with_consent() {
-    let project = project();
-    let plan = decide(&project, &fresh()).unwrap();
+    let plan = decide(&fresh()).unwrap();
     assert!(
         plan.engine.private && plan.engine.empty && plan.consent.iter().any(|line| line.contains("teardown --engine"))
     );
@@ -73,7 +69,7 @@ fn makes_and_starts_a_private_engine_with_consent() {
 fn starts_an_existing_private_engine_without_asking_again() {
     let made = ObservedMachine { has_tree: true, was_made: true, ..fresh() };
     assert_eq!(steps(&made), ["start the private Docker Engine"]);
-    assert!(decide(&project(), &made).unwrap().consent.is_empty());
+    assert!(decide(&made).unwrap().consent.is_empty());
 }
 
 #[test]
@@ -82,7 +78,7 @@ fn makes_a_new_tree_and_restarts_for_a_changed_recipe() {
     let changed = ObservedMachine { private, was_made: true, ..fresh() };
     assert_eq!(steps(&changed).len(), 2);
     // Consent was given when the first one was made.
-    assert!(decide(&project(), &changed).unwrap().consent.is_empty());
+    assert!(decide(&changed).unwrap().consent.is_empty());
 }
 
 #[test]
@@ -112,24 +108,21 @@ fn says_how_to_get_an_engine_where_it_cannot_make_one() {
 
 #[test]
 fn never_replaces_an_installed_engine_by_a_private_one() {
-    let yes = Options { yes: true, ..Options::default() };
-    let project = Project::open(None, yes, Report::new(false)).unwrap();
     let stopped = ObservedMachine { installed: Some("there is /usr/bin/dockerd".into()), ..fresh() };
     // The same with an existing private engine: the installed one has served since.
     for observed in [stopped.clone(), ObservedMachine { was_made: true, has_tree: true, ..stopped.clone() }] {
-        let Err(error) = decide(&project, &observed) else { panic!("not refused") };
+        let Err(error) = decide(&observed) else { panic!("not refused") };
         assert!(error.to_string().ends_with("seems to be installed: there is /usr/bin/dockerd"), "{error}");
     }
     let text = refusal(&stopped);
     assert!(text.contains("systemctl start docker") && text.contains("DOCKER_HOST=unix:///nonexistent"), "{text}");
     let answers = ObservedMachine { system: Answer::Version("28".into()), ..stopped };
-    assert!(decide(&project, &answers).is_ok());
+    assert!(decide(&answers).is_ok());
 }
 
 #[test]
 fn treats_a_silent_engine_as_unknown_and_not_as_absent() {
-    let project = project();
-    let engine = |observed: &ObservedMachine| observed.engine(&project);
+    let engine = |observed: &ObservedMachine| observed.engine();
     assert!(engine(&fresh()).unwrap().is_none());
     let words = || Answer::Unknown("no answer within 15 s".into());
     let hung = [
@@ -147,7 +140,7 @@ fn refuses_too_little_disk_with_sizes_and_what_to_delete() {
     let text = refusal(&ObservedMachine { disk, reclaimable: vec!["/c/go (9.0 GB)".into()], ..fresh() });
     assert!(text.contains("3.0 GB") && text.contains("8.0 GB") && text.contains("/c/go (9.0 GB)"), "{text}");
     // Later deploys need less.
-    assert!(decide(&project(), &ObservedMachine { disk, was_made: true, ..fresh() }).is_ok());
+    assert!(decide(&ObservedMachine { disk, was_made: true, ..fresh() }).is_ok());
 }
 
 #[test]
@@ -156,8 +149,8 @@ fn refuses_too_little_memory_with_sizes() {
     assert!(
         refusal(&ObservedMachine { memory: memory(3, 3), ..fresh() }).contains("3072 MiB of memory; the cluster needs")
     );
-    assert!(decide(&project(), &ObservedMachine { memory: memory(4, 4), ..fresh() }).is_ok());
+    assert!(decide(&ObservedMachine { memory: memory(4, 4), ..fresh() }).is_ok());
     assert!(refusal(&ObservedMachine { memory: memory(16, 1), ..fresh() }).contains("1.1 GB of memory are free"));
     let own = ObservedMachine { system: Answer::Version("28".into()), memory: memory(16, 1), ..fresh() };
-    assert!(decide(&project(), &own).is_ok());
+    assert!(decide(&own).is_ok());
 }

@@ -4,7 +4,7 @@ use crate::dotenv::tests::{AUTH_SECRET, DATABASE_URL, OPENAI_API_KEY};
 const AUTH: &str = "not-a-secret-0123456789abcdefghijklmn";
 
 fn settings() -> Settings {
-    Settings::read(&crate::project::checkout(None)).unwrap()
+    Settings::read(&crate::checkout::find(None)).unwrap()
 }
 
 fn dotenv(pairs: &[(&str, &str)]) -> Dotenv {
