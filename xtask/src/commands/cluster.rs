@@ -157,7 +157,7 @@ impl UpgradeRun<'_> {
         let (project, tools) = (self.project, self.tools());
         // A start gives the API server another port and renews certificates.
         cluster::observe(tools)?;
-        let contents = Contents::observe(tools)?;
+        let contents = Contents::observe(&project.settings, tools)?;
         if !contents.foreign.is_empty() {
             let list = contents.foreign.join(", ");
             let what = format!(
@@ -259,15 +259,15 @@ impl UpgradeRun<'_> {
         let (project, tools) = (self.project, self.tools());
         let mut dump = None;
         if old.database {
-            let replicas = upgrade::backend(tools)?.map(|backend| backend.replicas);
+            let replicas = upgrade::backend(&project.settings, tools)?.map(|backend| backend.replicas);
             let made = &mut dump;
             let step = Step::new(
                 "dump the database",
                 "deleting the cluster deletes its volume",
                 format!(
-                    "kubectl scale deployment/{}-backend --replicas=0\n\
+                    "kubectl scale deployment/{} --replicas=0\n\
                      docker exec {} crictl exec <postgres> pg_dump --format=custom > {}/<time>.dump",
-                    project.settings.chart.release,
+                    upgrade::backend_name(&project.settings),
                     tools.profile,
                     quote(upgrade::folder(project)?)
                 ),
@@ -297,7 +297,7 @@ impl UpgradeRun<'_> {
         let (project, tools) = (self.project, self.tools());
         if replicas.is_some() {
             running.progress("stopping the backend");
-            upgrade::scale_backend(tools, 0)?;
+            upgrade::scale_backend(&project.settings, tools, 0)?;
         }
         let postgres = self.postgres()?;
         Dump::create(project, &postgres, &from.to_string(), running)

@@ -16,6 +16,7 @@ use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::bytes;
 use crate::secrets::Secret;
+use crate::settings::Settings;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
 use crate::stages::release::{self, secret_manifest};
@@ -24,15 +25,13 @@ use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 use crate::units::quote;
 
-/// The folder of the migrations in the backend's build context.
-const MIGRATIONS: &str = "app/migrations/versions";
 /// The first bytes of a dump in Postgres' custom format.
 const MAGIC: &[u8] = b"PGDMP";
 
 /// Query the database, dump it, or restore a dump
 ///
-/// Uses the database of DATABASE_URL_UNPOOLED or DATABASE_URL in .env, or else the embedded one. The client programs come
-/// from the Postgres image: you need not install psql.
+/// Uses the database that .env names, or else the embedded one. The client programs come from the Postgres image: you need
+/// not install psql.
 #[derive(Args, Debug)]
 pub struct Db {
     #[command(subcommand)]
@@ -111,12 +110,12 @@ fn env_value<'a>(credentials: &'a Credentials, wanted: &str) -> Option<&'a Secre
 
 impl OpenDatabase {
     /// Returns the schema version. This is the first query, so its error explains how the client connects.
-    fn schema(&self) -> Result<Option<String>> {
+    fn schema(&self, settings: &Settings) -> Result<Option<String>> {
         self.postgres.schema().map_err(|error| {
             Failure::new(Class::Database, "cannot query the database")
                 .because(error)
                 .help("use a host name that this machine resolves: the client runs in this machine's network, not in the cluster")
-                .help("see what the application sees: cargo xtask logs backend")
+                .help(format!("see what the application sees: cargo xtask logs {}", settings.components.backend))
                 .into()
         })
     }
@@ -133,14 +132,14 @@ fn shell(project: &Project) -> Result<i32> {
 
 fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
     if file.is_dir() {
-        let help = project.command(&format!("db dump {}", quote(file.join("todo.dump"))));
+        let help = project.command(&format!("db dump {}", quote(file.join(example(project)))));
         return Err(Failure::new(Class::Config, format!("{file} is a folder: name a file in it")).help(help).into());
     }
     if file.exists() {
         machine::consent_to(project, &[format!("replace the file {file}")], "name another file")?;
     }
     let open = open_database(project)?;
-    open.schema()?;
+    open.schema(&project.settings)?;
     let running = project.report.step("database", format!("dump to {file}"), &open.name);
     // A temporary file with mode 600, deleted unless the dump is complete.
     let folder = file.parent().filter(|folder| !folder.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
@@ -155,6 +154,11 @@ fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
+/// Returns the name of a dump for hints.
+fn example(project: &Project) -> String {
+    format!("{}.dump", project.settings.chart.release)
+}
+
 fn describe(contents: &DumpContents) -> String {
     let rows: u64 = contents.rows.values().sum();
     let schema = contents.schema.as_deref().unwrap_or("none");
@@ -166,17 +170,19 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let read = File::open(file).and_then(|input| input.take(MAGIC.len() as u64).read_to_end(&mut begin));
     read.map_err(|error| {
         let what = format!("{file} cannot be read: {error}");
-        Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump")
+        Failure::new(Class::Config, what).help(format!("make one: cargo xtask db dump {}", example(project)))
     })?;
     if begin != MAGIC {
         let what = format!("{file} is not a dump in Postgres' custom format");
-        return Err(Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump").into());
+        return Err(Failure::new(Class::Config, what)
+            .help(format!("make one: cargo xtask db dump {}", example(project)))
+            .into());
     }
     let _lock = project.lock()?;
     upgrade::refuse_unfinished(project)?;
     let open = open_database(project)?;
     let (tools, postgres) = (&open.toolchain.tools, &open.postgres);
-    let schema = open.schema()?;
+    let schema = open.schema(&project.settings)?;
     let contents = postgres.contents_of(file).map_err(|error| {
         // Only an error of pg_restore itself means that the file is damaged; others may come from the engine.
         if failure::message(&error).contains("pg_restore: ") {
@@ -221,7 +227,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         return Ok(());
     };
     running.progress("stopping the backend");
-    let stopped = upgrade::scale_backend(tools, 0).context("the database is unchanged");
+    let stopped = upgrade::scale_backend(&project.settings, tools, 0).context("the database is unchanged");
     let deploy = format!("deploy {}", project.settings.dev.environment);
     upgrade::start_backend(project, tools, replicas, &deploy, stopped.and_then(|()| work()))?;
     running.done(format!("{}, as in the dump", describe(&contents)));
@@ -269,8 +275,8 @@ struct Migrations {
 
 impl Migrations {
     fn read(project: &Project) -> Result<Self> {
-        let (_, image) = project.settings.image_of("backend");
-        let folder = project.root.join(&image.context).join(MIGRATIONS);
+        let (_, image) = project.settings.image_of(&project.settings.components.backend);
+        let folder = project.root.join(&image.context).join(&project.settings.application.migrations);
         let mut all = Self { versions: Vec::new(), text: String::new() };
         for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
             let entry = entry?;
@@ -329,7 +335,7 @@ fn running_backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>
     if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.state != ProfileState::Running {
         return Ok(None);
     }
-    Ok(upgrade::backend(tools)?.filter(|backend| backend.replicas > 0))
+    Ok(upgrade::backend(&project.settings, tools)?.filter(|backend| backend.replicas > 0))
 }
 
 #[cfg(test)]

@@ -39,8 +39,8 @@ use crate::toolchain::Toolchain;
 use service::{Number, Service};
 use sources::{ExtraSources, Part, Sources};
 use stack::Stack;
-pub use stack::{PREFIX, loss, stored_todos, tear_down};
-pub use testing::{BROWSER_IMAGE, build_browser};
+pub use stack::{loss, part_of, stored_todos, tear_down};
+pub use testing::{browser_reference, build_browser};
 
 /// The stage's name in reports.
 const STAGE: &str = "dev";
@@ -96,7 +96,8 @@ impl App {
 
     /// Returns name and settings of its image.
     fn image(self, project: &Project) -> (&String, &ImageSettings) {
-        project.settings.image_of(self.name())
+        let components = &project.settings.components;
+        project.settings.image_of(if self == Self::Backend { &components.backend } else { &components.frontend })
     }
 
     fn debug_port(self) -> u16 {
@@ -137,7 +138,12 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     let _lock = stack::lock(project, "")?;
     let contract = Contract::read(project, environment)?;
     let credentials = credentials::read(project, environment)?.ensure(project, environment, Mode::Apply)?;
-    let contract = Contract { embedded: credentials.embedded, ..contract };
+    let mut contract = Contract { embedded: credentials.embedded, ..contract };
+    if args.fake_assistant {
+        let Settings { application, dev, .. } = &project.settings;
+        let names = dev.variables.iter().filter(|(_, path)| **path == application.assistant_url);
+        contract.variables.extend(names.map(|(name, _)| (name.clone(), stack::ASSISTANT.to_owned())));
+    }
     consent_to_migrate(project, &credentials)?;
     let toolchain = Toolchain::bring(project, Mode::Apply, &requirements(project, contract.embedded))?;
     let mut session = Session::new(project, args, &toolchain, &contract, credentials);
@@ -339,8 +345,7 @@ impl<'a> Session<'a> {
             (self.project.clone(), self.args.extra_sources(), self.sources.clone(), self.send.clone());
         std::thread::spawn(move || sources::watch(&project, before, extra, &send));
         let (address, send) = (self.address.clone(), self.send.clone());
-        let settings = &self.project.settings;
-        let paths = ["backend", "frontend"].map(|component| settings.image_of(component).1.ready.clone());
+        let paths = APPS.map(|app| app.image(self.project).1.ready.clone());
         std::thread::spawn(move || {
             // Requesting the page also makes the frontend compile it.
             for path in &paths {
@@ -377,7 +382,7 @@ impl<'a> Session<'a> {
             report.note(format!("debugger of the {}: 127.0.0.1:{}", app.name(), app.debug_port()));
         }
         if let Some(count) = self.args.seed {
-            match self.stack.in_backend(&["python3", "/opt/dev/seed.py", &count.to_string()]).read() {
+            match self.stack.seed(&self.project.settings.dev.seed, count).read() {
                 Ok(seed) => report.ok(seed.trim()),
                 Err(error) => report.error(&error),
             }

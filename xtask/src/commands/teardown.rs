@@ -122,7 +122,7 @@ fn ask_consent(project: &Project, args: &Teardown, mut losses: Vec<String>) -> R
     let paths = EnginePaths::new(&project.cache);
     if args.removes_engine() && stop::exists(&paths)? {
         let mut clusters = stored::containers(&paths)?;
-        clusters.retain(|name| !name.starts_with(dev::PREFIX));
+        clusters.retain(|name| dev::part_of(name).is_none());
         let clusters = clusters.join(", ");
         let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
         losses.push(format!("stop the private Docker Engine and remove it with all its images{clusters}"));
@@ -309,7 +309,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         let mut selector = tools.release().made_selector();
         if !args.data {
             // The volume needs the password in its Secret.
-            selector += &format!(",{COMPONENT}!=postgres");
+            selector += &format!(",{COMPONENT}!={}", project.settings.components.database);
         }
         api.delete_selected(&kinds::SECRET, &selector)?;
         api.delete_selected(&kinds::CONFIG_MAP, &selector)?;

@@ -102,6 +102,7 @@ impl Suite {
 
     /// Returns the artifacts that the origin must bring for it.
     pub fn requirements(self, project: &Project) -> Result<Vec<Requirement>> {
+        let components = &project.settings.components;
         let bases = |component: &str| {
             let (_, image) = project.settings.image_of(component);
             image.bases.values().cloned().map(Requirement::Image).collect()
@@ -110,8 +111,8 @@ impl Suite {
             Self::Rust => vec![Requirement::Tool(Tool::Gitleaks), Requirement::Tool(Tool::Actionlint)],
             Self::Scan => vec![Requirement::Tool(Tool::Gitleaks)],
             Self::Chart => vec![Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
-            Self::Backend => bases("backend"),
-            Self::Frontend => bases("frontend"),
+            Self::Backend => bases(&components.backend),
+            Self::Frontend => bases(&components.frontend),
             // `upgrade` uses its own cache, which borrows the artifacts of the other suites. `ordinary` brings its artifacts
             // after it has checked this machine.
             Self::Upgrade | Self::Ordinary => Vec::new(),
@@ -243,8 +244,8 @@ fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
         Suite::Rust => suites::rust(project),
         Suite::Chart => suites::chart(project),
         Suite::Scan => suites::scan(project),
-        Suite::Backend => suites::image(project, "backend"),
-        Suite::Frontend => suites::image(project, "frontend"),
+        Suite::Backend => suites::image(project, &project.settings.components.backend),
+        Suite::Frontend => suites::image(project, &project.settings.components.frontend),
         Suite::Faults => {
             faults::run(project, only().chain(args.all.then(|| "--all".to_owned())).collect::<Vec<_>>().as_slice())
         }

@@ -96,8 +96,8 @@ fn missing(key: &str, entry: Option<Option<usize>>, contract: &Contract) -> Prob
         _ if key == contract.kinds.random => Problem::of_key(line, text, key, Change::SetPrinted(MAKE_RANDOM)),
         _ if key == contract.kinds.postgres_url => {
             let what = format!(
-                "the connection string that Neon shows, or set postgres.enabled to true in {}",
-                contract.values
+                "the connection string that Neon shows, or set {} to true in {}",
+                contract.embedded_key, contract.values
             );
             let text = format!("{text}, and {} has no database of its own", contract.values);
             Problem::of_key(line, text, key, Change::SetDescribed(what))

@@ -48,10 +48,11 @@ pub fn decide<'a>(
     has_new_migrations: bool,
 ) -> Option<Preflight<'a>> {
     let url = secrets.database.clone()?;
-    let part = "Secret of backend";
-    let verified = |part: &str| observed.record.as_ref()?.fingerprint.get(part);
-    let (name, tag) = backend_image(desired);
-    let reason = if verified(part) != desired.fingerprint.get(part) || !secrets.missing(&observed.secrets).is_empty() {
+    let component = &project.settings.components.backend;
+    let part = format!("Secret of {component}");
+    let verified = observed.record.as_ref().and_then(|record| record.fingerprint.get(&part));
+    let (name, tag) = backend_image(project, desired);
+    let reason = if verified != desired.fingerprint.get(&part) || !secrets.missing(&observed.secrets).is_empty() {
         format!("{} is new or changed", project.settings.keys.postgres_url)
     } else if has_new_migrations {
         "the migrations have changed".to_owned()
@@ -63,7 +64,7 @@ pub fn decide<'a>(
         tools,
         reason,
         image: format!("{name}:{tag}"),
-        secret: secrets.names.get("backend").cloned()?,
+        secret: secrets.names.get(component).cloned()?,
         url,
         redactor: secrets.redactor.clone(),
         here: Arc::default(),
@@ -73,14 +74,14 @@ pub fn decide<'a>(
 /// Returns whether the desired backend has other migrations than the one verified last, from what this checkout knows of
 /// both.
 pub fn has_new_migrations(project: &Project, desired: &Desired, observed: &ObservedRelease) -> bool {
-    let (name, tag) = backend_image(desired);
+    let (name, tag) = backend_image(project, desired);
     let verified = observed.record.as_ref().and_then(|record| record.fingerprint.get(&format!("image {name}")));
     verified.is_some_and(|before| has_other_migrations(project, name, before, tag))
 }
 
 /// Returns repository and tag of the desired backend.
-fn backend_image(desired: &Desired) -> (&str, &str) {
-    let backend: &Value = &desired.values["backend"];
+fn backend_image<'a>(project: &Project, desired: &'a Desired) -> (&'a str, &'a str) {
+    let backend: &Value = &desired.values[&project.settings.components.backend];
     (text(backend, "/image/repository"), text(backend, "/image/tag"))
 }
 
@@ -90,7 +91,10 @@ fn has_other_migrations(project: &Project, name: &str, before: &str, now: &str) 
     let recipe = |tag| recipe::of_tag(project, name, tag);
     before != now
         && match (recipe(before), recipe(now)) {
-            (Some(before), Some(now)) => now.differences(&before).iter().any(|file| file.contains("/migrations/")),
+            (Some(before), Some(now)) => {
+                let folder = &project.settings.application.migrations;
+                now.differences(&before).iter().any(|file| file.contains(folder))
+            }
             _ => true,
         }
 }

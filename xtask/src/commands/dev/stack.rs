@@ -23,8 +23,10 @@ use crate::units::hex;
 
 /// The label whose value is the path of the checkout.
 const LABEL: &str = "todo-xtask.dev";
-/// The prefix of all container, network and volume names.
-pub const PREFIX: &str = "todo-dev-";
+/// The mark in all container, network and volume names: `<release>-dev-<ID of the checkout>-<part>`.
+const MARK: &str = "-dev-";
+/// The length of the ID of a checkout, in hex digits.
+const ID_LENGTH: usize = 8;
 /// The name part of the volume with the todos.
 pub const DATA: &str = "data";
 /// The label whose value is the ID of the serving process.
@@ -34,12 +36,13 @@ const PROXY_PORT: u16 = 8000;
 /// The folder of the database's socket. The database listens nowhere else, so it needs no password.
 const SOCKET: &str = "/var/run/postgresql";
 /// The URL of the scripted assistant, in the backend's own container.
-const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
+pub const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
 
 /// The containers, network and volumes of one checkout.
 #[derive(Clone)]
 pub struct Stack {
     engine: Engine,
+    release: String,
     checkout: Utf8PathBuf,
     id: String,
 }
@@ -47,12 +50,13 @@ pub struct Stack {
 impl Stack {
     /// Returns the stack of the project's checkout.
     pub fn new(project: &Project, engine: &Engine) -> Self {
-        Self { engine: engine.clone(), checkout: project.root.clone(), id: id(&project.root) }
+        let release = project.settings.chart.release.clone();
+        Self { engine: engine.clone(), release, checkout: project.root.clone(), id: id(&project.root) }
     }
 
     /// Returns the name of a part in the engine.
     pub fn name(&self, part: &str) -> String {
-        format!("{PREFIX}{}-{}", self.id, part.replace(' ', "-"))
+        format!("{}{MARK}{}-{}", self.release, self.id, part.replace(' ', "-"))
     }
 
     fn label(&self) -> String {
@@ -224,34 +228,25 @@ impl Stack {
     pub fn application(&self, app: App, image: &str, contract: &Contract, args: &Dev) -> Process {
         let mut options: Vec<String> = ["--init", "--interactive", "--cap-drop=ALL"].map(str::to_owned).to_vec();
         options.push(format!("--network-alias={}", app.name()));
-        let mut environment = vec![("ENVIRONMENT", contract.environment.clone())];
-        match app {
-            App::Backend => {
-                options.push("--tmpfs=/run/secrets:mode=0700,uid=10001".to_owned());
-                if contract.embedded {
-                    options.push(self.volume("socket", SOCKET));
-                }
-                let url = if args.fake_assistant { ASSISTANT } else { contract.openai_url.as_str() };
-                environment.push(("OPENAI_BASE_URL", url.to_owned()));
-                environment.push(("OPENAI_MODEL", contract.openai_model.clone()));
-                environment.extend(contract.config.iter().cloned());
-                // Any free port: the previous process may still hold its port.
-                environment.push(("METRICS_PORT", "0".to_owned()));
-                environment.extend(args.fake_assistant.then(|| ("FAKE_ASSISTANT", "1".to_owned())));
+        options.extend(contract.variables.iter().map(|(name, value)| format!("--env={name}={value}")));
+        if app == App::Backend {
+            options.push("--tmpfs=/run/secrets:mode=0700,uid=10001".to_owned());
+            if contract.embedded {
+                options.push(self.volume("socket", SOCKET));
             }
-            App::Frontend => environment.push(("API_BASE_URL", "http://backend:8000".to_owned())),
+            options.extend(args.fake_assistant.then(|| "--env=FAKE_ASSISTANT=1".to_owned()));
         }
         if args.debug.contains(&app) {
-            environment.push(("DEBUG_PORT", app.debug_port().to_string()));
+            options.push(format!("--env=DEBUG_PORT={}", app.debug_port()));
             options.push(format!("--publish=127.0.0.1:{0}:{0}", app.debug_port()));
         }
-        options.extend(environment.into_iter().map(|(name, value)| format!("--env={name}={value}")));
         self.docker("run", app.name(), image, &options)
     }
 
-    /// Returns a process that runs `command` in the backend's container.
-    pub fn in_backend(&self, command: &[&str]) -> Process {
-        self.engine.docker().args(["exec", &self.name(App::Backend.name())]).args(command.iter().copied())
+    /// Returns a process that creates an account with `count` todos by `command`, in the backend's container.
+    pub fn seed(&self, command: &[String], count: u32) -> Process {
+        let exec = self.engine.docker().args(["exec", &self.name(App::Backend.name())]);
+        exec.args(command.to_vec()).arg(count.to_string())
     }
 }
 
@@ -261,7 +256,7 @@ pub fn database_url(name: &str) -> Secret {
 }
 
 fn id(checkout: &Utf8Path) -> String {
-    hex(&Sha256::digest(checkout.as_str()))[..8].to_owned()
+    hex(&Sha256::digest(checkout.as_str()))[..ID_LENGTH].to_owned()
 }
 
 /// Returns the private engine's volumes with todos of any checkout, even if the engine does not run.
@@ -274,8 +269,15 @@ pub fn stored_todos(paths: &EnginePaths) -> Result<Vec<String>> {
 }
 
 fn is_todos(volume: &str) -> bool {
-    let parts = volume.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
-    parts.is_some_and(|(_, part)| part == DATA)
+    part_of(volume) == Some(DATA)
+}
+
+/// Returns the part that a container or volume is of the `dev` of any checkout, whatever its release is called.
+pub fn part_of(name: &str) -> Option<&str> {
+    name.match_indices(MARK).find_map(|(at, _)| {
+        let (id, part) = name[at + MARK.len()..].split_at_checked(ID_LENGTH)?;
+        part.strip_prefix('-').filter(|_| id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    })
 }
 
 /// Returns the line that asks for consent to delete the volume with todos.

@@ -88,8 +88,8 @@ mod tests {
         Desired {
             environment: "dev".into(),
             values_file: "values-dev.yaml".into(),
-            values: json!({"postgres": {"enabled": embedded}}),
-            fingerprint: Default::default(),
+            values: json!({}),
+            fingerprint: [("database".into(), if embedded { "embedded" } else { "remote" }.into())].into(),
         }
     }
 

@@ -36,18 +36,19 @@ impl std::fmt::Debug for Manifest {
 }
 
 /// The name of the embedded database's Secret. It is always the same: its volume was initialised with that password.
-pub fn postgres_name(chart: &Chart) -> String {
-    format!("{}-postgres", chart.release)
+pub fn database_name(settings: &Settings) -> String {
+    settings.chart.as_release().object_name(&settings.components.database)
 }
 
 /// The embedded database's Secret. Apply it only where [`decode`] finds none in the cluster.
-pub fn postgres(chart: &Chart, password: &Secret) -> Manifest {
-    manifest(chart, "postgres", postgres_name(chart), &[(POSTGRES_PASSWORD, password.expose())])
+pub fn database(settings: &Settings, password: &Secret) -> Manifest {
+    let pairs = [(POSTGRES_PASSWORD, password.expose())];
+    manifest(&settings.chart, &settings.components.database, database_name(settings), &pairs)
 }
 
 /// The backend's Secret. `embedded` is the embedded database's password, needed where `.env` names no database.
 pub fn backend(settings: &Settings, dotenv: &Dotenv, embedded: Option<&Secret>) -> Result<Manifest> {
-    let Settings { chart, keys, .. } = settings;
+    let Settings { chart, components, keys, .. } = settings;
     let mut pairs: Vec<(&str, String)> =
         dotenv.values().map(|(key, value)| (key, value.expose().to_owned())).filter(|(_, v)| !v.is_empty()).collect();
     if dotenv.database == Database::Embedded {
@@ -60,13 +61,13 @@ pub fn backend(settings: &Settings, dotenv: &Dotenv, embedded: Option<&Secret>) 
     }
     pairs.sort();
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let name = format!("{}-backend-{}", chart.release, digest(settings, &pairs)?);
-    Ok(manifest(chart, "backend", name, &pairs))
+    let name = format!("{}-{}", chart.as_release().object_name(&components.backend), digest(settings, &pairs)?);
+    Ok(manifest(chart, &components.backend, name, &pairs))
 }
 
 /// Where the backend finds the embedded database. No TLS: the traffic does not leave the node.
 pub fn embedded_url(settings: &Settings, password: &Secret) -> Secret {
-    let (name, host) = (&settings.database.name, postgres_name(&settings.chart));
+    let (name, host) = (&settings.database.name, database_name(settings));
     let password = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC);
     Secret::new(format!("postgresql://{name}:{password}@{host}:5432/{name}?sslmode=disable"))
 }

@@ -59,7 +59,8 @@ fn parse(secrets: &[Value], release: &Release) -> Result<ObservedSecrets> {
             });
         } else if release.has_made(secret) {
             existing.ours.push(name.to_owned());
-            if label(secret, COMPONENT) == "backend" {
+            // The embedded database's Secret has no digest.
+            if name.starts_with(&format!("{}-", release.object_name(label(secret, COMPONENT)))) {
                 existing.per_revision.push(name.to_owned());
             }
         } else {

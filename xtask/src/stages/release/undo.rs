@@ -285,7 +285,7 @@ fn remove_first_install(project: &Project, tools: &Toolbox) -> Result<String> {
     for claim in pending {
         api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, text(claim, "/metadata/name"), Propagation::Background)?;
     }
-    let password = secret_manifest::postgres_name(&project.settings.chart);
+    let password = secret_manifest::database_name(&project.settings);
     let keep: Vec<&String> = existing.ours.iter().filter(|name| !bound.is_empty() && **name == password).collect();
     let stale: Vec<String> = existing.ours.iter().filter(|name| !keep.contains(name)).cloned().collect();
     secrets::delete(tools, &stale)?;
