@@ -22,11 +22,11 @@ pub struct Credentials {
     dotenv: Option<Dotenv>,
     settings: Settings,
     report: Report,
-    /// Whether the chart's own Postgres serves.
+    /// Whether the application uses the embedded Postgres.
     pub embedded: bool,
     /// The class of the chart's Ingress; empty: the cluster's default.
     pub ingress_class: String,
-    /// Which database serves, for messages.
+    /// The name of the database in use, for messages.
     pub database: String,
     /// Notes for the user.
     pub notes: Vec<String>,

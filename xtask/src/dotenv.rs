@@ -32,7 +32,7 @@ pub struct Entry {
     pub key: String,
     /// Its value.
     pub value: Secret,
-    /// Where it is, counted from 1; `None`: in the environment.
+    /// Its line, counted from 1; `None`: it is an environment variable.
     pub line: Option<usize>,
 }
 
@@ -46,7 +46,7 @@ impl Entry {
 /// The environment's name in messages, if the values come from it.
 const ENVIRONMENT: &str = "environment";
 
-/// Which database serves.
+/// The database that the application uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Database {
     /// The chart's own Postgres.
@@ -55,14 +55,14 @@ pub enum Database {
     Remote(String),
 }
 
-/// What is wrong with `.env`, without any value.
+/// A mistake in `.env`, described without any value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The line it is in; `None`: it is about the whole file.
+    /// Its line; `None`: it is about the whole file.
     pub line: Option<usize>,
-    /// What is wrong.
+    /// The description.
     pub text: String,
-    /// What to do about it; an edit names no file.
+    /// The fix; an edit names no file.
     pub fix: Hint,
 }
 
@@ -81,9 +81,9 @@ impl Problem {
 #[derive(Clone, Debug)]
 pub struct Dotenv {
     entries: Vec<Entry>,
-    /// Which database serves.
+    /// The database that the application uses.
     pub database: Database,
-    /// What the user should know: consequences, not mistakes.
+    /// Consequences for the user to know; they are no mistakes.
     pub notes: Vec<String>,
 }
 
@@ -211,7 +211,7 @@ fn values_in(text: &str) -> Vec<Secret> {
     forms.map(Secret::new).collect()
 }
 
-/// The pure part of [`inspect`].
+/// Checks `text` like [`inspect`], without reading files.
 fn inspect_text(text: &str, contract: &Contract) -> Inspection {
     inspect_lines(syntax::lines(text, &contract.keys()), contract)
 }

@@ -46,7 +46,7 @@ pub struct Event {
     pub id: usize,
     /// `machine`, `tools`, `cluster`, `images`, `release`, `proof` …
     pub stage: &'static str,
-    /// What is done: `load todo-backend:0123`.
+    /// The action, e.g. `load todo-backend:0123`.
     pub what: String,
     /// Why it is needed, or why it is not.
     pub why: String,
@@ -129,8 +129,8 @@ impl Recorder {
         with_profile(self.redactor.redact_json(value), profile)
     }
 
-    /// From now on each event that ends is also a line of JSON in the file `path`, which begins anew. So a run that
-    /// was killed has left its events as well.
+    /// Replaces the file `path`, and from now on appends each ended event as a line of JSON. So a killed run leaves its
+    /// events as well.
     pub fn keep_in(&mut self, path: &Utf8Path) -> Result<()> {
         private::create_dir(path.parent().unwrap_or(Utf8Path::new(".")))?;
         self.file = Some(private::create(path)?);

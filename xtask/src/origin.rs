@@ -57,7 +57,7 @@ pub struct NodeContent {
     pub node: String,
     /// Official names of the images of Kubernetes' own pods.
     pub images: Vec<String>,
-    /// Where one of them has the program that is all of Kubernetes.
+    /// The path of the program that is all of Kubernetes, in one of the images.
     pub program: &'static str,
     /// The names by which minikube and the node call it.
     pub names: [&'static str; 3],
@@ -81,7 +81,8 @@ pub trait Origin: Send + Sync {
         self.plan_beside(requirements, engine, Vec::new())
     }
 
-    /// The same for an engine that the steps `machine` will make. Requirements that need no engine may be brought in parallel.
+    /// Plans like [`Origin::plan`], for an engine that the steps `machine` will make. Requirements that need
+    /// no engine may be brought in parallel.
     fn plan_beside<'a>(
         &'a self,
         requirements: &[Requirement],

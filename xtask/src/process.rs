@@ -31,7 +31,7 @@ use crate::private;
 use crate::pure;
 pub use watchdog::{end_all, ending};
 
-/// How often a command runs again that [`Process::again_if`] reports as not begun.
+/// Maximum number of reruns of a command that [`Process::again_if`] reports as not begun.
 const AGAIN: u32 = 3;
 
 /// A log of more bytes than this is renamed; it replaces the one renamed before.

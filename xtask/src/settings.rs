@@ -23,7 +23,7 @@ pub struct Settings {
     pub cluster: Cluster,
     /// Deployable environments by name.
     pub environments: BTreeMap<String, Environment>,
-    /// What xtask knows of the application, besides its keys.
+    /// Names, paths and commands of the application, apart from its keys.
     pub application: Application,
     /// The chart's components by role.
     pub components: Components,
@@ -33,11 +33,11 @@ pub struct Settings {
     pub database: Database,
     /// The keys of `.env` that xtask knows.
     pub keys: Keys,
-    /// What `cargo xtask dev` serves.
+    /// The settings of `cargo xtask dev`.
     pub dev: Dev,
 }
 
-/// What xtask knows of the application, besides its keys.
+/// Names, paths and commands of the application, apart from its keys.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {

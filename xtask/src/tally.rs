@@ -23,7 +23,7 @@ pub struct Tally {
     pub failed: usize,
     /// The names of failed tests, as far as their runner prints them, with the reason where it is known.
     pub names: Vec<String>,
-    /// How long tests took, as far as their runner says it.
+    /// Names and durations of tests, as far as their runner prints them.
     pub took: Vec<(String, Duration)>,
 }
 

@@ -35,7 +35,7 @@ pub struct Toolbox {
     pub minikube_home: Utf8PathBuf,
     /// Profile, kube context and (docker driver) node container.
     pub profile: String,
-    /// Whether `minikube_home` is ours.
+    /// Whether `minikube_home` is the one in xtask's cache, not the user's.
     own_home: bool,
     /// Discovery cache of helm and kubectl, in place of `~/.kube/cache`.
     kube_cache: Utf8PathBuf,

@@ -46,7 +46,7 @@ fn short() -> Deadlines {
     Deadlines { answer: time, head: time, deletion: time, ..patient() }
 }
 
-/// A client for namespace `todo`.
+/// Returns a client for the namespace `todo`.
 pub fn client(server: &ApiServer) -> Api {
     client_at(server, server.address)
 }
@@ -55,13 +55,13 @@ fn client_at(server: &ApiServer, address: SocketAddr) -> Api {
     Api::with_deadlines(address, &credentials(server), "todo", patient()).unwrap()
 }
 
-/// A client that waits for `reply` no longer than it must.
+/// Returns a client whose deadlines are just long enough for `reply`.
 fn client_for(server: &ApiServer, reply: &Reply) -> Api {
     let deadlines = if matches!(reply, Reply::Hang) { short() } else { patient() };
     Api::with_deadlines(server.address, &credentials(server), "todo", deadlines).unwrap()
 }
 
-/// A toolbox that reaches `server` only.
+/// Returns a toolbox that reaches only `server`.
 pub fn toolbox(server: &ApiServer) -> Toolbox {
     Toolbox::of_api(credentials(server), client(server))
 }
@@ -87,7 +87,7 @@ fn unavailable() -> Reply {
     Reply::Json(503, "", status)
 }
 
-/// What the client makes of a single kind of answer to the question whether the namespace exists.
+/// Returns the result of a GET that the server always answers with `reply`, and the number of requests.
 fn asked(reply: Reply) -> (Result<Option<Value>>, usize) {
     let server = ApiServer::start();
     server.on(TODO, std::slice::from_ref(&reply));

@@ -94,7 +94,7 @@ struct UpgradeRun<'a> {
 struct OldCluster {
     uid: String,
     environment: String,
-    /// Whether the embedded database runs, so that there is something to dump.
+    /// Whether the embedded database runs. Only then is there data to dump.
     database: bool,
 }
 

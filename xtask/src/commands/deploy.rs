@@ -87,7 +87,7 @@ fn deploy_once(project: &Project, args: &Deploy) -> Result<()> {
     Ok(())
 }
 
-/// Deploys; the caller holds the profile's lock.
+/// Deploys. The caller holds the profile's lock.
 pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
     let start = Instant::now();
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
@@ -180,7 +180,7 @@ struct RunningCluster {
     profile: Profile,
     /// The state in the cluster, observed after the stage's steps.
     live: LiveCluster,
-    /// Whether the stage makes the node.
+    /// Whether the stage creates the node.
     is_new: bool,
     /// The applications' images in the engine.
     images: Vec<ImageState>,

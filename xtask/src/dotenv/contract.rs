@@ -25,9 +25,9 @@ pub struct Contract {
     pub optional: Vec<String>,
     /// The keys that xtask knows by the kind of their value.
     pub kinds: Keys,
-    /// Whether the chart brings a Postgres of its own.
+    /// Whether the environment's values enable the embedded Postgres.
     pub embedded: bool,
-    /// Path of the chart value that says so.
+    /// Path of the chart value that enables it.
     pub embedded_key: String,
     /// The class of its Ingress; empty: the cluster's default.
     pub ingress_class: String,

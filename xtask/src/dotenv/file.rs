@@ -20,7 +20,7 @@ use crate::wsl;
 /// Largest dotenv file, in bytes; a real one has a few hundred.
 const LARGEST: u64 = 64 * 1024;
 
-/// What messages call standard input.
+/// The name of standard input in messages.
 pub const STDIN: &str = "standard input";
 
 /// Reads the text of `path`; `shown` is its name in messages.

@@ -32,9 +32,9 @@ const PLACEHOLDERS: [&str; 11] = [
 /// The result of [`check`].
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// What is wrong.
+    /// The mistakes.
     pub problems: Vec<Problem>,
-    /// Which database serves, if known.
+    /// The database that the application uses, if known.
     pub database: Option<Database>,
     /// Consequences that are no mistakes.
     pub notes: Vec<String>,
@@ -148,7 +148,7 @@ fn random(text: &str) -> Verdict {
     }
 }
 
-/// `text` is wrong, and a person knows the value that `what` describes.
+/// Returns the error `text`, with the hint that the user sets the value that `what` describes.
 fn refuse(text: &str, what: impl Into<String>) -> Verdict {
     Err((text.to_owned(), Change::SetDescribed(what.into())))
 }

@@ -32,7 +32,7 @@ impl Net {
         self.address & mask == other.address & mask
     }
 
-    /// `172.30.7.1/24` or a bare address.
+    /// Parses `172.30.7.1/24` or a bare address.
     fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/').unwrap_or((text, "32"));
         Some(Self::new(address.parse().ok()?, bits.parse().ok()?))
@@ -45,7 +45,7 @@ pub fn address(paths: &EnginePaths) -> Option<String> {
     free(paths.seed(), &routes_but(&routes, &paths.bridge()))
 }
 
-/// The first of 172.30.0.0/24 ... 172.30.255.0/24, counted from `seed`, that overlaps none of `taken`.
+/// Returns the first of 172.30.0.0/24 ... 172.30.255.0/24, counted from `seed`, that overlaps none of `taken`.
 fn free(seed: u8, taken: &[Net]) -> Option<String> {
     (0..=255_u8).map(|step| seed.wrapping_add(step)).find_map(|third| {
         let net = Net::new(Ipv4Addr::new(172, 30, third, 0), 24);
@@ -64,7 +64,8 @@ fn routes_but(text: &str, bridge: &str) -> Vec<Net> {
     text.lines().skip(1).filter_map(line).collect()
 }
 
-/// MTU of the interface that leads out, if it is smaller than Ethernet's: containers must not send larger packets.
+/// Returns the MTU of the default route's interface if it is smaller than Ethernet's. Containers must not send larger
+/// packets.
 pub fn mtu() -> Option<u32> {
     let routes = std::fs::read_to_string("/proc/net/route").ok()?;
     let device = default_device(&routes)?;
@@ -80,7 +81,7 @@ fn default_device(routes: &str) -> Option<&str> {
 /// The machine-wide network settings that the first start of an engine changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkState {
-    /// Whether a Docker Engine already had its chains there: then none of the settings is changed back.
+    /// Whether a Docker Engine already had its chains there. Then no setting is restored.
     pub docker: bool,
     /// Whether the policy of the chain FORWARD was DROP.
     pub drop: bool,
@@ -181,15 +182,15 @@ fn put_back(tree: &Utf8Path, before: NetworkState) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// What others use now, and so must stay.
+/// Settings that other programs use now, and that therefore stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Keep {
     chains: bool,
     forwarding: bool,
 }
 
-/// What others use now, by the rules and the network devices that are left once the engine's own are gone; and what is said
-/// about it.
+/// Returns the settings that other programs use, according to the rules and network devices that remain without the engine's
+/// own, and a message about each setting that stays.
 fn users(rules: &str, before: NetworkState, devices: &[Device]) -> (Keep, Vec<String>) {
     let all = parse(rules);
     let in_docker = |(_, words): &&Rule<'_>| words[0].starts_with("DOCKER");
@@ -221,7 +222,7 @@ fn users(rules: &str, before: NetworkState, devices: &[Device]) -> (Keep, Vec<St
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Device {
     name: String,
-    /// Whether it is of a kind for which a machine forwards packets: a bridge or a tunnel.
+    /// Whether machines forward packets for devices of this kind: bridges and tunnels.
     forwards: bool,
 }
 
@@ -265,7 +266,7 @@ fn removals(rules: &str, before: NetworkState, keep: &Keep) -> Vec<Vec<String>> 
     references
 }
 
-/// The bridges that exist of this engine: the default one, and those of the networks that its data knows.
+/// Returns this engine's existing bridges: the default one, and those of the networks in its data.
 fn bridges(paths: &EnginePaths) -> Result<Vec<String>> {
     let known = files::read_bytes(&paths.data().join("network/files/local-kv.db"))?.unwrap_or_default();
     let ids = network_ids(&known).into_iter().map(|id| format!("br-{}", &id[..12]));
@@ -280,8 +281,8 @@ fn bridges(paths: &EnginePaths) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Network IDs in Docker's network database: keys end with `/network/<64 hexadecimal digits>/`. IDs are random, so one
-/// that was removed long ago names nobody's bridge.
+/// Returns the network IDs in Docker's network database: keys end with `/network/<64 hexadecimal digits>/`. IDs are
+/// random, so that of a removed network names nobody's bridge.
 fn network_ids(database: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"network/";
     let starts = database.windows(KEY.len()).enumerate().filter(|(_, window)| *window == KEY);
@@ -308,7 +309,7 @@ fn deletions(rules: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> 
 /// A rule: its table, then the words of its `iptables-save` line after `-A`, the chain first.
 type Rule<'a> = (&'a str, Vec<&'a str>);
 
-/// The rules of `iptables-save`, but those with a comment in quotes: Docker writes none.
+/// Parses the rules of `iptables-save`. Skips those with a quoted comment, which Docker does not write.
 fn parse(rules: &str) -> Vec<Rule<'_>> {
     let mut table = "";
     let mut found = Vec::new();
@@ -322,7 +323,7 @@ fn parse(rules: &str) -> Vec<Rule<'_>> {
     found
 }
 
-/// Whether a rule's words name one of `bridges` or an address within `nets`.
+/// Returns a predicate: whether a rule's words name one of `bridges` or an address within `nets`.
 fn about<'a>(bridges: &'a [String], nets: &'a [Net]) -> impl Fn(&[&str]) -> bool + 'a {
     let inside = |word: &str| Net::parse(word).is_some_and(|w| nets.iter().any(|n| n.overlaps(w) && w.bits >= n.bits));
     move |words| words.iter().any(|word| bridges.iter().any(|b| b == word) || inside(word))
@@ -332,7 +333,7 @@ fn command((table, words): Rule<'_>, verb: &str) -> Vec<String> {
     ["-w", "-t", table, verb].into_iter().chain(words).map(str::to_owned).collect()
 }
 
-/// A program of the tree, run with the tree as its root: the machine need not have it.
+/// Returns a program of the tree with the tree as its root, so that the machine need not have it.
 fn within(tree: &Utf8Path, program: &str, args: &[&str]) -> Process {
     Process::new("chroot")
         .args([tree.as_str(), program])

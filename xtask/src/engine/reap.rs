@@ -19,11 +19,11 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
 
-/// What the kernel says of a control group that is being removed.
+/// The kernel's error for a control group that is being removed.
 const ENODEV: i32 = 19;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Ends every process of the engine and removes its control groups. Gives how many processes there were.
+/// Ends every process of the engine and removes its control groups. Returns the number of processes.
 pub fn reap(paths: &EnginePaths) -> Result<usize> {
     let end = Instant::now() + deadlines::REAP.time();
     let mut ended = BTreeSet::new();
@@ -131,7 +131,7 @@ fn rooted(trees: &[(u64, u64)]) -> Result<Vec<i32>> {
     Ok(processes()?.into_iter().filter(inside).collect())
 }
 
-/// The engine's group and all below it, parents first: in version 2's one hierarchy and in each of version 1's.
+/// Returns the engine's control group and all below it, parents first, in cgroup v2's hierarchy and in each of v1's.
 fn groups(name: &str) -> Result<Vec<Utf8PathBuf>> {
     let tops = std::iter::once(Utf8PathBuf::from(CGROUPS)).chain(files::entries(Utf8Path::new(CGROUPS))?);
     let found = tops.map(|top| top.join(name)).filter(|group| group.is_dir());

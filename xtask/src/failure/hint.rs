@@ -41,7 +41,7 @@ struct Edit {
     change: Change,
 }
 
-/// How a key changes.
+/// A change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It gets this value, as the file writes it.

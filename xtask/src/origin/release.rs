@@ -42,7 +42,7 @@ pub struct ReleaseOrigin {
     stale: Arc<AtomicBool>,
 }
 
-/// Whether the release hosts can be reached, trusting `ca_bundle` as well; takes at most about three seconds.
+/// Returns whether a release host answers, with `ca_bundle` trusted as well. Takes at most about three seconds.
 pub fn reachable(ca_bundle: Option<&Utf8Path>) -> bool {
     download::answers(PROBE, ca_bundle, deadlines::REGISTRY_PROBE.time())
 }
@@ -53,9 +53,9 @@ pub fn platform() -> Option<String> {
 }
 
 impl ReleaseOrigin {
-    /// That of the checkout, for this machine.
+    /// Returns the origin with the manifest of the checkout, for this machine.
     ///
-    /// `has_other`: whether the origin `packages` could serve too, which is so in the private engine alone.
+    /// `has_other`: whether the origin `packages` is an alternative. It is so only with the private engine.
     pub fn new(project: &Project, has_other: bool) -> Result<Self> {
         Ok(Self {
             manifest: Manifest::read(&project.root)?,
@@ -214,13 +214,13 @@ impl Origin for ReleaseOrigin {
     }
 }
 
-/// Where the download itself arrives, before it is made the program `dest`.
+/// Returns the path of the download, before it becomes the program `dest`.
 fn arrival(download: &Download, dest: &Utf8Path) -> Utf8PathBuf {
     let suffix = if download.member.is_some() { "tar.gz" } else { "download" };
     Utf8PathBuf::from(format!("{dest}.{suffix}"))
 }
 
-/// The step's commands, as one would type them.
+/// Returns the step's commands as a user would type them.
 fn commands(download: &Download, dest: &Utf8Path) -> String {
     let arrived = arrival(download, dest);
     let (from, to) = (quote(&arrived), quote(dest));

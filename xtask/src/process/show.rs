@@ -1,4 +1,4 @@
-//! How messages show commands and their output.
+//! Commands and their output as messages show them.
 
 use std::fmt;
 

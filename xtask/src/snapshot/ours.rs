@@ -74,7 +74,7 @@ mod tests {
     use crate::labels::{INSTANCE, MANAGED_BY, PART_OF};
     use serde_json::json;
 
-    /// A namespace with three Deployments and their pods: of our release, of another one, and created by hand.
+    /// Returns a namespace with three Deployments and their pods: of our release, of another one, and created by hand.
     fn shared_namespace() -> Snapshot {
         let helms = |release: &str| {
             json!({"labels": {MANAGED_BY: "Helm"}, "annotations": {

@@ -30,7 +30,7 @@ pub(crate) const KINDS: [Resource; 6] = [
 /// Lines that are read from the end of a log.
 const LOG_LINES: u32 = 3;
 
-/// What the thread of a watch sends.
+/// A message from the thread of a watch.
 enum WatchMessage {
     Event(Value),
     Broken,

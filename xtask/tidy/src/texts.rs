@@ -7,8 +7,8 @@ use regex::Regex;
 use crate::checkout::{Checkout, Mistake};
 use crate::rules::{FILE, Registries, Rules, Sizes};
 
-/// White space at the end of a line or of the file, carriage returns, and a last line without its end. What formatters of
-/// single languages check besides is theirs.
+/// Finds white space at the end of a line or of the file, carriage returns, and a last line without a newline. Formatters
+/// check the rest.
 pub fn white_space(checkout: &Checkout) -> Vec<Mistake> {
     let written = checkout.texts().filter(|(path, _)| !checkout.generated.contains(*path));
     let mistake = |(path, text): (&str, &str)| {

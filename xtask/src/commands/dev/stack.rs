@@ -211,7 +211,7 @@ impl Stack {
         Ok(self.engine.docker().args(["container", "start", "--attach", &self.name("proxy")]).deadline(deadlines::DEV))
     }
 
-    /// The command that runs the database.
+    /// Returns the command that runs the database.
     pub fn postgres(&self, project: &Project, toolchain: &Toolchain) -> Process {
         let data = "/var/lib/postgresql/data";
         let mut options = vec![self.volume(DATA, data), self.volume("socket", SOCKET)];

@@ -21,7 +21,7 @@ pub struct Source {
     pub pod: String,
     /// The container's name.
     pub container: String,
-    /// Whether it is the pod's first container, whose name is not shown.
+    /// Whether it is the pod's first container, whose name the output omits.
     pub is_main: bool,
 }
 

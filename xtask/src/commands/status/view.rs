@@ -47,13 +47,13 @@ pub struct ClusterView {
     pub silence: Option<String>,
     /// The application's address for a user.
     pub address: Option<String>,
-    /// What to do if the address's host does not resolve to this machine.
+    /// The next step if the address's host does not resolve to this machine.
     pub hint: Option<String>,
     /// The command that gives access to the application, if the profile publishes no port.
     pub open_with: Option<String>,
     /// The Kubernetes version in minikube's record.
     pub kubernetes: Option<String>,
-    /// How that version differs from the pinned one, with the command that upgrades it.
+    /// The difference between that version and the pinned one, with the command that upgrades it.
     pub difference: Option<String>,
 }
 
@@ -137,7 +137,7 @@ pub struct FindingView {
     pub help: String,
     /// The next steps as data.
     pub hints: Vec<Value>,
-    /// Whether waiting does not help.
+    /// Whether it needs a change; otherwise it may resolve with time.
     pub fatal: bool,
 }
 

@@ -10,7 +10,7 @@ const PATIENT: Limits = Limits { connect: HANG, stall: HANG, pause: Duration::fr
 /// For servers that stall. All answers come within this time, also on a busy machine.
 const QUICK: Limits = Limits { stall: Duration::from_secs(1), ..PATIENT };
 
-/// A file of 300 kB that is not the same everywhere.
+/// Returns 300 kB of varying content.
 fn file() -> Vec<u8> {
     (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 16) as u8).collect()
 }

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_of_go_left_is_removed_and_the_caches_stay() {
+    fn removes_leftovers_of_a_killed_go_run_and_keeps_the_caches() {
         let dir = tempfile::tempdir().unwrap();
         let root = &Utf8Path::from_path(dir.path()).unwrap().join("go-caches");
         let caches = Caches { dir: root.to_owned() };
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_program_shares_stays_in_gos_cache() {
+    fn keeps_packages_that_a_later_program_shares_in_gos_cache() {
         let list = "unsafe@ \nfmt@ /c/build/1-d\na/b@v1 /c/build/2-d\na/c@v1 /c/build/3-d\nmain@ /elsewhere/4-d\n";
         let others = ["fmt@", "a/b@v2"].map(str::to_owned).into();
         let removed: Vec<&Utf8Path> = unshared(list, &others, Utf8Path::new("/c/build")).collect();

@@ -47,7 +47,7 @@ pub struct PreflightResult {
     pub kind: String,
     /// The server's or the system's own words.
     pub text: String,
-    /// What to do.
+    /// The next step for the user.
     pub advice: String,
 }
 

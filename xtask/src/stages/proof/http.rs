@@ -11,7 +11,7 @@ use crate::deadlines;
 /// Bytes of an answer that are read at most; no page of ours is larger.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// Where the time of a request went.
+/// The phases of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// Time to open the connection.
@@ -45,7 +45,7 @@ pub struct Response {
     head: String,
     /// Why this machine does not trust the certificate; `None`: it does, or there is none.
     pub untrusted: Option<String>,
-    /// Where the time went.
+    /// The phases of the request.
     pub phases: Phases,
 }
 

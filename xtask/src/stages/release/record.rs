@@ -197,7 +197,7 @@ impl Record {
 pub struct Drift {
     /// `Deployment/todo-backend`.
     pub object: String,
-    /// Whether it no longer exists; otherwise it differs.
+    /// Whether the object no longer exists; otherwise it differs.
     pub is_deleted: bool,
 }
 

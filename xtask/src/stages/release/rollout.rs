@@ -24,7 +24,7 @@ pub struct FailedRollout {
     pub summary: String,
     /// The name of the cause in [`CAUSES`], `timeout` or `gone`.
     pub cause: &'static str,
-    /// What keeps workloads from being ready, fatal findings first.
+    /// The findings that keep workloads from being ready, fatal ones first.
     pub findings: Vec<Finding>,
     /// The objects in which they were found.
     pub snapshot: Snapshot,
@@ -177,7 +177,7 @@ struct CauseTimers {
 #[derive(Debug, PartialEq)]
 struct Overdue {
     cause: &'static str,
-    /// How long ago it was seen first.
+    /// Time since the first observation.
     seen: Duration,
     /// The part of that time that counts; see [`CauseTimers`].
     counted: Duration,

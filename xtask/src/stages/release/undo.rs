@@ -26,7 +26,7 @@ use crate::toolbox::Toolbox;
 /// Maximum age of objects that a proof is about, in seconds.
 const RECENT: u64 = 2;
 
-/// What the steps of one run share.
+/// State that the steps of one run share.
 #[derive(Clone, Debug, Default)]
 pub struct Run(Arc<Mutex<SharedState>>);
 
@@ -43,11 +43,11 @@ struct SharedState {
 pub struct ReleaseBefore {
     /// Helm's newest revision.
     newest: Option<u64>,
-    /// What a failed run goes back to.
+    /// The state that a failed run restores.
     fallback: Fallback,
 }
 
-/// What a failed run goes back to.
+/// The state that a failed run restores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Fallback {
     /// The revision that was verified last, and when, in seconds since 1970.

@@ -29,7 +29,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Reads them from the cluster.
+    /// Reads the contents from the cluster.
     pub fn observe(settings: &Settings, tools: &Toolbox) -> Result<Self> {
         let kinds = [kinds::NAMESPACE, kinds::PERSISTENT_VOLUME_CLAIM, kinds::STATEFUL_SET, kinds::DEPLOYMENT];
         let lists = tools.api()?.list_all(&kinds, Scope::Cluster)?;

@@ -12,7 +12,7 @@ fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<Engine
     crate::pure::decide(|| super::decide(project, observed))
 }
 
-/// A Debian machine with enough disk and memory, where xtask is root and no engine runs.
+/// Returns a Debian machine with enough disk and memory, where xtask is root and no engine runs.
 fn fresh() -> ObservedMachine {
     ObservedMachine {
         os: "linux".into(),
