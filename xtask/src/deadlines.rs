@@ -106,7 +106,7 @@ mod scale {
 
 // Child processes.
 
-/// A child process that sets no limit of its own.
+/// A child process without another limit.
 pub const CHILD: Limit = Limit::seconds(120);
 /// Pause before a child that never began its work runs again.
 pub const CHILD_AGAIN: Limit = Limit::milliseconds(200);
@@ -148,7 +148,7 @@ pub const DEV_POLL: Limit = Limit::milliseconds(100);
 pub const CARGO: Limit = Limit::seconds(3600);
 /// A named pipe in the place of `.env`: its writer may ask a person.
 pub const DOTENV_PIPE: Limit = Limit::seconds(60);
-/// A suite that is a program of its own. It bounds its own waits; `soak` runs for hours.
+/// A suite that is a separate program. It limits its own waits; `soak` runs for hours.
 pub const SUITE: Limit = Limit::seconds(24 * 3600);
 /// The tests of an application in its image, and the build of that image, also on a busy machine: each test has a limit.
 pub const APPLICATION_TEST: Limit = Limit::seconds(3600);
@@ -262,7 +262,7 @@ pub const BACKEND_END: Limit = Limit::seconds(90);
 pub const ROUTE: Limit = Limit::seconds(10);
 /// An ingress controller that runs, until it serves each route: Traefik takes up changes every 2 s.
 pub const INGRESS: Limit = Limit::seconds(5);
-/// The same of one that was started a moment ago: Traefik's pauses between questions to the API server grow.
+/// A new ingress controller, until it serves each route: Traefik's pauses between requests to the API server grow.
 pub const INGRESS_STARTED: Limit = Limit::seconds(45);
 /// The name of a host to resolve.
 pub const RESOLVE: Limit = Limit::seconds(2);

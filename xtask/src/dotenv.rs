@@ -51,7 +51,7 @@ const ENVIRONMENT: &str = "environment";
 pub enum Database {
     /// The chart's own Postgres.
     Embedded,
-    /// That of the URL in `.env`, on this host.
+    /// The database of the URL in `.env`, on this host.
     Remote(String),
 }
 
@@ -123,7 +123,7 @@ impl Dotenv {
 pub struct Inspection {
     /// The variables that could be read.
     pub entries: Vec<Entry>,
-    /// All that is wrong.
+    /// All mistakes.
     pub problems: Vec<Problem>,
     database: Option<Database>,
     notes: Vec<String>,

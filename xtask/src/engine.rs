@@ -93,7 +93,7 @@ impl Engine {
         self.aim(Process::new(self.client.as_str()))
     }
 
-    /// Gives a program that talks to the engine (minikube) the variables for this engine.
+    /// Sets the variables for this engine on a program that uses it, such as minikube.
     pub fn aim(&self, process: Process) -> Process {
         let process = process.inherit(PROXY).inherit(if self.private { &[] } else { DOCKER });
         self.envs.iter().fold(process, |process, (name, value)| process.env(name, value))

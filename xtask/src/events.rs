@@ -48,7 +48,7 @@ pub struct Event {
     pub stage: &'static str,
     /// The action, e.g. `load todo-backend:0123`.
     pub what: String,
-    /// Why it is needed, or why it is not.
+    /// The reason for which it is needed, or is not.
     pub why: String,
     /// The command as a user would type it; empty where there is no single one.
     pub command: String,
@@ -202,7 +202,7 @@ fn with_profile(value: Value, profile: &str) -> Value {
     }
 }
 
-/// Stages in the order of their beginnings, each with the time in which at least one of its steps ran: steps that ran
+/// Returns the stages in the order of their beginnings, each with the time in which at least one of its steps ran: steps that ran
 /// side by side count once. A step around others (`make` around its artifacts) adds nothing either.
 pub fn stages(events: &[Event]) -> Vec<(&'static str, Duration)> {
     let mut stages: Vec<(&'static str, Vec<(u64, u64)>)> = Vec::new();

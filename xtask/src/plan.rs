@@ -10,7 +10,7 @@ pub struct Step<'a> {
     pub stage: Option<&'static str>,
     /// The action as an imperative, e.g. `load todo-backend`.
     pub what: String,
-    /// Why it is needed.
+    /// The reason for which it is needed.
     pub why: String,
     /// The command or commands, shown by a dry run and with `--verbose`.
     pub command: String,

@@ -342,7 +342,7 @@ impl Process {
         self.failure(format!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(said)))
     }
 
-    /// Callers that know the purpose of the command add better hints; running it alone always helps.
+    /// Returns the failure `what`, with the hint to run the command alone. Callers that know its purpose add better hints.
     fn failure(&self, what: String) -> anyhow::Error {
         Failure::new(self.class, what).help(format!("run it alone to see its output: {self}")).into()
     }

@@ -125,7 +125,7 @@ impl Report {
         self.line(format!("  {DIM}· {}{DIM:#}", text.as_ref()));
     }
 
-    /// Prints a warning; the job goes on.
+    /// Prints a warning; the run continues.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.line(format!("  {WARN}! {}{WARN:#}", text.as_ref()));
     }

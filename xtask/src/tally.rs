@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::failure;
 use crate::report::{Report, Running};
 
-/// Marks the name of a failed test in the output of a suite that is a program of its own.
+/// Marks the name of a failed test in the output of a suite that is a separate program.
 const FAILED: &str = "failed: ";
 /// Marks how long a test took: seconds and a name follow.
 const TOOK: &str = "took: ";

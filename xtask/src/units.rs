@@ -14,7 +14,7 @@ pub fn seconds(time: Duration) -> String {
     }
 }
 
-/// Bytes in the units people use: `20.1 kB`, `3.4 GB` (decimal, as disks are sold).
+/// Returns bytes in decimal units: `20.1 kB`, `3.4 GB`.
 pub fn bytes(count: u64) -> String {
     let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     let value = count as f64;

@@ -21,7 +21,7 @@ use api_server::{ApiServer, Reply, not_found, status};
 const TODO: &str = "GET /api/v1/namespaces/todo";
 const PODS: &str = "GET /api/v1/namespaces/todo/pods";
 
-/// Deadlines of a client whose server answers, however busy the machine is.
+/// Returns deadlines for a server that answers, also on a busy machine.
 fn patient() -> Deadlines {
     let millis = Duration::from_millis;
     Deadlines {
@@ -40,7 +40,7 @@ fn patient() -> Deadlines {
     }
 }
 
-/// Deadlines that a test can wait for, where its server hangs or an object stays.
+/// Returns short deadlines for a server that hangs or an object that stays.
 fn short() -> Deadlines {
     let time = Duration::from_millis(1500);
     Deadlines { answer: time, head: time, deletion: time, ..patient() }
@@ -140,7 +140,7 @@ fn whatever_else_comes_is_neither_present_nor_absent() {
     }
 }
 
-/// Ways in which an answer goes wrong.
+/// Returns the kinds of wrong answers.
 fn wrong() -> [Reply; 5] {
     let refused = status(500, "InternalError", "etcdserver: request timed out", json!({}));
     let other = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});

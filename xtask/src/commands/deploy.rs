@@ -233,7 +233,7 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
 /// The result of the images stage: every node has the images.
 struct LoadedImages {
     built: Vec<Built>,
-    /// Those and the embedded database's.
+    /// The built images, and the embedded database's.
     wanted: Vec<Wanted>,
     changes: Changes,
 }

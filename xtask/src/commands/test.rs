@@ -91,7 +91,8 @@ impl Suite {
         }
     }
 
-    /// Suites of different lanes may run side by side. Suites without a lane run alone, because they measure times.
+    /// Returns the lane. Suites of different lanes may run side by side. Suites without a lane run alone, because they
+    /// measure times.
     fn lane(self) -> Option<usize> {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),

@@ -39,7 +39,7 @@ impl Net {
     }
 }
 
-/// Address of the engine's bridge, clear of every network that the machine has a route to.
+/// Returns the address of the engine's bridge, outside every network to which the machine has a route.
 pub fn address(paths: &EnginePaths) -> Option<String> {
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     free(paths.seed(), &routes_but(&routes, &paths.bridge()))
@@ -53,7 +53,7 @@ fn free(seed: u8, taken: &[Net]) -> Option<String> {
     })
 }
 
-/// Networks of `/proc/net/route` (little-endian hexadecimal) but the default route and those of `bridge`.
+/// Returns the networks of `/proc/net/route` (little-endian hexadecimal) without the default route and those of `bridge`.
 fn routes_but(text: &str, bridge: &str) -> Vec<Net> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -116,8 +116,8 @@ pub fn give_back(paths: &EnginePaths, tree: &Utf8Path, before: &str) -> Result<(
     Ok(())
 }
 
-/// Arguments for `iptables` that put each rule back into Docker's chains that is in `before`, not in `now`, and not ours.
-/// Each goes to the chain's top, so the last comes first.
+/// Returns arguments for `iptables` that restore the foreign rules of Docker's chains that are in `before` and not in
+/// `now`. Each goes to the chain's top, so the last rule comes first.
 fn insertions(before: &str, now: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> {
     let all = parse(now);
     let ours = about(bridges, nets);
@@ -125,8 +125,8 @@ fn insertions(before: &str, now: &str, bridges: &[String], nets: &[Net]) -> Vec<
     lost.filter(|(_, words)| words[0].starts_with("DOCKER") && !ours(words)).map(|rule| command(rule, "-I")).collect()
 }
 
-/// Removes the bridges of `paths` and every firewall rule about them; no network of another engine is touched. Gives the
-/// number of bridges, and what of the machine's network was left as it is and why.
+/// Removes the bridges of `paths` and every firewall rule about them; keeps networks of other engines. Returns the
+/// number of bridges, and the settings of the machine's network that stay, each with the reason.
 pub fn clean(paths: &EnginePaths, tree: &Utf8Path) -> Result<(usize, Vec<String>)> {
     let bridges = bridges(paths)?;
     let addresses = within(tree, "ip", &["-4", "-o", "addr", "show"]).read()?;
@@ -161,7 +161,7 @@ pub fn leftover(paths: &EnginePaths) -> Result<Vec<String>> {
     Ok(if bridges.is_empty() { Vec::new() } else { vec![what()] })
 }
 
-/// Removes Docker's chains and settings if there were none before and nobody else uses them now, which is asked right
+/// Removes Docker's chains and settings if there were none before and no other program uses them now, which is asked right
 /// before. Gives what was left.
 fn put_back(tree: &Utf8Path, before: NetworkState) -> Result<Vec<String>> {
     if before.docker {
@@ -237,7 +237,7 @@ fn devices() -> Result<Vec<Device>> {
     Ok(found)
 }
 
-/// Commands that take Docker's chains away, as far as nobody else uses them: references first, then the chains.
+/// Returns the commands that remove Docker's chains, unless others use them: references first, then the chains.
 fn removals(rules: &str, before: NetworkState, keep: &Keep) -> Vec<Vec<String>> {
     if keep.chains {
         return Vec::new();
@@ -293,14 +293,14 @@ fn network_ids(database: &[u8]) -> Vec<String> {
     ids
 }
 
-/// Networks of `bridges` in the output of `ip -4 -o addr show`.
+/// Returns the networks of `bridges` in the output of `ip -4 -o addr show`.
 fn nets_of(addresses: &str, bridges: &[String]) -> Vec<Net> {
     let fields = addresses.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let ours = fields.filter(|f| f.get(1).is_some_and(|device| bridges.iter().any(|b| b == device)));
     ours.filter_map(|f| Net::parse(f.get(3)?)).collect()
 }
 
-/// Arguments for `iptables` that delete each rule of `iptables-save` that is about one of `bridges` or `nets`.
+/// Returns arguments for `iptables` that delete each rule of `iptables-save` about one of `bridges` or `nets`.
 fn deletions(rules: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> {
     let ours = about(bridges, nets);
     parse(rules).into_iter().filter(|(_, words)| ours(words)).map(|rule| command(rule, "-D")).collect()

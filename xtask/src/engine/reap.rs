@@ -48,12 +48,12 @@ pub fn reap(paths: &EnginePaths) -> Result<usize> {
     }
 }
 
-/// Processes whose root is one of the engine's trees: the engine itself, containerd, shims, proxies.
+/// Returns the processes whose root is one of the engine's trees: the engine itself, containerd, shims, proxies.
 pub fn alive(paths: &EnginePaths) -> Result<Vec<i32>> {
     rooted(&trees(paths)?)
 }
 
-/// Processes whose root is `tree`.
+/// Returns the processes whose root is `tree`.
 pub fn alive_in(tree: &Utf8Path) -> Result<Vec<i32>> {
     rooted(&roots(&[tree.to_owned()])?)
 }
@@ -77,7 +77,7 @@ pub fn end_marked(name: &str, value: &str) -> Result<()> {
     }
 }
 
-/// Processes with the environment variable `name` set to `value`; never this one.
+/// Returns the other processes with the environment variable `name` set to `value`.
 pub fn marked(name: &str, value: &str) -> Result<Vec<i32>> {
     let variable = format!("{name}={value}");
     let has = |pid: &i32| {
@@ -156,7 +156,8 @@ fn members(groups: &[Utf8PathBuf]) -> Result<BTreeSet<i32>> {
     Ok(members)
 }
 
-/// Process IDs of a `cgroup.procs`; 0 stands for one in another PID namespace, and signalling 0 would hit ourselves.
+/// Parses the process IDs of a `cgroup.procs`. Skips 0, a process in another PID namespace (a signal to 0 would reach
+/// this process), and 1.
 fn parse_members(text: &str) -> Vec<i32> {
     text.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid| *pid > 1).collect()
 }

@@ -102,7 +102,7 @@ fn row(event: &Event, total_ms: u64, order: &[&str]) -> String {
     )
 }
 
-/// Marks at a round distance, five to ten of them.
+/// Returns five to ten marks at a round distance.
 fn axis(total_ms: u64) -> String {
     let steps = [10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000];
     let step = steps.into_iter().find(|step| total_ms / step < 10).unwrap_or(600_000);

@@ -110,7 +110,7 @@ enum NewestTemplate {
     All,
     /// None: the controller has not observed the newest change yet.
     Unobserved,
-    /// Those with this label.
+    /// Pods with this label.
     Label(&'static str, String),
 }
 

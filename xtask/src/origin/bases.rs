@@ -44,7 +44,7 @@ pub struct BaseRecord {
     /// `name@sha256:…` in the registry; absent for an image that was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
-    /// When it was pulled or made, in RFC 3339.
+    /// Its time, in RFC 3339.
     pub at: String,
     /// The action that brought it.
     pub how: Brought,

@@ -38,7 +38,7 @@ pub struct ReleaseOrigin {
     bases: BaseRecords,
     ca_bundle: Option<Utf8PathBuf>,
     has_other: bool,
-    /// That of the project.
+    /// The project's flag [`Project::stale`].
     stale: Arc<AtomicBool>,
 }
 
@@ -47,7 +47,7 @@ pub fn reachable(ca_bundle: Option<&Utf8Path>) -> bool {
     download::answers(PROBE, ca_bundle, deadlines::REGISTRY_PROBE.time())
 }
 
-/// This machine's platform as the manifest names it, if there are downloads for it.
+/// Returns this machine's platform by its name in the manifest, if there are downloads for it.
 pub fn platform() -> Option<String> {
     Platform::here().map(|platform| platform.to_string())
 }
@@ -68,8 +68,8 @@ impl ReleaseOrigin {
         })
     }
 
-    /// Folder of a download: named by content, so another version or a corrected checksum is another folder, and a file
-    /// that lies there has been verified.
+    /// Returns the folder of a download. Its name is the checksum, so another version or a corrected checksum has another
+    /// folder, and each file in it is verified.
     fn folder(&self, download: &Download) -> Utf8PathBuf {
         self.dir.join(&download.sha256[..16])
     }

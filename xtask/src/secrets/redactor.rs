@@ -55,7 +55,7 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Makes a redactor of `secrets`. The password inside a URL counts as a secret of its own.
+    /// Makes a redactor of `secrets`. The password inside a URL counts as a separate secret.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut needles: Vec<String> =
             secrets.into_iter().flat_map(|secret| parts(secret.expose())).flat_map(|v| forms(&v)).collect();
@@ -125,7 +125,7 @@ fn parts(value: &str) -> Vec<String> {
     parts
 }
 
-/// As written, URL-encoded (either case of hex digits), escaped as in JSON, and in base64 of both alphabets.
+/// Returns `value` as written, URL-encoded (either case of hex digits), escaped as in JSON, and in base64 of both alphabets.
 fn forms(value: &str) -> Vec<String> {
     let encoded = utf8_percent_encode(value, &RESERVED).to_string();
     let json = serde_json::Value::from(value).to_string();

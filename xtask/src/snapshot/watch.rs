@@ -40,7 +40,7 @@ enum WatchMessage {
 pub struct Watch<'a> {
     tools: &'a Toolbox,
     snapshot: Snapshot,
-    /// When the last whole snapshot was taken.
+    /// Time of the last whole snapshot.
     refreshed: Instant,
     messages: Receiver<WatchMessage>,
     streams: Arc<Streams>,

@@ -45,7 +45,7 @@ fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// Targets of links and images, in Markdown and in HTML, each with its place.
+/// Returns the targets of links and images, in Markdown and in HTML, each with its place.
 fn links(text: &str) -> Vec<(String, usize)> {
     let attribute = Regex::new(r#"(?:src|href)="([^"]*)""#).unwrap();
     let mut links = Vec::new();
@@ -67,7 +67,7 @@ fn links(text: &str) -> Vec<(String, usize)> {
     links
 }
 
-/// Anchors of the headings, as GitHub makes them.
+/// Returns the anchors that GitHub makes of the headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut heading: Option<String> = None;

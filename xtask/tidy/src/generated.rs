@@ -90,7 +90,7 @@ fn table(explained: &[ChartValue], values: &Value) -> Result<String> {
     Ok(table)
 }
 
-/// Paths of the values that hold no other values.
+/// Returns the paths of the values that contain no other values.
 fn leaves(value: &Value, path: &str) -> Vec<String> {
     match value.as_mapping() {
         Some(mapping) if !mapping.is_empty() => {

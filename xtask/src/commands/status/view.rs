@@ -43,7 +43,7 @@ pub struct ClusterView {
     pub profile: String,
     /// `running`, `starting`, `not answering`, `stopped`, `paused`, `absent`, `half deleted`, `foreign`.
     pub state: String,
-    /// Why its API server does not respond although its node runs.
+    /// The reason for which its API server does not respond although its node runs.
     pub silence: Option<String>,
     /// The application's address for a user.
     pub address: Option<String>,
@@ -66,7 +66,7 @@ pub struct ReleaseView {
     pub status: Option<String>,
     /// The revision that was verified last.
     pub verified_revision: Option<u64>,
-    /// When that was, in RFC 3339.
+    /// Time of that verification, in RFC 3339.
     pub verified_at: Option<String>,
     /// The environment that was verified.
     pub environment: Option<String>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The server's behaviour for one request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// As a good server does, ranges included.
+    /// A correct answer, ranges included.
     Good,
     /// The whole file, whatever range was asked for.
     NoRange,

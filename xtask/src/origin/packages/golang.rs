@@ -15,7 +15,7 @@ use crate::process::{GO, PROXY, Process};
 /// Format of `go list`: a package's error, or its path and version.
 const LISTED: &str = "{{with .Error}}{{.}}{{else}}{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}}{{end}}";
 
-/// The same format, with the compiled package's file in Go's cache.
+/// Format of `go list -export`: path and version, and the compiled package's file in Go's cache.
 const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}}";
 /// Flags of the compiler. Omits profiles and debugging information, which cost time and are not used here.
 const FLAGS: [&str; 3] = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"];

@@ -59,7 +59,7 @@ pub struct Profile {
     pub port: Option<u16>,
     /// The loopback port that is published for the API server.
     pub api_port: Option<u16>,
-    /// When the node was started, in seconds since 1970.
+    /// Start time of the node, in seconds since 1970.
     pub started_at: Option<u64>,
     /// Whether the user created the profile; see [`Toolbox::is_users_profile`].
     pub is_users: bool,

@@ -36,7 +36,7 @@ pub struct Listener {
     pub is_ready: bool,
     /// Its phase, or the reason for which its container waits.
     pub state: String,
-    /// When its container started, in seconds since 1970; `None`: it does not run.
+    /// Start time of its container, in seconds since 1970; `None`: it does not run.
     pub started: Option<u64>,
 }
 

@@ -43,13 +43,13 @@ pub struct Response {
     pub status: u16,
     /// Status line and headers.
     head: String,
-    /// Why this machine does not trust the certificate; `None`: it does, or there is none.
+    /// The reason for which this machine does not trust the certificate; `None`: it trusts it, or there is none.
     pub untrusted: Option<String>,
     /// The phases of the request.
     pub phases: Phases,
 }
 
-/// Why a request got no answer.
+/// The reason for which a request got no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestError {
     /// The connection was refused.

@@ -46,9 +46,9 @@ pub struct RouteAnswer {
     pub served_by: String,
     /// All pods that answered.
     pub pods: BTreeSet<String>,
-    /// Why no answer came.
+    /// The reason for a missing answer.
     pub error: Option<RequestError>,
-    /// Why this machine does not trust the certificate; `None`: it does, or there is none.
+    /// The reason for which this machine does not trust the certificate; `None`: it trusts it, or there is none.
     pub untrusted: Option<String>,
     /// Response times in milliseconds, sorted.
     pub times: Vec<u128>,

@@ -20,7 +20,7 @@ use crate::toolbox::Toolbox;
 
 /// A rollout that did not complete.
 pub struct FailedRollout {
-    /// Why, in one line.
+    /// The reason, in one line.
     pub summary: String,
     /// The name of the cause in [`CAUSES`], `timeout` or `gone`.
     pub cause: &'static str,
@@ -166,7 +166,7 @@ fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<Strin
     Ok(())
 }
 
-/// When each fatal cause was seen first and last, by cause and workload, and the time that a machine of usual speed would
+/// First and last observation of each fatal cause, by cause and workload, and the time that a machine of usual speed would
 /// have had to resolve it.
 #[derive(Default)]
 struct CauseTimers {

@@ -21,7 +21,7 @@ use crate::toolbox::Toolbox;
 pub struct ObservedSecrets {
     /// Secrets that xtask created.
     pub ours: Vec<String>,
-    /// Those of them whose name has a digest of their content, so that only some revisions use them.
+    /// Secrets of `ours` with a digest of their content in the name, so that only some revisions use them.
     pub per_revision: Vec<String>,
     /// Secrets that Helm or somebody else created.
     pub others: Vec<String>,
