@@ -132,4 +132,16 @@ mod tests {
         }
         assert_eq!(MissingReference::parse("timed out waiting for the condition"), None);
     }
+
+    #[test]
+    fn a_missing_key_of_dotenv_names_the_value_of_the_pods_component() {
+        let help = |component: &str, name: &str| {
+            let pod = serde_json::json!({"metadata": {"labels": {COMPONENT: component}}});
+            let missing = MissingReference::parse(&format!("couldn't find key SMTP in Secret shop/{name}"));
+            with_help(Symptom::fatal("pod/shop-1", "it waits"), &pod, missing).help[0].text().to_owned()
+        };
+        let dotenv = "add SMTP to .env and to api.secret.keys in infra/helm/values.yaml, then deploy again";
+        assert_eq!(help("api", "shop-api-0a1b2c3d"), dotenv);
+        assert!(help("db", "shop-db").starts_with("put key SMTP into Secret shop-db"));
+    }
 }
