@@ -339,7 +339,7 @@ mod tests {
     fn the_variable_has_no_effect_without_the_feature() {
         // The tests run once more with the variable set, so that no other test of this process sees it.
         let own = std::env::current_exe().expect("a path");
-        let this = "deadlines::tests::limits_last_as_long_as_the_table_says";
+        let this = "deadlines::tests::limits_are_unscaled_without_the_feature";
         let again = std::process::Command::new(own).args([this, "--exact"]).env(SCALE, "0.01").output().expect("runs");
         let text = String::from_utf8_lossy(&again.stdout);
         assert!(again.status.success() && text.contains("1 passed"), "{text}");
@@ -347,7 +347,7 @@ mod tests {
 
     #[cfg(not(feature = "scaled-deadlines"))]
     #[test]
-    fn limits_last_as_long_as_the_table_says() {
+    fn limits_are_unscaled_without_the_feature() {
         assert_eq!(API_ANSWER.time(), Duration::from_secs(20));
         assert_eq!(POLL.time(), Duration::from_millis(200));
     }

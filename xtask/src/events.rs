@@ -202,8 +202,8 @@ fn with_profile(value: Value, profile: &str) -> Value {
     }
 }
 
-/// Returns the stages in the order of their beginnings, each with the time in which at least one of its steps ran: steps that ran
-/// side by side count once. A step around others (`make` around its artifacts) adds nothing either.
+/// Returns the stages in the order of their beginnings, each with the time in which at least one of its steps ran: steps that
+/// ran side by side count once. A step around others (`make` around its artifacts) adds nothing either.
 pub fn stages(events: &[Event]) -> Vec<(&'static str, Duration)> {
     let mut stages: Vec<(&'static str, Vec<(u64, u64)>)> = Vec::new();
     for event in events.iter().filter(|event| event.end_ms > event.start_ms && event.outcome != StepOutcome::Looked) {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn side_by_side_counts_once() {
+    fn steps_that_ran_side_by_side_count_once() {
         let events =
             [event("tools", 0, 100), event("images", 100, 300), event("images", 150, 400), event("images", 900, 901)];
         let sums = stages(&events).into_iter().map(|(stage, took)| (stage, took.as_millis())).collect::<Vec<_>>();

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_environment_names_those_there_are() {
+    fn an_unknown_environment_is_an_error_with_the_known_ones() {
         let error = real().environment("dve").unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert!(failure.to_string().contains("known are: dev"));

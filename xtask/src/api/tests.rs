@@ -106,7 +106,7 @@ fn an_object_is_present_and_a_status_about_it_is_its_absence() {
 }
 
 #[test]
-fn whatever_else_comes_is_neither_present_nor_absent() {
+fn other_answers_are_neither_present_nor_absent() {
     let forbidden = status(403, "Forbidden", "namespaces \"todo\" is forbidden", json!({"name": "todo"}));
     let other = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "todo"}});
     // Whether it is asked again: how often depends on how busy the machine is.

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn others_must_not_get_at_it() {
+    fn a_dotenv_that_others_can_read_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let path = root.join(".env");

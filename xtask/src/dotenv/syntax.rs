@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn bom_crlf_and_a_missing_last_line_end_are_nothing() {
+    fn ignores_a_bom_crlf_and_a_missing_last_newline() {
         let Lines { entries, problems, .. } = lines("\u{feff}A=1\r\n# x\r\n\r\nB=2 ", &["A", "B"]);
         assert_eq!(problems, []);
         let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.expose(), e.line.unwrap())).collect();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_seen() {
+    fn finds_each_fault() {
         let cases = [
             ("a$b", Fault::Dollar),
             ("\"a$b\"", Fault::Dollar),

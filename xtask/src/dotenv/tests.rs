@@ -49,7 +49,7 @@ fn refused(text: &str, embedded: bool) -> (String, Vec<String>) {
 }
 
 #[test]
-fn the_least_there_must_be() {
+fn only_the_random_value_is_required_with_an_embedded_database() {
     let dotenv = load(AUTH, true).unwrap();
     assert_eq!(dotenv.database, Database::Embedded);
     assert_eq!(dotenv.notes, ["no OPENAI_API_KEY: the assistant is off"]);
@@ -228,7 +228,7 @@ fn each_mistake_has_its_message() {
 }
 
 #[test]
-fn without_an_embedded_database_there_must_be_one() {
+fn a_url_is_required_without_an_embedded_database() {
     let fix = "set DATABASE_URL in .env to the connection string that Neon shows, or set postgres.enabled to true in \
                infra/helm/values-dev.yaml";
     let (what, help) = refused(AUTH, false);
@@ -295,7 +295,7 @@ fn the_environment_is_neither_read_nor_changed() {
 }
 
 #[test]
-fn values_of_a_broken_file_are_known_too() {
+fn redacts_values_of_an_invalid_file() {
     let text = "# AUTH_SECRET=commented-out\nAUTH_SECRET='not-a-secret-$one'\n  OTHER = not-a-secret-two\nbroken\n";
     let redactor = Redactor::new(&values_in(text));
     assert_eq!(

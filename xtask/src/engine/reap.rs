@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_without_engine_has_nothing_to_reap() {
+    fn reaps_nothing_without_an_engine() {
         let temp = tempfile::tempdir().unwrap();
         let paths = EnginePaths::new(Utf8Path::from_path(temp.path()).unwrap());
         assert_eq!(reap(&paths).unwrap(), 0);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_in_another_root_is_not_ours() {
+    fn a_process_in_another_root_is_not_ours() {
         let here = std::fs::metadata("/proc/self/root").unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(rooted(&[(here.dev(), here.ino())]).unwrap().contains(&me));

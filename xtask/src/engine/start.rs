@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_keeps_to_its_own_names() {
+    fn the_engine_uses_its_own_bridge_and_control_group() {
         let paths = EnginePaths::new("/var/tmp/a".into());
         let args = arguments(&paths, Some(1400)).join(" ");
         assert!(args.contains(&format!("--cgroup-parent=/{}", paths.cgroup())));

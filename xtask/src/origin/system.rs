@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn only_versions_that_fit_are_taken() {
+    fn uses_only_supported_versions() {
         assert!(will_do(Tool::Kubectl, (1, 35), "v1.36.4") && !will_do(Tool::Kubectl, (1, 31), "v1.36.4"));
         assert!(will_do(Tool::Helm, (4, 2), "v1.36.4") && !will_do(Tool::Helm, (3, 19), "v1.36.4"));
         assert!(!will_do(Tool::Minikube, (1, 33), "v1.36.4"));

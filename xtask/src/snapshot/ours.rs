@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn terminating_objects_and_orphans_would_not_be_lost() {
+    fn terminating_objects_and_orphans_do_not_count_as_lost() {
         let owned = |name: &str, kind: &str| {
             let owner = json!([{"kind": kind, "uid": "gone", "controller": true}]);
             json!({"kind": "Pod", "metadata": {"name": name, "uid": name, "ownerReferences": owner}})

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_one_line() {
+    fn shows_a_result_in_one_line() {
         let shown = good().to_string();
         assert_eq!(
             shown,
