@@ -21,11 +21,11 @@ pub struct Credentials {
     dotenv: Option<Dotenv>,
     settings: Settings,
     report: Report,
-    /// Whether the chart's own Postgres serves.
+    /// Whether the application uses the embedded Postgres.
     pub embedded: bool,
     /// The class of the chart's Ingress; empty: the cluster's default.
     pub ingress_class: String,
-    /// Which database serves, for messages.
+    /// The name of the database in use, for messages.
     pub database: String,
     /// Notes for the user.
     pub notes: Vec<String>,
@@ -71,7 +71,7 @@ impl Credentials {
         if !self.embedded {
             return Ok(None);
         }
-        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.settings.chart.release))
+        tools.api()?.get(&kinds::SECRET, &secret_manifest::database_name(&self.settings))
     }
 
     /// Returns the Secrets that the release needs; `postgres` is the result of [`Credentials::postgres`].
@@ -83,12 +83,13 @@ impl Credentials {
         mode: Mode,
     ) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
-        let name = secret_manifest::postgres_name(&self.settings.chart.release);
+        let components = &self.settings.components;
+        let name = secret_manifest::database_name(&self.settings);
         let mut password = None;
         if self.embedded {
             if let Some(object) = postgres {
                 password = secret_manifest::decode(object, POSTGRES_PASSWORD)?;
-                plan.add("postgres", &name, None);
+                plan.add(&components.database, &name, None);
             } else {
                 let claim = format!("data-{name}-0");
                 if observed.snapshot.as_ref().is_some_and(|s| s.get("PersistentVolumeClaim", &claim).is_some()) {
@@ -100,7 +101,7 @@ impl Credentials {
                         .into());
                 }
                 let new = secret_manifest::new_password()?;
-                plan.add("postgres", &name, Some(secret_manifest::postgres(&self.settings.chart, &new).json));
+                plan.add(&components.database, &name, Some(secret_manifest::database(&self.settings, &new).json));
                 // A dry run does not know the password that the real run will make, nor the Secret's name that depends
                 // on it.
                 password = (mode == Mode::Apply).then_some(new);
@@ -113,25 +114,28 @@ impl Credentials {
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {
                 let manifest = secret_manifest::backend(&self.settings, dotenv, password.as_ref())?;
-                if let Some(old) = verified(observed, &manifest.name) {
+                if let Some(old) = verified(observed, &components.backend, &manifest.name) {
                     let old = tools.api()?.get(&kinds::SECRET, &old)?;
                     let wanted = serde_json::from_slice(&manifest.json).ok().context("a Secret of ours is JSON")?;
                     let changed = secret_manifest::compare(old.as_ref(), &wanted).into_keys().collect();
-                    plan.changed.insert("backend".to_owned(), changed);
+                    plan.changed.insert(components.backend.clone(), changed);
                 }
                 let mut urls =
                     dotenv.values().filter(|(key, _)| *key == self.settings.keys.postgres_url && !self.embedded);
                 plan.database = urls.next().map(|(_, url)| url.clone());
-                plan.add("backend", &manifest.name, Some(manifest.json));
+                plan.add(&components.backend, &manifest.name, Some(manifest.json));
             }
-            _ => plan.add("backend", &format!("{}-backend-<digest>", self.settings.chart.release), Some(Vec::new())),
+            _ => {
+                let name = self.settings.chart.as_release().object_name(&components.backend);
+                plan.add(&components.backend, &format!("{name}-<digest>"), Some(Vec::new()));
+            }
         }
         Ok(plan)
     }
 }
 
-/// Returns the backend's last verified Secret, if it exists and is not `wanted`.
-fn verified(observed: &ObservedRelease, wanted: &str) -> Option<String> {
-    let old = observed.record.as_ref()?.fingerprint.get("Secret of backend")?;
+/// Returns the last verified Secret of `component`, if it exists and is not `wanted`.
+fn verified(observed: &ObservedRelease, component: &str, wanted: &str) -> Option<String> {
+    let old = observed.record.as_ref()?.fingerprint.get(&format!("Secret of {component}"))?;
     (old != wanted && observed.secrets.ours.contains(old)).then(|| old.clone())
 }

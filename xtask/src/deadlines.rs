@@ -10,27 +10,27 @@ use std::time::Duration;
 /// something real is waited for, the longest limit in seconds (`0.1 60`).
 pub const SCALE: &str = "XTASK_DEADLINE_SCALE";
 
-/// A time limit or a pause. [`Limit::time`] is how long it lasts.
+/// A time limit or a pause; [`Limit::time`] returns its duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limit(Duration);
 
 impl Limit {
-    /// A limit of `seconds`.
+    /// Returns a limit of `seconds`.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// A limit of `milliseconds`.
+    /// Returns a limit of `milliseconds`.
     pub const fn milliseconds(milliseconds: u64) -> Self {
         Self(Duration::from_millis(milliseconds))
     }
 
-    /// How long it lasts.
+    /// Returns its duration, scaled in a build with the feature `scaled-deadlines`.
     pub fn time(self) -> Duration {
         scale::scaled(self.0)
     }
 
-    /// Whole seconds, for messages and for arguments of other programs.
+    /// Returns the unscaled duration in whole seconds, for messages and for arguments of other programs.
     pub const fn as_secs(self) -> u64 {
         self.0.as_secs()
     }
@@ -59,7 +59,7 @@ fn speed(load: &str, processors: usize) -> Option<f64> {
     Some((2.0 * processors as f64 / (running - 1.0)).clamp(0.0, 1.0))
 }
 
-/// Longer than anything takes in a test, also on a busy machine: what takes longer hangs.
+/// Maximum duration of a test's call, also on a busy machine; a longer one hangs.
 #[cfg(test)]
 pub const HANG: Duration = Duration::from_secs(120);
 
@@ -75,9 +75,9 @@ mod scale {
     use std::sync::OnceLock;
     use std::time::Duration;
 
-    /// What is left of a limit of a second or more, at least: a busy machine must not look like a fault.
+    /// Minimum of a scaled limit that was a second or more: a busy machine must not look like a fault.
     const SHORTEST: Duration = Duration::from_secs(1);
-    /// What is left of any limit, at most, unless the variable says otherwise: a suite waits for many of them.
+    /// Default maximum of a scaled limit: a suite waits for many of them.
     const LONGEST: Duration = Duration::from_secs(10);
     /// Pauses of less than a second are shortened less: every look is work for the machine.
     const PAUSES: f64 = 4.0;
@@ -88,7 +88,7 @@ mod scale {
         scale.map_or(time, |(factor, longest)| scaled_by(time, factor, longest))
     }
 
-    /// The factor and the longest limit.
+    /// Parses the factor and the longest limit.
     pub(super) fn parse(text: &str) -> Option<(f64, Duration)> {
         let mut words = text.split(' ');
         let factor = words.next()?.parse().ok().filter(|factor| (0.0..=1.0).contains(factor))?;
@@ -106,9 +106,9 @@ mod scale {
 
 // Child processes.
 
-/// A child process that sets no limit of its own.
+/// A child process without another limit.
 pub const CHILD: Limit = Limit::seconds(120);
-/// Before a child is run again that never began its work.
+/// Pause before a child that never began its work runs again.
 pub const CHILD_AGAIN: Limit = Limit::milliseconds(200);
 /// git.
 pub const GIT: Limit = Limit::seconds(30);
@@ -116,7 +116,7 @@ pub const GIT: Limit = Limit::seconds(30);
 pub const KUBECTL: Limit = Limit::seconds(60);
 /// `kubectl port-forward`: longer than any proof takes.
 pub const PORT_FORWARD: Limit = Limit::seconds(3600);
-/// `kubectl port-forward` to say where it listens.
+/// `kubectl port-forward` to print its local port.
 pub const PORT_FORWARD_BEGIN: Limit = Limit::seconds(20);
 /// minikube, apart from what follows.
 pub const MINIKUBE: Limit = Limit::seconds(600);
@@ -134,7 +134,7 @@ pub const HELM_UPGRADE: Limit = Limit::seconds(180);
 pub const HELM_UNINSTALL: Limit = Limit::seconds(60);
 /// For the end of these deletions: pods finish their requests first.
 pub const UNINSTALL_WAIT: Limit = Limit::seconds(150);
-/// What is asked for evidence: a rollback waits for it.
+/// A request for evidence: a rollback waits for it.
 pub const EVIDENCE: Limit = Limit::seconds(20);
 /// gitleaks.
 pub const SCAN: Limit = Limit::seconds(600);
@@ -142,20 +142,20 @@ pub const SCAN: Limit = Limit::seconds(600);
 pub const PREFLIGHT: Limit = Limit::seconds(60);
 /// A container of `dev`: as long as somebody works with it.
 pub const DEV: Limit = Limit::seconds(30 * 24 * 3600);
-/// Between two looks whether it does.
+/// Between two requests of `dev`, until the applications answer.
 pub const DEV_POLL: Limit = Limit::milliseconds(100);
 /// A cargo build or test, also on a busy machine.
 pub const CARGO: Limit = Limit::seconds(3600);
 /// A named pipe in the place of `.env`: its writer may ask a person.
 pub const DOTENV_PIPE: Limit = Limit::seconds(60);
-/// A suite that is a program of its own. It bounds its own waits; `soak` runs for hours.
+/// A suite that is a separate program. It limits its own waits; `soak` runs for hours.
 pub const SUITE: Limit = Limit::seconds(24 * 3600);
 /// The tests of an application in its image, and the build of that image, also on a busy machine: each test has a limit.
 pub const APPLICATION_TEST: Limit = Limit::seconds(3600);
 
-// The engine and what is asked of the node through it.
+// The engine, and calls to the node through it.
 
-/// What an engine says about its images, containers and resources.
+/// A query to an engine about its images, containers and resources.
 pub const ENGINE_QUESTION: Limit = Limit::seconds(60);
 /// An engine to answer. A slower one is an error; it does not count as absent.
 pub const ENGINE_ANSWER: Limit = Limit::seconds(15);
@@ -221,7 +221,7 @@ pub const LIST_AGAIN: Limit = Limit::seconds(20);
 /// Changes that come together.
 pub const GATHER: Limit = Limit::milliseconds(40);
 
-// Rollouts and what else becomes ready in the cluster.
+// Rollouts, and other objects of the cluster to become ready.
 
 /// A rollout, as long as no cause ends it.
 pub const ROLLOUT: Limit = Limit::seconds(300);
@@ -239,9 +239,9 @@ pub const CAUSE_GAP: Limit = Limit::seconds(4);
 pub const POD_STUCK: Limit = Limit::seconds(3);
 /// A volume to be gone after its namespace.
 pub const VOLUME_DELETION: Limit = Limit::seconds(60);
-/// The scheduler to place the ingress controller's pod before what it says counts.
+/// The scheduler to place the ingress controller's pod; until then its message does not count.
 pub const SCHEDULED: Limit = Limit::seconds(5);
-/// What the cluster itself serves with to be available: the ingress controller, the DNS.
+/// The ingress controller and the cluster's DNS to be available.
 pub const AVAILABLE: Limit = Limit::seconds(120);
 /// The Job of the preflight.
 pub const PREFLIGHT_JOB: Limit = Limit::seconds(75);
@@ -262,7 +262,7 @@ pub const BACKEND_END: Limit = Limit::seconds(90);
 pub const ROUTE: Limit = Limit::seconds(10);
 /// An ingress controller that runs, until it serves each route: Traefik takes up changes every 2 s.
 pub const INGRESS: Limit = Limit::seconds(5);
-/// The same of one that was started a moment ago: Traefik's pauses between questions to the API server grow.
+/// A new ingress controller, until it serves each route: Traefik's pauses between requests to the API server grow.
 pub const INGRESS_STARTED: Limit = Limit::seconds(45);
 /// The name of a host to resolve.
 pub const RESOLVE: Limit = Limit::seconds(2);
@@ -270,7 +270,7 @@ pub const RESOLVE: Limit = Limit::seconds(2);
 pub const OUTAGE_REQUEST: Limit = Limit::seconds(1);
 /// Between two such requests.
 pub const OUTAGE_PAUSE: Limit = Limit::milliseconds(100);
-/// Whether a registry answers.
+/// A probe whether a registry answers.
 pub const REGISTRY_PROBE: Limit = Limit::seconds(3);
 /// Name resolution and, separately, connection with TLS of a download.
 pub const DOWNLOAD_CONNECT: Limit = Limit::seconds(10);
@@ -279,9 +279,9 @@ pub const DOWNLOAD_STALL: Limit = Limit::seconds(30);
 /// Before the first retry of a download; doubled for each further one.
 pub const DOWNLOAD_PAUSE: Limit = Limit::seconds(1);
 
-// What the origin `packages` makes.
+// Artifacts that the origin `packages` makes.
 
-/// Between two looks whether what a stage needs is there.
+/// Between two checks whether a stage's artifacts exist.
 pub const SUPPLY_POLL: Limit = Limit::seconds(1);
 /// Go modules, one download or the removal of all.
 pub const GO_MODULE: Limit = Limit::seconds(300);
@@ -339,7 +339,7 @@ mod tests {
     fn the_variable_has_no_effect_without_the_feature() {
         // The tests run once more with the variable set, so that no other test of this process sees it.
         let own = std::env::current_exe().expect("a path");
-        let this = "deadlines::tests::limits_last_as_long_as_the_table_says";
+        let this = "deadlines::tests::limits_are_unscaled_without_the_feature";
         let again = std::process::Command::new(own).args([this, "--exact"]).env(SCALE, "0.01").output().expect("runs");
         let text = String::from_utf8_lossy(&again.stdout);
         assert!(again.status.success() && text.contains("1 passed"), "{text}");
@@ -347,7 +347,7 @@ mod tests {
 
     #[cfg(not(feature = "scaled-deadlines"))]
     #[test]
-    fn limits_last_as_long_as_the_table_says() {
+    fn limits_are_unscaled_without_the_feature() {
         assert_eq!(API_ANSWER.time(), Duration::from_secs(20));
         assert_eq!(POLL.time(), Duration::from_millis(200));
     }

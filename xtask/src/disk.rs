@@ -5,7 +5,7 @@ use camino::Utf8Path;
 /// Size and free space of a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// What this user may still write.
+    /// Space that this user may still write.
     pub free: u64,
     /// The size of the whole file system.
     pub total: u64,

@@ -55,7 +55,7 @@ pub struct Entry {
     pub key: String,
     /// Its value.
     pub value: Secret,
-    /// Where it is, counted from 1; `None`: in the environment.
+    /// Its line, counted from 1; `None`: it is an environment variable.
     pub line: Option<usize>,
 }
 
@@ -69,23 +69,23 @@ impl Entry {
 /// The environment's name in messages, if the values come from it.
 const ENVIRONMENT: &str = "environment";
 
-/// Which database serves.
+/// The database that the application uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Database {
     /// The chart's own Postgres.
     Embedded,
-    /// That of the URL in `.env`, on this host.
+    /// The database of the URL in `.env`, on this host.
     Remote(String),
 }
 
-/// What is wrong with `.env`, without any value.
+/// A mistake in `.env`, described without any value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The line it is in; `None`: it is about the whole file.
+    /// Its line; `None`: it is about the whole file.
     pub line: Option<usize>,
-    /// What is wrong.
+    /// The description.
     pub text: String,
-    /// What to do about it; an edit names no file.
+    /// The fix; an edit names no file.
     pub fix: Hint,
 }
 
@@ -104,9 +104,9 @@ impl Problem {
 #[derive(Clone, Debug)]
 pub struct Dotenv {
     entries: Vec<Entry>,
-    /// Which database serves.
+    /// The database that the application uses.
     pub database: Database,
-    /// What the user should know: consequences, not mistakes.
+    /// Consequences for the user to know; they are no mistakes.
     pub notes: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ impl Dotenv {
 pub struct Inspection {
     /// The variables that could be read.
     pub entries: Vec<Entry>,
-    /// All that is wrong.
+    /// All mistakes.
     pub problems: Vec<Problem>,
     database: Option<Database>,
     notes: Vec<String>,
@@ -248,7 +248,7 @@ fn values_in(text: &str) -> Vec<Secret> {
     forms.map(Secret::new).collect()
 }
 
-/// The pure part of [`DotenvSource::inspect`].
+/// Checks `text` like [`DotenvSource::inspect`], without reading files.
 fn inspect_text(text: &str, contract: &Contract) -> Inspection {
     inspect_lines(syntax::lines(text, &contract.keys()), contract)
 }

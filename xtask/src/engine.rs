@@ -46,16 +46,16 @@ pub struct EngineMachine {
     pub plugins: Option<String>,
 }
 
-/// How to reach an engine.
+/// A Docker Engine, with the client and the environment to reach it.
 #[derive(Clone, Debug)]
 pub struct Engine {
     /// The client.
     pub client: Utf8PathBuf,
     /// DOCKER_HOST, DOCKER_CONFIG and PATH for the private engine; empty for the user's own, which their variables name.
     pub envs: Vec<(String, String)>,
-    /// Whether xtask made it: only there may our own images have official names.
+    /// Whether it is the private engine: only there may our own images have official names.
     pub private: bool,
-    /// Whether it does not exist yet: it holds nothing, and every question is answered without a call.
+    /// Whether it does not exist yet. Then each query returns an empty result without a call.
     pub empty: bool,
     /// Its /var/lib/docker, where that can be read: the private engine's.
     pub data: Option<Utf8PathBuf>,
@@ -93,7 +93,7 @@ impl Engine {
         self.aim(Process::new(self.client.as_str()))
     }
 
-    /// Gives a program that talks to the engine (minikube) the variables for this engine.
+    /// Sets the variables for this engine on a program that uses it, such as minikube.
     pub fn aim(&self, process: Process) -> Process {
         let process = process.inherit(PROXY).inherit(if self.private { &[] } else { DOCKER });
         self.envs.iter().fold(process, |process, (name, value)| process.env(name, value))
@@ -143,7 +143,7 @@ impl Engine {
         known.map_or_else(|| self.ask(Some(noun), names), Ok)
     }
 
-    /// Without a `noun`, a name stands for a container or, where there is none, for an image.
+    /// Inspects `names`. Without a `noun`, a name is that of a container or, if there is none, of an image.
     fn ask(&self, noun: Option<&str>, names: &[String]) -> Result<Inspected> {
         if self.empty || names.is_empty() {
             return Ok(Inspected { found: Vec::new(), absent: names.to_vec() });
@@ -203,7 +203,7 @@ impl Engine {
         Ok(image.pointer("/Metadata/LastTagTime").and_then(Value::as_str).and_then(clock::parse))
     }
 
-    /// Returns, by one call, the image IDs of those `references` (names with tags) that the engine has.
+    /// Returns in one call the image IDs of those `references` (names with tags) that the engine has.
     pub fn image_ids(&self, references: &[String]) -> Result<BTreeMap<String, String>> {
         let inspected = self.inspect("image", references)?;
         let id = |name: &String| inspected.found.iter().find(|image| has_tag(image, name))?["Id"].as_str();

@@ -46,9 +46,9 @@ pub struct Event {
     pub id: usize,
     /// `machine`, `tools`, `cluster`, `images`, `release`, `proof` …
     pub stage: &'static str,
-    /// What is done: `load todo-backend:0123`.
+    /// The action, e.g. `load todo-backend:0123`.
     pub what: String,
-    /// Why it is needed, or why it is not.
+    /// The reason for which it is needed, or is not.
     pub why: String,
     /// The command as a user would type it; empty where there is no single one.
     pub command: String,
@@ -129,8 +129,8 @@ impl Recorder {
         with_profile(self.redactor.redact_json(value), profile)
     }
 
-    /// From now on each event that ends is also a line of JSON in the file `path`, which begins anew. So a run that
-    /// was killed has left its events as well.
+    /// Replaces the file `path`, and from now on appends each ended event as a line of JSON. So a killed run leaves its
+    /// events as well.
     pub fn keep_in(&mut self, path: &Utf8Path) -> Result<()> {
         private::create_dir(path.parent().unwrap_or(Utf8Path::new(".")))?;
         self.file = Some(private::create(path)?);
@@ -202,8 +202,8 @@ fn with_profile(value: Value, profile: &str) -> Value {
     }
 }
 
-/// Stages in the order of their beginnings, each with the time in which at least one of its steps ran: steps that ran
-/// side by side count once. A step around others (`make` around its artifacts) adds nothing either.
+/// Returns the stages in the order of their beginnings, each with the time in which at least one of its steps ran: steps that
+/// ran side by side count once. A step around others (`make` around its artifacts) adds nothing either.
 pub fn stages(events: &[Event]) -> Vec<(&'static str, Duration)> {
     let mut stages: Vec<(&'static str, Vec<(u64, u64)>)> = Vec::new();
     for event in events.iter().filter(|event| event.end_ms > event.start_ms && event.outcome != StepOutcome::Looked) {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn side_by_side_counts_once() {
+    fn steps_that_ran_side_by_side_count_once() {
         let events =
             [event("tools", 0, 100), event("images", 100, 300), event("images", 150, 400), event("images", 900, 901)];
         let sums = stages(&events).into_iter().map(|(stage, took)| (stage, took.as_millis())).collect::<Vec<_>>();

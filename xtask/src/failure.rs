@@ -21,7 +21,7 @@ pub enum Class {
     Image = 6,
     /// The release did not become healthy.
     Rollout = 7,
-    /// What runs is not what was built, or a route does not answer.
+    /// Pods do not run the built images, or a route does not answer.
     Proof = 8,
     /// Tests or the secret scan found something.
     Check = 9,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_about_a_failure_follows_its_reason_and_keeps_the_chain() {
+    fn appended_text_follows_the_reason_and_keeps_the_chain() {
         let reason = anyhow::anyhow!("refused").context("PATCH");
         let failure = Failure::new(Class::Cluster, "not updated").because(reason).append("\n  the old one serves");
         let error = anyhow::Error::new(failure).context("deploying");

@@ -10,10 +10,9 @@ use crate::failure::{Class, Failure};
 use crate::process::Process;
 use crate::units::quote;
 
-/// A `git` command in `dir`, on the repository that `dir` belongs to and no other.
+/// Returns a `git` command in `dir` that works only on the repository of `dir`.
 ///
-/// A checkout that another user owns (a bind mount, a CI runner) is read all the same: this tool was compiled from it,
-/// so it is trusted already.
+/// It also reads a checkout that another user owns (a bind mount, a CI runner): xtask was compiled from it, so it is trusted.
 pub fn git(dir: &Utf8Path) -> Process {
     aim(Process::new("git"), dir).env("LC_ALL", "C").deadline(deadlines::GIT)
 }
@@ -28,21 +27,21 @@ pub fn aim(process: Process, dir: &Utf8Path) -> Process {
         .env("GIT_OPTIONAL_LOCKS", "0")
 }
 
-/// Returns whether `dir` lies in the work tree of a repository; without git it does not.
+/// Returns whether `dir` is in the work tree of a repository; `false` without git.
 pub fn in_work_tree(dir: &Utf8Path) -> Result<bool> {
     Ok(ask(dir, &["rev-parse", "--is-inside-work-tree"])?.is_some_and(|answer| answer == "true"))
 }
 
-/// The files of the checkout at `root` that git has, and new ones that it does not ignore, as paths relative to `root`; of
-/// these, those that fit `pathspec`, if there is one. Deleted files that the index still has are among them.
+/// Returns the paths, relative to `root`, of tracked files and of new files that git does not ignore. A `pathspec` restricts
+/// them. Includes deleted files that the index still has.
 pub fn files(root: &Utf8Path, pathspec: &[&str]) -> Result<Vec<String>> {
     let list = git(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]);
     let listed = list.args(pathspec.iter().copied()).read()?;
     Ok(listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
 }
 
-/// What git prints in `dir`, without white space around it; `None`: it is in no work tree, or there is no git. Exit code 1
-/// without a word is git's "no".
+/// Returns git's trimmed output in `dir`. Returns `None` if `dir` is in no work tree or git is not installed. If git exits
+/// with 1 and prints nothing, its "no", returns the empty text.
 fn ask(dir: &Utf8Path, args: &[&str]) -> Result<Option<String>> {
     let output = match git(dir).args(args.iter().copied()).question().output() {
         Err(error) if error.root_cause().downcast_ref().map(std::io::Error::kind) == Some(ErrorKind::NotFound) => {

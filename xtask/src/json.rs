@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-/// The string at `pointer`, or the empty one.
+/// Returns the string at `pointer`, or the empty one.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The number at `pointer`, or 0.
+/// Returns the number at `pointer`, or 0.
 pub fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }

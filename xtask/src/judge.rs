@@ -28,7 +28,7 @@ pub use pods::{is_ready, stuck};
 pub use progress::{Progress, progress};
 pub use scheduling::uncordon;
 
-/// Whether a finding can resolve without a change.
+/// The ability of a finding to resolve without a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gravity {
     /// It may resolve with time.
@@ -43,7 +43,7 @@ pub struct Cause {
     pub name: &'static str,
     /// A short description for people.
     pub title: &'static str,
-    /// How long it must last before it ends a rollout. A shorter one may resolve without a change.
+    /// Time that the cause must last before it ends a rollout. A shorter one may resolve without a change.
     pub patience: Limit,
     find: fn(&Snapshot) -> Vec<Symptom>,
 }
@@ -114,9 +114,9 @@ impl Symptom {
 pub struct Finding {
     /// The name of the row in [`CAUSES`].
     pub name: &'static str,
-    /// How long it must last before it ends a rollout.
+    /// Time that the finding must last before it ends a rollout.
     pub patience: Duration,
-    /// Whether it can resolve without a change.
+    /// Its ability to resolve without a change.
     pub gravity: Gravity,
     /// `pod/todo-backend-…` or `deployment/todo-backend`.
     pub subject: String,

@@ -53,6 +53,11 @@ impl Release {
         format!("{},{COMPONENT}={component}", self.part_of())
     }
 
+    /// Returns the name that the chart gives the objects of `component`.
+    pub fn object_name(&self, component: &str) -> String {
+        format!("{}-{component}", self.name)
+    }
+
     /// Returns the label selector of what xtask itself made: see [`Release::has_made`].
     pub fn made_selector(&self) -> String {
         format!("{MANAGED_BY}=xtask,{}", self.part_of())

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_is_read_from_what_it_wrote() {
+    fn reads_the_process_from_the_lock_file() {
         assert_eq!(process_of("cargo xtask deploy dev (pid 42)"), Some(42));
         assert_eq!(process_of(""), None);
         assert!(alive(std::process::id() as i32));

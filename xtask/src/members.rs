@@ -24,7 +24,7 @@ pub fn build(report: &Report, package: &str) -> Result<Utf8PathBuf> {
     build_with(report, package, &[])
 }
 
-/// The same with further arguments for cargo.
+/// Builds like [`build`], with `more` arguments for cargo.
 pub fn build_with(report: &Report, package: &str, more: &[&str]) -> Result<Utf8PathBuf> {
     report.note(format!("building {package}, which only this command needs"));
     let cargo = cargo()
@@ -53,13 +53,13 @@ pub fn become_program(program: &Utf8Path) -> Result<()> {
     Err(command.exec()).with_context(|| format!("cannot start `{program}`"))
 }
 
-/// The cargo that started this xtask, else the one on PATH.
+/// Returns the cargo that started this xtask, otherwise the one on PATH.
 pub fn cargo() -> Process {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     Process::new(program).inherit(CARGO).inherit(PROXY)
 }
 
-/// The path of the program `name` that cargo's JSON messages name.
+/// Returns the path of the program `name` from cargo's JSON messages.
 fn program_in(messages: &str, name: &str) -> Option<Utf8PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut programs = messages.filter_map(|message| Some(Utf8PathBuf::from(message["executable"].as_str()?)));

@@ -79,7 +79,7 @@ pub struct NodeContent {
     pub node: String,
     /// Official names of the images of Kubernetes' own pods.
     pub images: Vec<String>,
-    /// Where one of them has the program that is all of Kubernetes.
+    /// The path of the program that is all of Kubernetes, in one of the images.
     pub program: &'static str,
     /// The names by which minikube and the node call it.
     pub names: [&'static str; 3],

@@ -8,9 +8,9 @@ use crate::report::{Report, Running};
 pub struct Step<'a> {
     /// Its stage, where it is applied among the steps of another one.
     pub stage: Option<&'static str>,
-    /// What is done: an imperative, e.g. `load todo-backend`.
+    /// The action as an imperative, e.g. `load todo-backend`.
     pub what: String,
-    /// Why it is needed.
+    /// The reason for which it is needed.
     pub why: String,
     /// The command or commands, shown by a dry run and with `--verbose`.
     pub command: String,
@@ -33,12 +33,12 @@ impl<'a> Step<'a> {
         Self { stage: None, what, why, command, action: Box::new(action) }
     }
 
-    /// The same as a step of `stage`, wherever it is applied.
+    /// Makes it a step of `stage`, wherever it is applied.
     pub fn of(self, stage: &'static str) -> Self {
         Self { stage: Some(stage), ..self }
     }
 
-    /// The same with `more` to do once it has succeeded.
+    /// Adds the action `more`, which runs after the step has succeeded.
     pub fn then(self, more: impl FnOnce() -> Result<()> + Send + 'a) -> Self {
         let first = self.action;
         let action: Action<'a> = Box::new(move |running| {
@@ -49,7 +49,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Whether steps run or are only shown.
+/// The handling of steps: run them, or only show them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Run them.
@@ -58,7 +58,7 @@ pub enum Mode {
     DryRun,
 }
 
-/// How much has changed: the number of steps that ran, or that a dry run showed.
+/// The number of steps that ran, or that a dry run showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes(usize);
 

@@ -31,7 +31,7 @@ use crate::private;
 use crate::pure;
 pub use watchdog::{end_all, ending};
 
-/// How often a command runs again that [`Process::again_if`] reports as not begun.
+/// Maximum number of reruns of a command that [`Process::again_if`] reports as not begun.
 const AGAIN: u32 = 3;
 
 /// A log of more bytes than this is renamed; it replaces the one renamed before.
@@ -342,7 +342,7 @@ impl Process {
         self.failure(format!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(said)))
     }
 
-    /// Callers that know the purpose of the command add better hints; running it alone always helps.
+    /// Returns the failure `what`, with the hint to run the command alone. Callers that know its purpose add better hints.
     fn failure(&self, what: String) -> anyhow::Error {
         Failure::new(self.class, what).help(format!("run it alone to see its output: {self}")).into()
     }

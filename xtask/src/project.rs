@@ -43,7 +43,7 @@ pub struct Project {
 pub struct Options {
     /// Answer yes to every question.
     pub yes: bool,
-    /// Where engine, tools and base images come from; `None`: probe once.
+    /// The origin of engine, tools and base images; `None`: probe once.
     pub origin: Option<OriginKind>,
     /// Use the tools on PATH where their version is supported.
     pub system_tools: bool,
@@ -51,7 +51,7 @@ pub struct Options {
     pub ca_bundle: Option<Utf8PathBuf>,
     /// The minikube profile, if it differs from the settings.
     pub profile: Option<String>,
-    /// Where the application's secrets come from.
+    /// The source of the application's secrets.
     pub secrets_from: SecretsSource,
     /// The preferred port, if it differs from the settings.
     pub port: Option<u16>,

@@ -13,7 +13,7 @@ pub fn decide<T>(decision: impl FnOnce() -> T) -> T {
     decided
 }
 
-/// Marks an effect, e.g. `starts a process`.
+/// Panics in a decision of a unit test: `what` is an effect, e.g. `starts a process`.
 pub fn effect(what: impl std::fmt::Display) {
     #[cfg(test)]
     assert!(!IS_DECIDING.get(), "a decision {what}");

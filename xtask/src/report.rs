@@ -31,7 +31,7 @@ pub const DIM: Style = Style::new().dimmed();
 /// Headings.
 pub const BOLD: Style = Style::new().bold();
 
-/// How often a step without a terminal prints its latest progress.
+/// Interval between progress lines of a step without a terminal.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// An action for the user's interrupt.
@@ -125,7 +125,7 @@ impl Report {
         self.line(format!("  {DIM}· {}{DIM:#}", text.as_ref()));
     }
 
-    /// Prints a warning; the job goes on.
+    /// Prints a warning; the run continues.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.line(format!("  {WARN}! {}{WARN:#}", text.as_ref()));
     }
@@ -192,7 +192,7 @@ impl Report {
         Running { report: self.clone(), event, what, bar, start: now, latest, rows, finished: false }
     }
 
-    /// Without a terminal, prints from time to time that the step still runs, until its end drops `latest`.
+    /// Prints at intervals that the step still runs, if there is no terminal. Ends when the step drops `latest`.
     fn heartbeat(&self, what: String, start: Instant, latest: Weak<Mutex<String>>) {
         let report = self.clone();
         std::thread::spawn(move || {

@@ -13,9 +13,6 @@ use crate::pins;
 /// Path of the settings in the repository.
 pub const FILE: &str = "infra/xtask.toml";
 
-/// The components that `dev`, `test` and `db` work with; each has an image.
-const COMPONENTS: [&str; 2] = ["backend", "frontend"];
-
 /// The whole of `infra/xtask.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,19 +23,21 @@ pub struct Settings {
     pub cluster: Cluster,
     /// Deployable environments by name.
     pub environments: BTreeMap<String, Environment>,
-    /// What xtask knows of the application, besides its keys.
+    /// Names, paths and commands of the application, apart from its keys.
     pub application: Application,
+    /// The chart's components by role.
+    pub components: Components,
     /// The images that are built here, by name.
     pub images: BTreeMap<String, ImageSettings>,
     /// The embedded database.
     pub database: Database,
     /// The keys of `.env` that xtask knows.
     pub keys: Keys,
-    /// What `cargo xtask dev` serves.
+    /// The settings of `cargo xtask dev`.
     pub dev: Dev,
 }
 
-/// What xtask knows of the application, besides its keys.
+/// Names, paths and commands of the application, apart from its keys.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
@@ -48,6 +47,29 @@ pub struct Application {
     pub preflight: Vec<String>,
     /// The folder where it finds the Secret.
     pub secrets: String,
+    /// The folder with the migrations, in the backend's build context.
+    pub migrations: String,
+    /// Path of the chart value with the URL of the assistant's API.
+    pub assistant_url: String,
+}
+
+/// Names of the chart's components by role.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Components {
+    /// The API, which uses the Secret and the database.
+    pub backend: String,
+    /// The server of the pages.
+    pub frontend: String,
+    /// The embedded Postgres.
+    pub database: String,
+}
+
+impl Components {
+    /// Returns the name of every component.
+    pub fn names(&self) -> [&str; 3] {
+        [&self.backend, &self.frontend, &self.database]
+    }
 }
 
 /// The settings of `cargo xtask dev`.
@@ -58,6 +80,10 @@ pub struct Dev {
     pub port: u16,
     /// The environment whose contract and settings apply.
     pub environment: String,
+    /// The command in the backend's container that creates an account with as many todos as its last argument says.
+    pub seed: Vec<String>,
+    /// Path of the chart value of each variable of the containers.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// The chart and its release.
@@ -162,7 +188,7 @@ impl Settings {
         Self::parse(&pins::read_rendered(root, FILE)?)
     }
 
-    /// Returns name and settings of the image of `component`, one of [`COMPONENTS`].
+    /// Returns name and settings of the image of `component`, the backend or the frontend.
     pub fn image_of(&self, component: &str) -> (&String, &ImageSettings) {
         self.images.iter().find(|(_, image)| image.component == component).expect("checked by `parse`")
     }
@@ -174,12 +200,14 @@ impl Settings {
 
     fn parse(text: &str) -> Result<Self> {
         let settings: Self = Self::from_toml(text)?;
-        match COMPONENTS.iter().find(|name| !settings.images.values().any(|image| image.component == **name)) {
-            None => Ok(settings),
-            Some(name) => Err(Failure::new(Class::Config, format!("{FILE}: no image has the component {name}"))
-                .help(format!("edit {FILE}; its comments describe every key"))
-                .into()),
+        for name in [&settings.components.backend, &settings.components.frontend] {
+            if !settings.images.values().any(|image| image.component == *name) {
+                return Err(Failure::new(Class::Config, format!("{FILE}: no image has the component {name}"))
+                    .help(format!("edit {FILE}; its comments describe every key"))
+                    .into());
+            }
         }
+        Ok(settings)
     }
 
     fn from_toml(text: &str) -> Result<Self> {
@@ -279,6 +307,10 @@ mod tests {
                 "{name}"
             );
         }
+        let values = read(&settings.chart.path.join("values.yaml"));
+        for component in settings.components.names() {
+            assert!(values.contains(&format!("\n{component}:\n")), "{component}");
+        }
         let backend = read(&settings.chart.path.join("templates/backend/deployment.yaml"));
         assert!(backend.contains(&format!("mountPath: {}", settings.application.secrets)));
     }
@@ -311,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_environment_names_those_there_are() {
+    fn an_unknown_environment_is_an_error_with_the_known_ones() {
         let error = real().environment("dve").unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert!(failure.to_string().contains("known are: dev"));

@@ -8,7 +8,7 @@ pub mod proof;
 pub mod release;
 pub mod upgrade;
 
-/// What an interruption in `stage` leaves, for people.
+/// Returns a note on the state that an interruption in `stage` leaves, for messages.
 pub fn left_by(stage: &str) -> &'static str {
     match stage {
         "images" => " (nothing in the cluster has changed but for images that it now has)",

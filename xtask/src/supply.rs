@@ -34,7 +34,7 @@ pub struct Supply<'a> {
     is_there: IsThere<'a>,
     /// The error of the first part that failed.
     cause: Mutex<Option<Error>>,
-    /// Whether everything was brought, once the tools stage has ended.
+    /// Whether the tools stage brought all artifacts; unset until it ends.
     outcome: OnceLock<bool>,
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::failure;
 use crate::report::{Report, Running};
 
-/// Marks the name of a failed test in the output of a suite that is a program of its own.
+/// Marks the name of a failed test in the output of a suite that is a separate program.
 const FAILED: &str = "failed: ";
 /// Marks how long a test took: seconds and a name follow.
 const TOOK: &str = "took: ";
@@ -23,7 +23,7 @@ pub struct Tally {
     pub failed: usize,
     /// The names of failed tests, as far as their runner prints them, with the reason where it is known.
     pub names: Vec<String>,
-    /// How long tests took, as far as their runner says it.
+    /// Names and durations of tests, as far as their runner prints them.
     pub took: Vec<(String, Duration)>,
 }
 

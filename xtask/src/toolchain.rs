@@ -76,7 +76,7 @@ impl<'a> Preparation<'a> {
         Ok(toolchain)
     }
 
-    /// Runs the machine stage alone. Where no engine was ever made, returns the steps that make it, with the engine as it is now
+    /// Runs the machine stage alone. If no engine was ever made, returns the steps that make it, with the engine as it is now
     /// (empty), for [`Origin::observe`].
     pub fn bring_engine(mut self, mode: Mode) -> Result<(Toolchain, Engine, Vec<Step<'static>>)> {
         let (cache, report) = (self.origins.cache.clone(), &self.origins.report);
@@ -109,11 +109,11 @@ impl<'a> Preparation<'a> {
 
 /// Origin and tools, as later stages use them.
 pub struct Toolchain {
-    /// Where artifacts come from.
+    /// The origin of all artifacts.
     pub origin: Box<dyn Origin>,
     /// The tools for the profile.
     pub tools: Toolbox,
-    /// Whether the engine answers: in a dry run it may not exist yet.
+    /// Whether the engine answers. In a dry run it may not exist yet.
     pub engine_answers: bool,
     origins: OriginSettings,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `12.3 s`, `4 min 05 s`.
+/// Returns `12.3 s` or `4 min 05 s`.
 pub fn seconds(time: Duration) -> String {
     let s = time.as_secs_f64();
     if s < 10.0 {
@@ -14,7 +14,7 @@ pub fn seconds(time: Duration) -> String {
     }
 }
 
-/// Bytes in the units people use: `20.1 kB`, `3.4 GB` (decimal, as disks are sold).
+/// Returns bytes in decimal units: `20.1 kB`, `3.4 GB`.
 pub fn bytes(count: u64) -> String {
     let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     let value = count as f64;
@@ -24,12 +24,12 @@ pub fn bytes(count: u64) -> String {
         .map_or_else(|| format!("{count} B"), |(unit, name)| format!("{:.1} {name}", value / unit))
 }
 
-/// Lower-case hexadecimal.
+/// Returns lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `word` as a shell would need it: commands that people see can be pasted.
+/// Quotes `word` for a shell, so that users can paste the commands that xtask shows.
 pub fn quote(word: impl AsRef<str>) -> String {
     let word = word.as_ref();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn slower_than_offered_failing_or_useless_is_saturated() {
+    fn slow_failing_or_late_answers_mean_saturation() {
         assert!(!is_saturated(&outcome(300, 0, 5_000)));
         assert!(!is_saturated(&outcome(297, 3, 5_000)));
         assert!(is_saturated(&outcome(250, 0, 5_000)));

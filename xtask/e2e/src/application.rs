@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::lifecycle::references;
 use super::test_cluster::{AUTH, TestCluster};
-use xtask::commands::dev::{BROWSER_IMAGE, build_browser};
+use xtask::commands::dev::{browser_reference, build_browser};
 use xtask::origin::Requirement;
 use xtask::plan::{self, Mode};
 use xtask::process::Process;
@@ -161,7 +161,8 @@ fn playwright(test_cluster: &TestCluster, assistant: &str, specs: &[&str]) -> Re
         "--env",
         &format!("ASSISTANT={assistant}"),
     ]);
-    let run = run.args([BROWSER_IMAGE, "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
+    let image = browser_reference(&test_cluster.project);
+    let run = run.args([&image, "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
     remove.run()?;
     let result = run.deadline(Duration::from_secs(420)).log(test_cluster.project.log("browser")).run();
     if let Some(dir) = pictures {

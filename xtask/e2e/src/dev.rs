@@ -10,7 +10,7 @@ use camino::Utf8PathBuf;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use xtask::commands::dev::BROWSER_IMAGE;
+use xtask::commands::dev::browser_reference;
 use xtask::engine::Engine;
 use xtask::lock;
 use xtask::project::Project;
@@ -322,7 +322,7 @@ fn frontend_line(stage: &Stage) -> Result<()> {
     let (mut saved, mut times) = (Duration::ZERO, Vec::new());
     let browser = stage.engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
     let browser = browser.args(["--env".to_owned(), format!("BASE_URL={}", stage.address())]);
-    let browser = browser.args(["--env", &format!("ROUNDS={ROUNDS}"), BROWSER_IMAGE]);
+    let browser = browser.args(["--env", &format!("ROUNDS={ROUNDS}"), &browser_reference(&stage.test_cluster.project)]);
     let browser = browser.args(["node_modules/.bin/playwright", "test", "--config", "dev.config.ts"]);
     let result = browser.log(stage.test_cluster.project.log("browser-dev")).stream(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -63,7 +63,7 @@ impl Load {
         Ok(good)
     }
 
-    /// Like [`Load::stop`], but accepts few requests.
+    /// Stops like [`Load::stop`], but accepts few requests.
     pub fn end(self) -> Result<u64> {
         self.next.store(END, Ordering::Relaxed);
         let mut all = Answers::default();

@@ -89,7 +89,7 @@ struct Reference {
 enum Choice<'a> {
     /// Some of each command, chosen by this seed.
     Seed(u64),
-    /// Those whose names contain the text, or all without it.
+    /// Pairs whose names contain the text; `None`: all.
     Named(Option<&'a str>),
 }
 

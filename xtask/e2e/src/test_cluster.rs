@@ -73,7 +73,7 @@ impl TestCluster {
         Self::named(project, xtask, &names, clean)
     }
 
-    /// As [`TestCluster::make`], under other names.
+    /// Makes a test cluster like [`TestCluster::make`], under other names.
     pub fn named(project: &Project, xtask: &str, names: &Names, clean: bool) -> Result<Self> {
         let dir = &names.folder;
         let root = dir.join("checkout");

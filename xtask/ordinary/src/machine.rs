@@ -52,7 +52,7 @@ pub enum Store {
 pub struct MachineKind {
     /// The image store of its engine.
     pub store: Store,
-    /// Whether it reaches the official hosts through a forward proxy only. Then the first answer is late, and Docker Hub
+    /// Whether it reaches the official hosts only through a forward proxy. Then the first answer is late, and Docker Hub
     /// refuses one request.
     pub behind_proxy: bool,
 }

@@ -37,7 +37,7 @@ struct Trial<'a> {
     before: Traces,
 }
 
-/// What a deploy may leave: sets of lines, by kind.
+/// Traces that a deploy may leave: sets of lines by kind.
 type Traces = BTreeMap<&'static str, BTreeSet<String>>;
 
 type Scenario = (&'static str, fn(&Trial<'_>) -> Result<String>);

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_there_while_the_screen_showed_it() {
+    fn a_text_is_visible_as_long_as_on_the_screen() {
         let image =
             animate(&recording(&[(0, &["$ a <b>"]), (10, &["$ a <b>", "live"]), (20, &["$ a <b>", "done"])]), "a");
         // 40 s are played in 20 s, then the end stays for 8 s.

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_stays_hidden_when_it_comes_in_pieces() {
+    fn replaces_hidden_text_that_arrives_in_pieces() {
         let text = "a /home/me/todo b /home/me/x \u{2713} /home/m";
         for size in 1..text.len() {
             let hidden = vec![("/home/me/todo".into(), "~/todo"), ("/home/me".into(), "~")];

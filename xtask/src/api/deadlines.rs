@@ -13,7 +13,7 @@ pub struct Deadlines {
     pub answer: Duration,
     /// For the head of a stream's answer: watches and logs then go on for as long as they do.
     pub head: Duration,
-    /// How long the API server keeps a watch open before it is asked to go on.
+    /// Time for which the API server keeps a watch open.
     pub watch: Duration,
     /// For all attempts of a request together.
     pub retry: Duration,

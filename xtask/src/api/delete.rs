@@ -11,7 +11,7 @@ use super::{Api, Resource, Scope, kinds};
 use crate::failure::{Class, Failure};
 use crate::process;
 
-/// What happens to the objects that the deleted one owns.
+/// The deletion of objects that the deleted one owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
     /// They are deleted afterwards.

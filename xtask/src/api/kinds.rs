@@ -19,7 +19,7 @@ pub struct Resource {
     pub plural: &'static str,
     /// The kind.
     pub kind: &'static str,
-    /// Whether its objects are in namespaces.
+    /// Whether its objects belong to namespaces.
     pub namespaced: bool,
 }
 
@@ -98,7 +98,7 @@ const ALL: [Resource; 27] = [
 ];
 
 impl Resource {
-    /// The kind that `object` names. Fails for one that is not in the table.
+    /// Returns the resource of `object`'s kind. Fails if the kind is not in the table.
     pub fn of(object: &Value) -> Result<&'static Self> {
         let known =
             |resource: &&Self| object["kind"] == resource.kind && object["apiVersion"] == *resource.api_version();
@@ -108,17 +108,17 @@ impl Resource {
         })
     }
 
-    /// The resource of a kind, e.g. `ConfigMap`, in any case of letters.
+    /// Returns the resource of a kind, e.g. `ConfigMap`, in any case of letters.
     pub fn of_kind(kind: &str) -> Option<&'static Self> {
         ALL.iter().find(|resource| resource.kind.eq_ignore_ascii_case(kind))
     }
 
-    /// `v1` or `apps/v1`.
+    /// Returns `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
     }
 
-    /// The path of the objects in `scope`.
+    /// Returns the path of the objects in `scope`.
     pub fn collection(&self, namespace: &str, scope: Scope) -> String {
         let root = if self.group.is_empty() { "/api" } else { "/apis" };
         let (version, plural) = (self.api_version(), self.plural);
@@ -128,7 +128,7 @@ impl Resource {
         }
     }
 
-    /// The path of one object.
+    /// Returns the path of one object.
     pub fn object(&self, namespace: &str, name: &str) -> String {
         format!("{}/{name}", self.collection(namespace, Scope::Namespace))
     }

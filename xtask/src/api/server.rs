@@ -163,12 +163,13 @@ fn config(tls: &TlsConfig, deadlines: &Deadlines) -> ureq::config::ConfigBuilder
         .timeout_connect(Some(deadlines.connect))
 }
 
-/// The server takes a request that it answers with 429 later, and never began it. With 503 it may have begun.
+/// Returns whether the request may be repeated after `status`. The server never began a request that it answers with 429. With
+/// 503 it may have, so only idempotent requests are repeated.
 fn may_repeat(status: StatusCode, request: &Request) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE && request.is_idempotent()
 }
 
-/// Returns how long the server asks to wait.
+/// Returns the pause that the server requests.
 fn retry_after(response: &http::Response<Body>) -> Option<Duration> {
     let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

@@ -21,7 +21,7 @@ use api_server::{ApiServer, Reply, not_found, status};
 const TODO: &str = "GET /api/v1/namespaces/todo";
 const PODS: &str = "GET /api/v1/namespaces/todo/pods";
 
-/// Deadlines of a client whose server answers, however busy the machine is.
+/// Returns deadlines for a server that answers, also on a busy machine.
 fn patient() -> Deadlines {
     let millis = Duration::from_millis;
     Deadlines {
@@ -40,13 +40,13 @@ fn patient() -> Deadlines {
     }
 }
 
-/// Deadlines that a test can wait for, where its server hangs or an object stays.
+/// Returns short deadlines for a server that hangs or an object that stays.
 fn short() -> Deadlines {
     let time = Duration::from_millis(1500);
     Deadlines { answer: time, head: time, deletion: time, ..patient() }
 }
 
-/// A client for namespace `todo`.
+/// Returns a client for the namespace `todo`.
 pub fn client(server: &ApiServer) -> Api {
     client_at(server, server.address)
 }
@@ -55,13 +55,13 @@ fn client_at(server: &ApiServer, address: SocketAddr) -> Api {
     Api::with_deadlines(address, &credentials(server), "todo", patient()).unwrap()
 }
 
-/// A client that waits for `reply` no longer than it must.
+/// Returns a client whose deadlines are just long enough for `reply`.
 fn client_for(server: &ApiServer, reply: &Reply) -> Api {
     let deadlines = if matches!(reply, Reply::Hang) { short() } else { patient() };
     Api::with_deadlines(server.address, &credentials(server), "todo", deadlines).unwrap()
 }
 
-/// A toolbox that reaches `server` only.
+/// Returns a toolbox that reaches only `server`.
 pub fn toolbox(server: &ApiServer) -> Toolbox {
     Toolbox::of_api(credentials(server), client(server))
 }
@@ -87,7 +87,7 @@ fn unavailable() -> Reply {
     Reply::Json(503, "", status)
 }
 
-/// What the client makes of a single kind of answer to the question whether the namespace exists.
+/// Returns the result of a GET that the server always answers with `reply`, and the number of requests.
 fn asked(reply: Reply) -> (Result<Option<Value>>, usize) {
     let server = ApiServer::start();
     server.on(TODO, std::slice::from_ref(&reply));
@@ -106,7 +106,7 @@ fn an_object_is_present_and_a_status_about_it_is_its_absence() {
 }
 
 #[test]
-fn whatever_else_comes_is_neither_present_nor_absent() {
+fn other_answers_are_neither_present_nor_absent() {
     let forbidden = status(403, "Forbidden", "namespaces \"todo\" is forbidden", json!({"name": "todo"}));
     let other = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "todo"}});
     // Whether it is asked again: how often depends on how busy the machine is.
@@ -140,7 +140,7 @@ fn whatever_else_comes_is_neither_present_nor_absent() {
     }
 }
 
-/// Ways in which an answer goes wrong.
+/// Returns the kinds of wrong answers.
 fn wrong() -> [Reply; 5] {
     let refused = status(500, "InternalError", "etcdserver: request timed out", json!({}));
     let other = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});

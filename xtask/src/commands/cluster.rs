@@ -97,7 +97,7 @@ struct UpgradeRun<'a> {
 struct OldCluster {
     uid: String,
     environment: String,
-    /// Whether the embedded database runs, so that there is something to dump.
+    /// Whether the embedded database runs. Only then is there data to dump.
     database: bool,
 }
 
@@ -160,7 +160,7 @@ impl UpgradeRun<'_> {
         let (project, tools) = (self.project, self.tools());
         // A start gives the API server another port and renews certificates.
         cluster::observe(tools)?;
-        let contents = Contents::observe(tools)?;
+        let contents = Contents::observe(&project.settings, tools)?;
         if !contents.foreign.is_empty() {
             let list = contents.foreign.join(", ");
             let what = format!(
@@ -267,15 +267,15 @@ impl UpgradeRun<'_> {
         let (project, tools) = (self.project, self.tools());
         let mut dump = None;
         if old.database {
-            let replicas = upgrade::backend(tools)?.map(|backend| backend.replicas);
+            let replicas = upgrade::backend(&project.settings, tools)?.map(|backend| backend.replicas);
             let made = &mut dump;
             let step = Step::new(
                 "dump the database",
                 "deleting the cluster deletes its volume",
                 format!(
-                    "kubectl scale deployment/{}-backend --replicas=0\n\
+                    "kubectl scale deployment/{} --replicas=0\n\
                      docker exec {} crictl exec <postgres> pg_dump --format=custom > {}/<time>.dump",
-                    project.settings.chart.release,
+                    upgrade::backend_name(&project.settings),
                     tools.profile,
                     quote(self.folder)
                 ),
@@ -284,7 +284,7 @@ impl UpgradeRun<'_> {
                     let dump = match (result, replicas) {
                         (result @ Err(_), Some(replicas)) => {
                             let deploy = format!("deploy {}", old.environment);
-                            upgrade::start_backend(tools, replicas, &deploy, result)?
+                            upgrade::start_backend(&project.settings, tools, replicas, &deploy, result)?
                         }
                         (result, _) => result?,
                     };
@@ -304,7 +304,7 @@ impl UpgradeRun<'_> {
     fn stop_and_dump(&self, replicas: Option<u64>, from: &Version, running: &Running) -> Result<Dump> {
         if replicas.is_some() {
             running.progress("stopping the backend");
-            upgrade::scale_backend(self.tools(), 0)?;
+            upgrade::scale_backend(&self.project.settings, self.tools(), 0)?;
         }
         let postgres = self.postgres()?;
         Dump::create(self.folder, &postgres, &from.to_string(), running)

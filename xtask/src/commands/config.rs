@@ -88,9 +88,11 @@ fn database(environment: &str, contract: &Contract, database: Option<&Database>)
         Some(Database::Remote(host)) => {
             SettingRow::new(name, Value::Plain(host.clone()), contract.kinds.postgres_url.as_str())
         }
-        Some(Database::Embedded) => {
-            SettingRow::new(name, Value::Plain("embedded".into()), format!("{}: postgres.enabled", contract.values))
-        }
+        Some(Database::Embedded) => SettingRow::new(
+            name,
+            Value::Plain("embedded".into()),
+            format!("{}: {}", contract.values, contract.embedded_key),
+        ),
         None if contract.embedded => {
             SettingRow::new(name, Value::Plain("embedded, unless .env names one".into()), contract.values.as_str())
         }

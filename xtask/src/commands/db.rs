@@ -25,15 +25,13 @@ use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 use crate::units::quote;
 
-/// The folder of the migrations in the backend's build context.
-const MIGRATIONS: &str = "app/migrations/versions";
 /// The first bytes of a dump in Postgres' custom format.
 const MAGIC: &[u8] = b"PGDMP";
 
 /// Query the database, dump it, or restore a dump
 ///
-/// Uses the database of DATABASE_URL_UNPOOLED or DATABASE_URL in .env, or else the embedded one. The client programs come
-/// from the Postgres image: you need not install psql.
+/// Uses the database that .env names, or else the embedded one. The client programs come from the Postgres image: you need
+/// not install psql.
 #[derive(Args, Debug)]
 pub struct Db {
     #[command(subcommand)]
@@ -112,12 +110,12 @@ fn env_value<'a>(credentials: &'a Credentials, wanted: &str) -> Option<&'a Secre
 
 impl OpenDatabase {
     /// Returns the schema version. This is the first query, so its error explains how the client connects.
-    fn schema(&self) -> Result<Option<String>> {
+    fn schema(&self, settings: &Settings) -> Result<Option<String>> {
         self.postgres.schema().map_err(|error| {
             Failure::new(Class::Database, "cannot query the database")
                 .because(error)
                 .help("use a host name that this machine resolves: the client runs in this machine's network, not in the cluster")
-                .help("see what the application sees: cargo xtask logs backend")
+                .help(format!("see what the application sees: cargo xtask logs {}", settings.components.backend))
                 .into()
         })
     }
@@ -134,7 +132,7 @@ fn shell(project: &Project) -> Result<i32> {
 
 fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
     if file.is_dir() {
-        let help = format!("cargo xtask db dump {}", quote(file.join("todo.dump")));
+        let help = format!("cargo xtask db dump {}", quote(file.join(example(project))));
         return Err(Failure::new(Class::Config, format!("{file} is a folder: name a file in it")).help(help).into());
     }
     if file.exists() {
@@ -146,7 +144,7 @@ fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
         )?;
     }
     let open = open_database(project)?;
-    open.schema()?;
+    open.schema(&project.settings)?;
     let running = project.report.step("database", format!("dump to {file}"), &open.name);
     // A temporary file with mode 600, deleted unless the dump is complete.
     let folder = file.parent().filter(|folder| !folder.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
@@ -161,6 +159,11 @@ fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
+/// Returns the name of a dump for hints.
+fn example(project: &Project) -> String {
+    format!("{}.dump", project.settings.chart.release)
+}
+
 fn describe(contents: &DumpContents) -> String {
     let rows: u64 = contents.rows.values().sum();
     let schema = contents.schema.as_deref().unwrap_or("none");
@@ -172,17 +175,19 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let read = File::open(file).and_then(|input| input.take(MAGIC.len() as u64).read_to_end(&mut begin));
     read.map_err(|error| {
         let what = format!("{file} cannot be read: {error}");
-        Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump")
+        Failure::new(Class::Config, what).help(format!("make one: cargo xtask db dump {}", example(project)))
     })?;
     if begin != MAGIC {
         let what = format!("{file} is not a dump in Postgres' custom format");
-        return Err(Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump").into());
+        return Err(Failure::new(Class::Config, what)
+            .help(format!("make one: cargo xtask db dump {}", example(project)))
+            .into());
     }
     let _lock = project.lock()?;
     upgrade::refuse_unfinished(&project.cache, &project.settings.cluster.profile)?;
     let open = open_database(project)?;
     let (tools, postgres) = (&open.toolchain.tools, &open.postgres);
-    let schema = open.schema()?;
+    let schema = open.schema(&project.settings)?;
     let contents = postgres.contents_of(file).map_err(|error| {
         // Only an error of pg_restore itself means that the file is damaged; others may come from the engine.
         if failure::message(&error).contains("pg_restore: ") {
@@ -200,7 +205,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let now = postgres.tables()?;
     migrations.refuse_foreign(&open.name, now.keys(), &contents)?;
     let rows: u64 = now.values().map(|table| table.rows).sum();
-    let (backend, more) = match running_backend(tools)? {
+    let (backend, more) = match running_backend(&project.settings, tools)? {
         None => (None, None),
         Some(backend) if uses_database(&project.settings, &open, &backend)? => {
             (Some(backend), Some("stop the backend meanwhile: the API answers 503 for some seconds"))
@@ -227,9 +232,9 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         return Ok(());
     };
     running.progress("stopping the backend");
-    let stopped = upgrade::scale_backend(tools, 0).context("the database is unchanged");
+    let stopped = upgrade::scale_backend(&project.settings, tools, 0).context("the database is unchanged");
     let deploy = format!("deploy {}", project.settings.dev.environment);
-    upgrade::start_backend(tools, replicas, &deploy, stopped.and_then(|()| work()))?;
+    upgrade::start_backend(&project.settings, tools, replicas, &deploy, stopped.and_then(|()| work()))?;
     running.done(format!("{}, as in the dump", describe(&contents)));
     let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
@@ -276,8 +281,8 @@ struct Migrations {
 impl Migrations {
     /// Reads the migrations of the checkout `root`.
     fn read(settings: &Settings, root: &Utf8Path) -> Result<Self> {
-        let (_, image) = settings.image_of("backend");
-        let folder = root.join(&image.context).join(MIGRATIONS);
+        let (_, image) = settings.image_of(&settings.components.backend);
+        let folder = root.join(&image.context).join(&settings.application.migrations);
         let mut all = Self { versions: Vec::new(), text: String::new() };
         for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
             let entry = entry?;
@@ -332,13 +337,13 @@ impl Migrations {
 }
 
 /// Returns the backend, if the cluster and at least one replica run.
-fn running_backend(tools: &Toolbox) -> Result<Option<Backend>> {
+fn running_backend(settings: &Settings, tools: &Toolbox) -> Result<Option<Backend>> {
     if !cluster::exists_anywhere(&tools.cache, &tools.profile)?
         || cluster::observe(tools)?.state != ProfileState::Running
     {
         return Ok(None);
     }
-    Ok(upgrade::backend(tools)?.filter(|backend| backend.replicas > 0))
+    Ok(upgrade::backend(settings, tools)?.filter(|backend| backend.replicas > 0))
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ fn deploy_once(project: &Project, args: &Deploy) -> Result<()> {
     Ok(())
 }
 
-/// Deploys; the caller holds the profile's lock.
+/// Deploys. The caller holds the profile's lock.
 pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
     let start = Instant::now();
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
@@ -185,7 +185,7 @@ struct RunningCluster {
     profile: Profile,
     /// The state in the cluster, observed after the stage's steps.
     live: LiveCluster,
-    /// Whether the stage makes the node.
+    /// Whether the stage creates the node.
     is_new: bool,
     /// The applications' images in the engine.
     images: Vec<ImageState>,
@@ -238,7 +238,7 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
 /// The result of the images stage: every node has the images.
 struct LoadedImages {
     built: Vec<Built>,
-    /// Those and the embedded database's.
+    /// The built images, and the embedded database's.
     wanted: Vec<Wanted>,
     changes: Changes,
 }
@@ -331,7 +331,7 @@ fn apply_release(
     }
     let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
     let run = release::Run::default();
-    let has_new = database::has_new_migrations(&tools.target, &desired, &live.release);
+    let has_new = database::has_new_migrations(settings, &tools.target, &desired, &live.release);
     let preflight = database::decide(settings, tools, &desired, &secrets, &live.release, has_new);
     let preflight = preflight.map(|preflight| preflight.steps());
     let steps = release::decide(tools, &desired, secrets.clone(), &live.release, &run, preflight);

@@ -39,8 +39,8 @@ use crate::toolchain::Toolchain;
 use service::{Number, Service};
 use sources::{ExtraSources, Part, Sources};
 use stack::Stack;
-pub use stack::{PREFIX, loss, stored_todos, tear_down};
-pub use testing::{BROWSER_IMAGE, build_browser};
+pub use stack::{loss, part_of, stored_todos, tear_down};
+pub use testing::{browser_reference, build_browser};
 
 /// The stage's name in reports.
 const STAGE: &str = "dev";
@@ -96,7 +96,8 @@ impl App {
 
     /// Returns name and settings of its image.
     fn image(self, settings: &Settings) -> (&String, &ImageSettings) {
-        settings.image_of(self.name())
+        let components = &settings.components;
+        settings.image_of(if self == Self::Backend { &components.backend } else { &components.frontend })
     }
 
     fn debug_port(self) -> u16 {
@@ -142,7 +143,12 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
         environment,
         Mode::Apply,
     )?;
-    let contract = Contract { embedded: credentials.embedded, ..contract };
+    let mut contract = Contract { embedded: credentials.embedded, ..contract };
+    if args.fake_assistant {
+        let Settings { application, dev, .. } = settings;
+        let names = dev.variables.iter().filter(|(_, path)| **path == application.assistant_url);
+        contract.variables.extend(names.map(|(name, _)| (name.clone(), stack::ASSISTANT.to_owned())));
+    }
     consent_to_migrate(settings, &project.target(), &project.report, project.options.yes, &credentials)?;
     let toolchain = project.bring_tools(Mode::Apply, &requirements(settings, contract.embedded))?;
     let mut session = Session::new(settings, &project.dotenv, args, &toolchain, &contract, credentials);
@@ -245,7 +251,7 @@ impl<'a> Session<'a> {
         credentials: Credentials,
     ) -> Self {
         let (send, events) = channel();
-        let stack = Stack::new(&dotenv.root, &toolchain.tools.engine);
+        let stack = Stack::new(&settings.chart.release, &dotenv.root, &toolchain.tools.engine);
         let address = format!("http://localhost:{}", settings.dev.port);
         let (services, saved, sources, running) = Default::default();
         Self {
@@ -351,7 +357,7 @@ impl<'a> Session<'a> {
         let (before, send) = (self.sources.clone(), self.send.clone());
         std::thread::spawn(move || sources::watch(&settings, &dotenv, &report, before, extra, &send));
         let (address, send) = (self.address.clone(), self.send.clone());
-        let paths = ["backend", "frontend"].map(|component| self.settings.image_of(component).1.ready.clone());
+        let paths = APPS.map(|app| app.image(self.settings).1.ready.clone());
         std::thread::spawn(move || {
             // Requesting the page also makes the frontend compile it.
             for path in &paths {
@@ -388,7 +394,7 @@ impl<'a> Session<'a> {
             report.note(format!("debugger of the {}: 127.0.0.1:{}", app.name(), app.debug_port()));
         }
         if let Some(count) = self.args.seed {
-            match self.stack.in_backend(&["python3", "/opt/dev/seed.py", &count.to_string()]).read() {
+            match self.stack.seed(&self.settings.dev.seed, count).read() {
                 Ok(seed) => report.ok(seed.trim()),
                 Err(error) => report.error(&error),
             }

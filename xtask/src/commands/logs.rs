@@ -9,14 +9,15 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::output;
 use crate::clock;
 use crate::deadlines;
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, nearest};
 use crate::process;
 use crate::project::Project;
+use crate::settings::Components;
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::release;
 use crate::toolbox::Toolbox;
@@ -26,11 +27,11 @@ use source::Source;
 /// Number of logs that are read side by side.
 const AT_ONCE: usize = 8;
 
-/// Show the logs of all applications, or of one
+/// Show the logs of all components, or of one
 #[derive(Args, Debug)]
 pub struct Logs {
-    /// Application (default: all)
-    pub app: Option<App>,
+    /// Component of the chart, e.g. backend (default: all)
+    pub component: Option<String>,
     /// Stream new lines, also from new pods, until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
@@ -52,25 +53,16 @@ impl Logs {
     }
 }
 
-/// A component of the application.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum App {
-    /// The API
-    Backend,
-    /// The page
-    Frontend,
-    /// The embedded database
-    Postgres,
-}
-
-impl App {
-    fn component(self) -> &'static str {
-        match self {
-            Self::Backend => "backend",
-            Self::Frontend => "frontend",
-            Self::Postgres => "postgres",
-        }
+/// Fails if the chart has no component `name`. The error names the known ones.
+fn check_component(components: &Components, name: &str) -> Result<()> {
+    let known = components.names();
+    if known.contains(&name) {
+        return Ok(());
     }
+    let meant = nearest(name, known).unwrap_or(known[0]);
+    Err(Failure::new(Class::Config, format!("there is no component `{name}`; known are: {}", known.join(", ")))
+        .help(format!("cargo xtask logs {meant}"))
+        .into())
 }
 
 /// Parses a duration such as `1h30m` into seconds.
@@ -99,15 +91,16 @@ fn parse_duration(text: &str) -> Result<u64, String> {
 
 /// Prints the logs.
 pub fn run(project: &Project, args: &Logs) -> Result<()> {
+    args.component.as_ref().map_or(Ok(()), |name| check_component(&project.settings.components, name))?;
     let toolchain = project.present_tools()?;
     let tools = &toolchain.tools;
     if cluster::observe(tools)?.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
-    let sources = source::list(tools, args.app)?;
+    let sources = source::list(tools, args)?;
     if sources.is_empty() {
-        let what = match args.app {
-            Some(app) => format!("{} has no pods", app.component()),
+        let what = match &args.component {
+            Some(component) => format!("{component} has no pods"),
             None => "the application has no pods".to_owned(),
         };
         return Err(Failure::new(Class::Rollout, what).help("cargo xtask status").into());
@@ -169,7 +162,7 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
             return exit_quietly();
         }
         // Tolerate an API server that does not respond for a moment; the followers reconnect by themselves.
-        let new_sources = source::list(tools, args.app).and_then(|mut sources| {
+        let new_sources = source::list(tools, args).and_then(|mut sources| {
             sources.retain(|source| !followed.contains(source));
             if !sources.is_empty() {
                 painter.hide(release::redactor_of_secrets(tools)?);

@@ -24,6 +24,7 @@ use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::{Report, bytes};
+use crate::settings::Settings;
 use crate::snapshot::{Snapshot, text, title};
 use crate::stages::cluster::{self, ContextEntry, ControllerManifests};
 use crate::stages::images::owned::{self, OwnedImage};
@@ -102,7 +103,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
             let origins = project.origins();
             let origin = origin::present(&origins, &engine)?;
             let tools = Toolbox::new(settings, &origins, engine, origin.as_ref())?;
-            remove_from_engine(&consent, &tools, &project.root, &settings.cluster.ingress)?
+            remove_from_engine(&consent, &tools, settings, &project.root)?
         }
         None => Remainder::default(),
     };
@@ -145,7 +146,7 @@ impl Consent<'_> {
         let paths = EnginePaths::new(cache);
         if args.removes_engine() && stop::exists(&paths)? {
             let mut clusters = stored::containers(&paths)?;
-            clusters.retain(|name| !name.starts_with(dev::PREFIX));
+            clusters.retain(|name| dev::part_of(name).is_none());
             let clusters = clusters.join(", ");
             let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
             losses.push(format!("stop the private Docker Engine and remove it with all its images{clusters}"));
@@ -163,20 +164,20 @@ impl Consent<'_> {
     }
 }
 
-/// Removes from the engine what the arguments say, and returns what remains. `ingress` is the folder of the ingress controller
-/// in the checkout `root`.
+/// Removes from the engine what the arguments say, and returns what remains. `root` is the checkout.
 fn remove_from_engine(
     consent: &Consent<'_>,
     tools: &Toolbox,
+    settings: &Settings,
     root: &Utf8Path,
-    ingress: &Utf8Path,
 ) -> Result<Remainder> {
     let (args, engine) = (consent.args, &tools.engine);
     // The todos of `dev` in the private engine go with it; the question about the engine names them.
     let goes_with_engine = engine.private && args.removes_engine();
     let removes_todos = args.data || args.removes_engine() && !goes_with_engine;
-    let dev = dev::tear_down(tools, root, removes_todos, consent.yes)?.filter(|_| !goes_with_engine);
-    let mut remainder = Remainder { dev, ..remove_release_or_cluster(consent, tools, &root.join(ingress))? };
+    let dev =
+        dev::tear_down(tools, &settings.chart.release, root, removes_todos, consent.yes)?.filter(|_| !goes_with_engine);
+    let mut remainder = Remainder { dev, ..remove_release_or_cluster(consent, tools, settings, root)? };
     if args.removes_images() {
         remove_images(tools, args)?;
     }
@@ -253,7 +254,12 @@ fn remove_cache(cache: &Utf8Path, report: &Report, guard: lock::Lock) -> Result<
 }
 
 /// Removes the release, or the whole cluster if the arguments say so.
-fn remove_release_or_cluster(consent: &Consent<'_>, tools: &Toolbox, ingress: &Utf8Path) -> Result<Remainder> {
+fn remove_release_or_cluster(
+    consent: &Consent<'_>,
+    tools: &Toolbox,
+    settings: &Settings,
+    root: &Utf8Path,
+) -> Result<Remainder> {
     let (args, report) = (consent.args, consent.report);
     let name = &tools.profile;
     let profile = cluster::profile(tools)?;
@@ -283,7 +289,7 @@ fn remove_release_or_cluster(consent: &Consent<'_>, tools: &Toolbox, ingress: &U
         return Ok(Remainder::default());
     }
     match profile.state {
-        cluster::ProfileState::Running => remove_release(consent, tools, ingress),
+        cluster::ProfileState::Running => remove_release(consent, tools, settings, root),
         cluster::ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to remove"));
             Ok(Remainder::default())
@@ -302,7 +308,7 @@ fn remove_release_or_cluster(consent: &Consent<'_>, tools: &Toolbox, ingress: &U
     }
 }
 
-fn remove_release(consent: &Consent<'_>, tools: &Toolbox, ingress: &Utf8Path) -> Result<Remainder> {
+fn remove_release(consent: &Consent<'_>, tools: &Toolbox, settings: &Settings, root: &Utf8Path) -> Result<Remainder> {
     let profile = cluster::observe(tools)?;
     let (args, report) = (consent.args, consent.report);
     let api = tools.api()?;
@@ -332,14 +338,16 @@ fn remove_release(consent: &Consent<'_>, tools: &Toolbox, ingress: &Utf8Path) ->
         let mut selector = tools.release().made_selector();
         if !args.data {
             // The volume needs the password in its Secret.
-            selector += &format!(",{COMPONENT}!=postgres");
+            selector += &format!(",{COMPONENT}!={}", settings.components.database);
         }
         api.delete_selected(&kinds::SECRET, &selector)?;
         api.delete_selected(&kinds::CONFIG_MAP, &selector)?;
         report.ok("Secrets and records removed");
     }
     // Before the namespace: the controller has a Role in it.
-    if let Some(done) = cluster::remove_controller(tools, &ControllerManifests::read(ingress)?)? {
+    if let Some(done) =
+        cluster::remove_controller(tools, &ControllerManifests::read(&root.join(&settings.cluster.ingress))?)?
+    {
         report.ok(done);
     }
     if args.data && exists {

@@ -93,7 +93,8 @@ impl Suite {
         }
     }
 
-    /// Suites of different lanes may run side by side. Suites without a lane run alone, because they measure times.
+    /// Returns the lane. Suites of different lanes may run side by side. Suites without a lane run alone, because they
+    /// measure times.
     fn lane(self) -> Option<usize> {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),
@@ -104,6 +105,7 @@ impl Suite {
 
     /// Returns the artifacts that the origin must bring for it; `root` is the checkout.
     pub fn requirements(self, settings: &Settings, root: &Utf8Path) -> Result<Vec<Requirement>> {
+        let components = &settings.components;
         let bases = |component: &str| {
             let (_, image) = settings.image_of(component);
             image.bases.values().cloned().map(Requirement::Image).collect()
@@ -112,8 +114,8 @@ impl Suite {
             Self::Rust => vec![Requirement::Tool(Tool::Gitleaks), Requirement::Tool(Tool::Actionlint)],
             Self::Scan => vec![Requirement::Tool(Tool::Gitleaks)],
             Self::Chart => vec![Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
-            Self::Backend => bases("backend"),
-            Self::Frontend => bases("frontend"),
+            Self::Backend => bases(&components.backend),
+            Self::Frontend => bases(&components.frontend),
             // `upgrade` uses its own cache, which borrows the artifacts of the other suites. `ordinary` brings its artifacts
             // after it has checked this machine.
             Self::Upgrade | Self::Ordinary => Vec::new(),
@@ -253,8 +255,8 @@ impl SuiteRunner<'_> {
             Suite::Rust => suites::rust(report, root, toolchain),
             Suite::Chart => suites::chart(report, &root.join(&settings.chart.path), toolchain),
             Suite::Scan => scan::search(report, root, toolchain).map(|()| Tally::new(1, 0)),
-            Suite::Backend => suites::image(report, settings, toolchain, "backend"),
-            Suite::Frontend => suites::image(report, settings, toolchain, "frontend"),
+            Suite::Backend => suites::image(report, settings, toolchain, &settings.components.backend),
+            Suite::Frontend => suites::image(report, settings, toolchain, &settings.components.frontend),
             Suite::Faults => faults::run(report, &with(only.chain(args.all.then(|| "--all".to_owned())).collect())),
             Suite::Dev | Suite::E2e => suites::end_to_end(report, suite, &with(only.collect())),
             Suite::Upgrade | Suite::Policies => suites::end_to_end(report, suite, arguments),

@@ -1,5 +1,7 @@
 //! The keys that the chart requires in `.env`, from its values files.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use camino::Utf8Path;
 use serde::Deserialize;
@@ -22,25 +24,17 @@ pub struct Contract {
     pub optional: Vec<String>,
     /// The keys that xtask knows by the kind of their value.
     pub kinds: Keys,
-    /// Whether the chart brings a Postgres of its own.
+    /// Whether the environment's values enable the embedded Postgres.
     pub embedded: bool,
+    /// Path of the chart value that enables it.
+    pub embedded_key: String,
     /// The class of its Ingress; empty: the cluster's default.
     pub ingress_class: String,
-    /// The assistant's API: `config.openai.baseUrl`.
-    pub openai_url: String,
-    /// The assistant's model: `config.openai.model`.
-    pub openai_model: String,
-    /// The other variables that the chart's `config` gives the backend, with their values.
-    pub config: Vec<(&'static str, String)>,
+    /// The URL of the assistant's API.
+    pub assistant_url: String,
+    /// The variables of the containers of `dev`, with their values in the chart.
+    pub variables: BTreeMap<String, String>,
 }
-
-/// The variables of [`Contract::config`], and where the values are.
-const CONFIG: [(&str, &[&str]); 4] = [
-    ("ALLOWED_ORIGINS", &["config", "allowedOrigins"]),
-    ("SIGN_UPS_PER_HOUR", &["config", "limits", "signUpsPerHour"]),
-    ("TODOS_PER_USER", &["config", "limits", "todosPerUser"]),
-    ("ASSISTANT_TOKENS_PER_DAY", &["config", "limits", "assistantTokensPerDay"]),
-];
 
 impl Contract {
     /// Reads the contract of `environment` from the chart's values in the checkout `root` and the environment's on top of them.
@@ -48,14 +42,15 @@ impl Contract {
         let values = &settings.environment(environment)?.values;
         let base = yaml(root, &settings.chart.path.join("values.yaml"))?;
         let over = yaml(root, values)?;
-        Ok(Self::from_values(environment, values.as_str(), &settings.keys, &base, &over))
+        Ok(Self::from_values(environment, values.as_str(), settings, &base, &over))
     }
 
-    fn from_values(environment: &str, file: &str, kinds: &Keys, base: &Value, over: &Value) -> Self {
+    fn from_values(environment: &str, file: &str, settings: &Settings, base: &Value, over: &Value) -> Self {
+        let (kinds, components) = (&settings.keys, &settings.components);
+        let value = |path: &str| at(over, path).or_else(|| at(base, path));
         let list = |name: &str, always: [&String; 2]| {
-            let path = ["backend", "secret", "keys", name];
             let mut keys: Vec<String> = always.map(String::clone).to_vec();
-            let given = at(over, &path).or_else(|| at(base, &path)).and_then(Value::as_sequence);
+            let given = value(&format!("{}.secret.keys.{name}", components.backend)).and_then(Value::as_sequence);
             keys.extend(given.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
             let mut seen = Vec::new();
             keys.retain(|key| !seen.contains(key) && (seen.push(key.clone()), true).1);
@@ -64,34 +59,30 @@ impl Contract {
         let required = list("required", [&kinds.postgres_url, &kinds.random]);
         let mut optional = list("optional", [&kinds.openai_key, &kinds.postgres_direct_url]);
         optional.retain(|key| !required.contains(key));
-        let value = |path: &[&str]| at(over, path).or_else(|| at(base, path));
-        let embedded = value(&["postgres", "enabled"]).is_some_and(is_true);
-        let text = |path: &[&str]| value(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (ingress_class, openai_url) = (text(&["ingress", "className"]), text(&["config", "openai", "baseUrl"]));
-        let openai_model = text(&["config", "openai", "model"]);
+        let embedded_key = format!("{}.enabled", components.database);
+        let text = |path: &str| value(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         // As the chart's `int64` does: numbers may be written as 1e6.
         let as_text = |value: &Value| {
             value.as_str().map(str::to_owned).or_else(|| value.as_f64().map(|number| format!("{number:.0}")))
         };
-        let config = CONFIG.iter().filter_map(|(name, path)| Some((*name, as_text(value(path)?)?))).collect();
-        let (environment, values, kinds) = (environment.to_owned(), file.to_owned(), kinds.clone());
+        let variables = settings.dev.variables.iter();
         Self {
-            environment,
-            values,
+            environment: environment.to_owned(),
+            values: file.to_owned(),
             required,
             optional,
-            kinds,
-            embedded,
-            ingress_class,
-            openai_url,
-            openai_model,
-            config,
+            kinds: kinds.clone(),
+            embedded: value(&embedded_key).is_some_and(is_true),
+            embedded_key,
+            ingress_class: text("ingress.className"),
+            assistant_url: text(&settings.application.assistant_url),
+            variables: variables.filter_map(|(name, path)| Some((name.clone(), as_text(value(path)?)?))).collect(),
         }
     }
 
     /// Returns whether the assistant uses OpenAI itself, which is the chart's default.
     pub fn asks_openai(&self) -> bool {
-        let rest = self.openai_url.split_once("://").map_or(self.openai_url.as_str(), |(_, rest)| rest);
+        let rest = self.assistant_url.split_once("://").map_or(self.assistant_url.as_str(), |(_, rest)| rest);
         let host = rest.split(['/', ':']).next().unwrap_or_default();
         host.is_empty() || host == "openai.com" || host.ends_with(".openai.com")
     }
@@ -102,8 +93,9 @@ impl Contract {
     }
 }
 
-fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, key| value.get(*key)).filter(|value| !value.is_null())
+/// Returns the value at `path`, such as `ingress.className`; `None` if it is null.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, key| value.get(key)).filter(|value| !value.is_null())
 }
 
 fn yaml(root: &Utf8Path, path: &Utf8Path) -> Result<Value> {
@@ -193,15 +185,16 @@ impl<'de> Deserialize<'de> for Values {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY, keys};
+    use super::super::tests::{AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY, settings};
     use super::*;
+    use std::collections::BTreeSet;
 
     const BASE: &str = include_str!("../../../infra/helm/values.yaml");
     const DEV: &str = include_str!("../../../infra/helm/values-dev.yaml");
 
     fn contract(over: &str) -> Contract {
         let parse = |text| parse(text).unwrap();
-        Contract::from_values("dev", "values-dev.yaml", &keys(), &parse(BASE), &parse(over))
+        Contract::from_values("dev", "values-dev.yaml", &settings(), &parse(BASE), &parse(over))
     }
 
     #[test]
@@ -223,20 +216,21 @@ mod tests {
     }
 
     #[test]
-    fn the_backend_gets_what_the_chart_gives_it() {
+    fn the_containers_of_dev_have_the_values_of_the_chart() {
         let template = include_str!("../../../infra/helm/templates/_config.tpl");
         let keys = template.lines().find(|line| line.starts_with("[\"ENVIRONMENT\"")).unwrap();
         let keys: Vec<String> = serde_norway::from_str(keys).unwrap();
-        let given = contract(DEV).config;
-        let others = ["ENVIRONMENT", "OPENAI_BASE_URL", "OPENAI_MODEL"];
-        let names: Vec<&str> = others.into_iter().chain(given.iter().map(|(name, _)| *name)).collect();
-        assert_eq!(names, keys);
-        assert!(given.contains(&("TODOS_PER_USER", "50000".to_owned())), "{given:?}");
+        let given = contract(DEV).variables;
+        assert!(given.keys().eq(&BTreeSet::from_iter(keys)), "{given:?}");
+        assert_eq!((given["ENVIRONMENT"].as_str(), given["TODOS_PER_USER"].as_str()), ("dev", "50000"));
         let over = "config: {allowedOrigins: 'https://a.example', limits: {todosPerUser: 1e6}}";
         // What it leaves out is as in values.yaml, not as in dev.
-        let expected =
-            [("ALLOWED_ORIGINS", "https://a.example"), ("SIGN_UPS_PER_HOUR", "100"), ("TODOS_PER_USER", "1000000")];
-        assert_eq!(contract(over).config[..3], expected.map(|(name, value)| (name, value.to_owned())));
+        let given = contract(over).variables;
+        for (name, value) in
+            [("ALLOWED_ORIGINS", "https://a.example"), ("SIGN_UPS_PER_HOUR", "100"), ("TODOS_PER_USER", "1000000")]
+        {
+            assert_eq!(given[name], value);
+        }
     }
 
     #[test]

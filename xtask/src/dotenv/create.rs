@@ -86,7 +86,7 @@ mod tests {
     const REAL: &str = include_str!("../../../.env.example");
 
     #[test]
-    fn it_is_private_random_and_never_overwrites() {
+    fn creates_a_private_file_with_a_random_value_and_never_overwrites() {
         let dir = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let (example, dotenv) = (root.join(EXAMPLE), root.join(".env"));

@@ -20,7 +20,7 @@ use crate::wsl;
 /// Largest dotenv file, in bytes; a real one has a few hundred.
 const LARGEST: u64 = 64 * 1024;
 
-/// What messages call standard input.
+/// The name of standard input in messages.
 pub const STDIN: &str = "standard input";
 
 /// Reads the text of `path`; `shown` is its name in messages.
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn others_must_not_get_at_it() {
+    fn a_dotenv_that_others_can_read_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let path = root.join(".env");

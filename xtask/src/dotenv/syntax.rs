@@ -7,7 +7,7 @@ use super::{Entry, Problem};
 use crate::failure::{Change, nearest};
 use crate::secrets::Secret;
 
-/// What is wrong with a line's value.
+/// A mistake in a line's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Dollar,
@@ -22,7 +22,7 @@ enum Fault {
 pub struct Lines {
     /// The variables that could be read.
     pub entries: Vec<Entry>,
-    /// What is wrong.
+    /// The mistakes.
     pub problems: Vec<Problem>,
     /// Keys of invalid lines, as written or as meant: they are not reported as missing too.
     pub broken: Vec<String>,
@@ -67,7 +67,8 @@ fn name_of(line: &str) -> Option<&str> {
     Some(name.strip_prefix("export ").unwrap_or(name).trim())
 }
 
-/// The entry in a line; or what is wrong with it, and which key it is or was meant to be. `there` has the names of all lines.
+/// Parses the entry of a line. The error is the mistake with the key, as written or as meant. `there` has the keys of all
+/// lines.
 fn entry(
     line: usize,
     content: &str,
@@ -134,7 +135,7 @@ fn refuse(line: usize, name: &str, value: &str, fault: Fault) -> Problem {
     Problem::of_key(Some(line), format!("{name}=… {text}"), name, Change::SetDescribed(what.to_owned()))
 }
 
-/// The first thing in `value` that dotenvy would read in another way than its writer meant. Follows dotenvy's states.
+/// Returns the first part of `value` that dotenvy would read differently than its writer meant. Follows dotenvy's states.
 fn fault(value: &str) -> Option<Fault> {
     if value.starts_with('#') {
         return None;
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn bom_crlf_and_a_missing_last_line_end_are_nothing() {
+    fn ignores_a_bom_crlf_and_a_missing_last_newline() {
         let Lines { entries, problems, .. } = lines("\u{feff}A=1\r\n# x\r\n\r\nB=2 ", &["A", "B"]);
         assert_eq!(problems, []);
         let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.expose(), e.line.unwrap())).collect();
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_seen() {
+    fn finds_each_fault() {
         let cases = [
             ("a$b", Fault::Dollar),
             ("\"a$b\"", Fault::Dollar),

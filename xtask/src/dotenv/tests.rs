@@ -1,5 +1,6 @@
 use super::*;
 use crate::settings::{Keys, Settings};
+use std::collections::BTreeMap;
 
 /// The names of the real settings.
 pub const DATABASE_URL: &str = "DATABASE_URL";
@@ -7,8 +8,12 @@ pub const DATABASE_URL_UNPOOLED: &str = "DATABASE_URL_UNPOOLED";
 pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
 pub const AUTH_SECRET: &str = "AUTH_SECRET";
 
+pub fn settings() -> Settings {
+    Settings::read(&crate::checkout::find(None)).unwrap()
+}
+
 pub fn keys() -> Keys {
-    Settings::read(Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap().keys
+    settings().keys
 }
 
 /// A value of which no part may show up in a message.
@@ -24,11 +29,11 @@ pub(super) fn contract(embedded: bool) -> Contract {
         required: vec![DATABASE_URL.into(), AUTH_SECRET.into()],
         optional: vec![OPENAI_API_KEY.into(), DATABASE_URL_UNPOOLED.into()],
         embedded,
+        embedded_key: "postgres.enabled".into(),
         ingress_class: String::new(),
         kinds: keys(),
-        openai_url: OPENAI_URL.into(),
-        openai_model: String::new(),
-        config: Vec::new(),
+        assistant_url: OPENAI_URL.into(),
+        variables: BTreeMap::new(),
     }
 }
 
@@ -44,7 +49,7 @@ fn refused(text: &str, embedded: bool) -> (String, Vec<String>) {
 }
 
 #[test]
-fn the_least_there_must_be() {
+fn only_the_random_value_is_required_with_an_embedded_database() {
     let dotenv = load(AUTH, true).unwrap();
     assert_eq!(dotenv.database, Database::Embedded);
     assert_eq!(dotenv.notes, ["no OPENAI_API_KEY: the assistant is off"]);
@@ -223,7 +228,7 @@ fn each_mistake_has_its_message() {
 }
 
 #[test]
-fn without_an_embedded_database_there_must_be_one() {
+fn a_url_is_required_without_an_embedded_database() {
     let fix = "set DATABASE_URL in .env to the connection string that Neon shows, or set postgres.enabled to true in \
                infra/helm/values-dev.yaml";
     let (what, help) = refused(AUTH, false);
@@ -250,7 +255,7 @@ fn all_problems_come_at_once_in_the_order_of_the_file() {
 #[test]
 fn a_compatible_api_may_take_any_key() {
     let text = format!("{AUTH}\nOPENAI_API_KEY=ollama\n");
-    let elsewhere = Contract { openai_url: "http://host.minikube.internal:11434/v1".into(), ..contract(true) };
+    let elsewhere = Contract { assistant_url: "http://host.minikube.internal:11434/v1".into(), ..contract(true) };
     assert_eq!(inspect_text(&text, &elsewhere).problems, []);
     let (what, help) = refused(&text, true);
     assert_eq!(what, ".env:2: OPENAI_API_KEY is a placeholder, no key");
@@ -290,7 +295,7 @@ fn the_environment_is_neither_read_nor_changed() {
 }
 
 #[test]
-fn values_of_a_broken_file_are_known_too() {
+fn redacts_values_of_an_invalid_file() {
     let text = "# AUTH_SECRET=commented-out\nAUTH_SECRET='not-a-secret-$one'\n  OTHER = not-a-secret-two\nbroken\n";
     let redactor = Redactor::new(&values_in(text));
     assert_eq!(

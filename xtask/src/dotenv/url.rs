@@ -12,7 +12,7 @@ pub struct PostgresUrl {
     pub host: String,
 }
 
-/// What is wrong with a URL.
+/// A mistake in a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It is a command line.
@@ -181,7 +181,7 @@ fn is_local(host: &str) -> bool {
     host == "localhost" || host == "::1" || host == "0.0.0.0" || host.starts_with("127.")
 }
 
-/// Whether the URL, less its scheme, is one of documentation: a part in brackets, or an ellipsis.
+/// Returns whether the URL without its scheme is a sample: it has a part in brackets, or an ellipsis.
 fn is_bracketed(rest: &str) -> bool {
     let lower = rest.to_lowercase();
     rest.contains('<') && rest.contains('>')
@@ -190,8 +190,8 @@ fn is_bracketed(rest: &str) -> bool {
         || lower.contains("...")
 }
 
-/// Whether it still has a part of a documented sample (`.env.example`, Neon's documentation), or a password that Neon's
-/// console has hidden. Nothing else: a host called `host.lan` and a password such as `example-1` may be real.
+/// Returns whether the URL has a part of a documented sample (`.env.example`, Neon's documentation), or a password that Neon's
+/// console hides. Other values may be real, for example a host `host.lan` or a password `example-1`.
 fn is_sample(userinfo: &str, host: &str) -> bool {
     const USERS: [&str; 3] = ["USER:PASSWORD", "alex:AbC123dEf", "username:password"];
     const HOSTS: [&str; 3] = ["host", "hostname", "host-pooler"];

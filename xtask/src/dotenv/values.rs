@@ -32,9 +32,9 @@ const PLACEHOLDERS: [&str; 11] = [
 /// The result of [`check`].
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// What is wrong.
+    /// The mistakes.
     pub problems: Vec<Problem>,
-    /// Which database serves, if known.
+    /// The database that the application uses, if known.
     pub database: Option<Database>,
     /// Consequences that are no mistakes.
     pub notes: Vec<String>,
@@ -96,8 +96,8 @@ fn missing(key: &str, entry: Option<Option<usize>>, contract: &Contract) -> Prob
         _ if key == contract.kinds.random => Problem::of_key(line, text, key, Change::SetPrinted(MAKE_RANDOM)),
         _ if key == contract.kinds.postgres_url => {
             let what = format!(
-                "the connection string that Neon shows, or set postgres.enabled to true in {}",
-                contract.values
+                "the connection string that Neon shows, or set {} to true in {}",
+                contract.embedded_key, contract.values
             );
             let text = format!("{text}, and {} has no database of its own", contract.values);
             Problem::of_key(line, text, key, Change::SetDescribed(what))
@@ -148,7 +148,7 @@ fn random(text: &str) -> Verdict {
     }
 }
 
-/// `text` is wrong, and a person knows the value that `what` describes.
+/// Returns the error `text`, with the hint that the user sets the value that `what` describes.
 fn refuse(text: &str, what: impl Into<String>) -> Verdict {
     Err((text.to_owned(), Change::SetDescribed(what.into())))
 }

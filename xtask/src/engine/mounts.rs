@@ -30,13 +30,13 @@ fn below(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
     Ok(parse(&text, &path))
 }
 
-/// Mount points at or below `path`, in the order they were mounted.
+/// Returns the mount points at or below `path`, in the order in which they were mounted.
 fn parse(mountinfo: &str, path: &Utf8Path) -> Vec<Utf8PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).map(Utf8PathBuf::from);
     points.filter(|point| point.starts_with(path)).collect()
 }
 
-/// The kernel writes space, tab, newline and backslash as three octal digits.
+/// Decodes space, tab, newline and backslash, which the kernel writes as three octal digits.
 fn unescape(field: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()

@@ -32,20 +32,20 @@ impl Net {
         self.address & mask == other.address & mask
     }
 
-    /// `172.30.7.1/24` or a bare address.
+    /// Parses `172.30.7.1/24` or a bare address.
     fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/').unwrap_or((text, "32"));
         Some(Self::new(address.parse().ok()?, bits.parse().ok()?))
     }
 }
 
-/// Address of the engine's bridge, clear of every network that the machine has a route to.
+/// Returns the address of the engine's bridge, outside every network to which the machine has a route.
 pub fn address(paths: &EnginePaths) -> Option<String> {
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     free(paths.seed(), &routes_but(&routes, &paths.bridge()))
 }
 
-/// The first of 172.30.0.0/24 ... 172.30.255.0/24, counted from `seed`, that overlaps none of `taken`.
+/// Returns the first of 172.30.0.0/24 ... 172.30.255.0/24, counted from `seed`, that overlaps none of `taken`.
 fn free(seed: u8, taken: &[Net]) -> Option<String> {
     (0..=255_u8).map(|step| seed.wrapping_add(step)).find_map(|third| {
         let net = Net::new(Ipv4Addr::new(172, 30, third, 0), 24);
@@ -53,7 +53,7 @@ fn free(seed: u8, taken: &[Net]) -> Option<String> {
     })
 }
 
-/// Networks of `/proc/net/route` (little-endian hexadecimal) but the default route and those of `bridge`.
+/// Returns the networks of `/proc/net/route` (little-endian hexadecimal) without the default route and those of `bridge`.
 fn routes_but(text: &str, bridge: &str) -> Vec<Net> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -64,7 +64,8 @@ fn routes_but(text: &str, bridge: &str) -> Vec<Net> {
     text.lines().skip(1).filter_map(line).collect()
 }
 
-/// MTU of the interface that leads out, if it is smaller than Ethernet's: containers must not send larger packets.
+/// Returns the MTU of the default route's interface if it is smaller than Ethernet's. Containers must not send larger
+/// packets.
 pub fn mtu() -> Option<u32> {
     let routes = std::fs::read_to_string("/proc/net/route").ok()?;
     let device = default_device(&routes)?;
@@ -80,7 +81,7 @@ fn default_device(routes: &str) -> Option<&str> {
 /// The machine-wide network settings that the first start of an engine changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkState {
-    /// Whether a Docker Engine already had its chains there: then none of the settings is changed back.
+    /// Whether a Docker Engine already had its chains there. Then no setting is restored.
     pub docker: bool,
     /// Whether the policy of the chain FORWARD was DROP.
     pub drop: bool,
@@ -115,8 +116,8 @@ pub fn give_back(paths: &EnginePaths, tree: &Utf8Path, before: &str) -> Result<(
     Ok(())
 }
 
-/// Arguments for `iptables` that put each rule back into Docker's chains that is in `before`, not in `now`, and not ours.
-/// Each goes to the chain's top, so the last comes first.
+/// Returns arguments for `iptables` that restore the foreign rules of Docker's chains that are in `before` and not in
+/// `now`. Each goes to the chain's top, so the last rule comes first.
 fn insertions(before: &str, now: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> {
     let all = parse(now);
     let ours = about(bridges, nets);
@@ -124,8 +125,8 @@ fn insertions(before: &str, now: &str, bridges: &[String], nets: &[Net]) -> Vec<
     lost.filter(|(_, words)| words[0].starts_with("DOCKER") && !ours(words)).map(|rule| command(rule, "-I")).collect()
 }
 
-/// Removes the bridges of `paths` and every firewall rule about them; no network of another engine is touched. Gives the
-/// number of bridges, and what of the machine's network was left as it is and why.
+/// Removes the bridges of `paths` and every firewall rule about them; keeps networks of other engines. Returns the
+/// number of bridges, and the settings of the machine's network that stay, each with the reason.
 pub fn clean(paths: &EnginePaths, tree: &Utf8Path) -> Result<(usize, Vec<String>)> {
     let bridges = bridges(paths)?;
     let addresses = within(tree, "ip", &["-4", "-o", "addr", "show"]).read()?;
@@ -160,7 +161,7 @@ pub fn leftover(paths: &EnginePaths) -> Result<Vec<String>> {
     Ok(if bridges.is_empty() { Vec::new() } else { vec![what()] })
 }
 
-/// Removes Docker's chains and settings if there were none before and nobody else uses them now, which is asked right
+/// Removes Docker's chains and settings if there were none before and no other program uses them now, which is asked right
 /// before. Gives what was left.
 fn put_back(tree: &Utf8Path, before: NetworkState) -> Result<Vec<String>> {
     if before.docker {
@@ -181,15 +182,15 @@ fn put_back(tree: &Utf8Path, before: NetworkState) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// What others use now, and so must stay.
+/// Settings that other programs use now, and that therefore stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Keep {
     chains: bool,
     forwarding: bool,
 }
 
-/// What others use now, by the rules and the network devices that are left once the engine's own are gone; and what is said
-/// about it.
+/// Returns the settings that other programs use, according to the rules and network devices that remain without the engine's
+/// own, and a message about each setting that stays.
 fn users(rules: &str, before: NetworkState, devices: &[Device]) -> (Keep, Vec<String>) {
     let all = parse(rules);
     let in_docker = |(_, words): &&Rule<'_>| words[0].starts_with("DOCKER");
@@ -221,7 +222,7 @@ fn users(rules: &str, before: NetworkState, devices: &[Device]) -> (Keep, Vec<St
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Device {
     name: String,
-    /// Whether it is of a kind for which a machine forwards packets: a bridge or a tunnel.
+    /// Whether machines forward packets for devices of this kind: bridges and tunnels.
     forwards: bool,
 }
 
@@ -236,7 +237,7 @@ fn devices() -> Result<Vec<Device>> {
     Ok(found)
 }
 
-/// Commands that take Docker's chains away, as far as nobody else uses them: references first, then the chains.
+/// Returns the commands that remove Docker's chains, unless others use them: references first, then the chains.
 fn removals(rules: &str, before: NetworkState, keep: &Keep) -> Vec<Vec<String>> {
     if keep.chains {
         return Vec::new();
@@ -265,7 +266,7 @@ fn removals(rules: &str, before: NetworkState, keep: &Keep) -> Vec<Vec<String>> 
     references
 }
 
-/// The bridges that exist of this engine: the default one, and those of the networks that its data knows.
+/// Returns this engine's existing bridges: the default one, and those of the networks in its data.
 fn bridges(paths: &EnginePaths) -> Result<Vec<String>> {
     let known = files::read_bytes(&paths.data().join("network/files/local-kv.db"))?.unwrap_or_default();
     let ids = network_ids(&known).into_iter().map(|id| format!("br-{}", &id[..12]));
@@ -280,8 +281,8 @@ fn bridges(paths: &EnginePaths) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Network IDs in Docker's network database: keys end with `/network/<64 hexadecimal digits>/`. IDs are random, so one
-/// that was removed long ago names nobody's bridge.
+/// Returns the network IDs in Docker's network database: keys end with `/network/<64 hexadecimal digits>/`. IDs are
+/// random, so that of a removed network names nobody's bridge.
 fn network_ids(database: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"network/";
     let starts = database.windows(KEY.len()).enumerate().filter(|(_, window)| *window == KEY);
@@ -292,14 +293,14 @@ fn network_ids(database: &[u8]) -> Vec<String> {
     ids
 }
 
-/// Networks of `bridges` in the output of `ip -4 -o addr show`.
+/// Returns the networks of `bridges` in the output of `ip -4 -o addr show`.
 fn nets_of(addresses: &str, bridges: &[String]) -> Vec<Net> {
     let fields = addresses.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let ours = fields.filter(|f| f.get(1).is_some_and(|device| bridges.iter().any(|b| b == device)));
     ours.filter_map(|f| Net::parse(f.get(3)?)).collect()
 }
 
-/// Arguments for `iptables` that delete each rule of `iptables-save` that is about one of `bridges` or `nets`.
+/// Returns arguments for `iptables` that delete each rule of `iptables-save` about one of `bridges` or `nets`.
 fn deletions(rules: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> {
     let ours = about(bridges, nets);
     parse(rules).into_iter().filter(|(_, words)| ours(words)).map(|rule| command(rule, "-D")).collect()
@@ -308,7 +309,7 @@ fn deletions(rules: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> 
 /// A rule: its table, then the words of its `iptables-save` line after `-A`, the chain first.
 type Rule<'a> = (&'a str, Vec<&'a str>);
 
-/// The rules of `iptables-save`, but those with a comment in quotes: Docker writes none.
+/// Parses the rules of `iptables-save`. Skips those with a quoted comment, which Docker does not write.
 fn parse(rules: &str) -> Vec<Rule<'_>> {
     let mut table = "";
     let mut found = Vec::new();
@@ -322,7 +323,7 @@ fn parse(rules: &str) -> Vec<Rule<'_>> {
     found
 }
 
-/// Whether a rule's words name one of `bridges` or an address within `nets`.
+/// Returns a predicate: whether a rule's words name one of `bridges` or an address within `nets`.
 fn about<'a>(bridges: &'a [String], nets: &'a [Net]) -> impl Fn(&[&str]) -> bool + 'a {
     let inside = |word: &str| Net::parse(word).is_some_and(|w| nets.iter().any(|n| n.overlaps(w) && w.bits >= n.bits));
     move |words| words.iter().any(|word| bridges.iter().any(|b| b == word) || inside(word))
@@ -332,7 +333,7 @@ fn command((table, words): Rule<'_>, verb: &str) -> Vec<String> {
     ["-w", "-t", table, verb].into_iter().chain(words).map(str::to_owned).collect()
 }
 
-/// A program of the tree, run with the tree as its root: the machine need not have it.
+/// Returns a program of the tree with the tree as its root, so that the machine need not have it.
 fn within(tree: &Utf8Path, program: &str, args: &[&str]) -> Process {
     Process::new("chroot")
         .args([tree.as_str(), program])

@@ -17,7 +17,7 @@ pub enum Answer {
     Unknown(String),
 }
 
-/// Asks at `socket`; each read and write may take `bound`.
+/// Asks the engine at `socket` for its version. Each read and write may take `bound`.
 pub fn ask(socket: &Utf8Path, bound: Duration) -> Answer {
     let stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,

@@ -19,11 +19,11 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
 
-/// What the kernel says of a control group that is being removed.
+/// The kernel's error for a control group that is being removed.
 const ENODEV: i32 = 19;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Ends every process of the engine and removes its control groups. Gives how many processes there were.
+/// Ends every process of the engine and removes its control groups. Returns the number of processes.
 pub fn reap(paths: &EnginePaths) -> Result<usize> {
     let end = Instant::now() + deadlines::REAP.time();
     let mut ended = BTreeSet::new();
@@ -48,12 +48,12 @@ pub fn reap(paths: &EnginePaths) -> Result<usize> {
     }
 }
 
-/// Processes whose root is one of the engine's trees: the engine itself, containerd, shims, proxies.
+/// Returns the processes whose root is one of the engine's trees: the engine itself, containerd, shims, proxies.
 pub fn alive(paths: &EnginePaths) -> Result<Vec<i32>> {
     rooted(&trees(paths)?)
 }
 
-/// Processes whose root is `tree`.
+/// Returns the processes whose root is `tree`.
 pub fn alive_in(tree: &Utf8Path) -> Result<Vec<i32>> {
     rooted(&roots(&[tree.to_owned()])?)
 }
@@ -77,7 +77,7 @@ pub fn end_marked(name: &str, value: &str) -> Result<()> {
     }
 }
 
-/// Processes with the environment variable `name` set to `value`; never this one.
+/// Returns the other processes with the environment variable `name` set to `value`.
 pub fn marked(name: &str, value: &str) -> Result<Vec<i32>> {
     let variable = format!("{name}={value}");
     let has = |pid: &i32| {
@@ -131,7 +131,7 @@ fn rooted(trees: &[(u64, u64)]) -> Result<Vec<i32>> {
     Ok(processes()?.into_iter().filter(inside).collect())
 }
 
-/// The engine's group and all below it, parents first: in version 2's one hierarchy and in each of version 1's.
+/// Returns the engine's control group and all below it, parents first, in cgroup v2's hierarchy and in each of v1's.
 fn groups(name: &str) -> Result<Vec<Utf8PathBuf>> {
     let tops = std::iter::once(Utf8PathBuf::from(CGROUPS)).chain(files::entries(Utf8Path::new(CGROUPS))?);
     let found = tops.map(|top| top.join(name)).filter(|group| group.is_dir());
@@ -156,7 +156,8 @@ fn members(groups: &[Utf8PathBuf]) -> Result<BTreeSet<i32>> {
     Ok(members)
 }
 
-/// Process IDs of a `cgroup.procs`; 0 stands for one in another PID namespace, and signalling 0 would hit ourselves.
+/// Parses the process IDs of a `cgroup.procs`. Skips 0, a process in another PID namespace (a signal to 0 would reach
+/// this process), and 1.
 fn parse_members(text: &str) -> Vec<i32> {
     text.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid| *pid > 1).collect()
 }
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_without_engine_has_nothing_to_reap() {
+    fn reaps_nothing_without_an_engine() {
         let temp = tempfile::tempdir().unwrap();
         let paths = EnginePaths::new(Utf8Path::from_path(temp.path()).unwrap());
         assert_eq!(reap(&paths).unwrap(), 0);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_in_another_root_is_not_ours() {
+    fn a_process_in_another_root_is_not_ours() {
         let here = std::fs::metadata("/proc/self/root").unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(rooted(&[(here.dev(), here.ino())]).unwrap().contains(&me));

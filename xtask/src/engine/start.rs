@@ -229,7 +229,8 @@ fn hierarchies(cgroups: &str) -> String {
     groups.iter().map(|(_, names)| names.join(",")).collect::<Vec<_>>().join(" ")
 }
 
-/// What dockerd takes from a file alone: how much BuildKit may keep. Without it, each build adds to its cache for ever.
+/// Returns dockerd's configuration file, which limits BuildKit's cache; no command-line option does. Without a limit the cache
+/// grows with each build.
 fn configuration() -> serde_json::Value {
     json!({"builder": {"gc": {"enabled": true, "defaultKeepStorage": BUILD_CACHE}}})
 }
@@ -252,8 +253,8 @@ fn arguments(paths: &EnginePaths, mtu: Option<u32>) -> Vec<String> {
     args
 }
 
-/// The engine resolves names as the machine does. A resolver on a loopback address (systemd-resolved) cannot serve
-/// containers: then the file with the servers behind it is taken.
+/// Gives the engine the machine's resolver. One on a loopback address (systemd-resolved) cannot serve containers; then the
+/// engine gets the file with the servers behind it.
 fn resolver(tree: &Utf8Path) -> Result<()> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let own = read("/etc/resolv.conf").unwrap_or_default();
@@ -271,7 +272,7 @@ fn only_loopback(resolv: &str) -> bool {
     servers.peek().is_some() && servers.all(|server| server.starts_with("127.") || server == "::1")
 }
 
-/// The engine trusts what the machine trusts, and the extra bundle.
+/// Gives the engine the machine's trusted certificates and the extra bundle.
 fn certificates(paths: &EnginePaths, ca_bundle: Option<&Utf8Path>) -> Result<()> {
     let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
     let bundles = ca_bundle.map(|path| path.to_string()).into_iter();
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_keeps_to_its_own_names() {
+    fn the_engine_uses_its_own_bridge_and_control_group() {
         let paths = EnginePaths::new("/var/tmp/a".into());
         let args = arguments(&paths, Some(1400)).join(" ");
         assert!(args.contains(&format!("--cgroup-parent=/{}", paths.cgroup())));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::paths::EnginePaths;
 use crate::files;
 
-/// Names of all containers that the private engine keeps.
+/// Returns the names of all containers of the private engine.
 pub fn containers(paths: &EnginePaths) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for folder in files::entries(&paths.data().join("containers"))? {

@@ -9,7 +9,7 @@ use crate::failure::{Failure, class_of, messages};
 /// Raised when something is removed from the document or means something else.
 const VERSION: u32 = 1;
 
-/// The document of `command`: how it ended, its events, and what it found (`facts`).
+/// Returns the document of `command`: its result, its events, and its findings (`facts`).
 pub fn document(
     recorder: &Recorder,
     command: &str,

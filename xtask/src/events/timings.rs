@@ -41,7 +41,7 @@ fn forget_old(folder: &Utf8Path) {
     }
 }
 
-/// The page.
+/// Returns the page.
 fn page(events: &[Event], total_ms: u64, title: &str, started: &str) -> String {
     let total_ms = total_ms.max(1);
     let mut body = String::new();
@@ -75,7 +75,7 @@ fn page(events: &[Event], total_ms: u64, title: &str, started: &str) -> String {
     )
 }
 
-/// One event: its name, and its bar where it lies in time.
+/// Returns the row of an event: its name, and its bar on the time axis.
 fn row(event: &Event, total_ms: u64, order: &[&str]) -> String {
     let left = event.start_ms.min(total_ms) as f64 * 100.0 / total_ms as f64;
     let width = (event.end_ms.saturating_sub(event.start_ms) as f64 * 100.0 / total_ms as f64).min(100.0 - left);
@@ -102,7 +102,7 @@ fn row(event: &Event, total_ms: u64, order: &[&str]) -> String {
     )
 }
 
-/// Marks at a round distance, five to ten of them.
+/// Returns five to ten marks at a round distance.
 fn axis(total_ms: u64) -> String {
     let steps = [10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000];
     let step = steps.into_iter().find(|step| total_ms / step < 10).unwrap_or(600_000);
@@ -117,7 +117,7 @@ fn axis(total_ms: u64) -> String {
     )
 }
 
-/// Each stage has a colour by its place in the run.
+/// Returns the CSS class of a stage, whose colour depends on its place in the run.
 fn class_of(stage: &str, order: &[&str]) -> &'static str {
     const CLASSES: [&str; 7] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6"];
     CLASSES[order.iter().position(|other| *other == stage).unwrap_or_default() % CLASSES.len()]

@@ -24,7 +24,7 @@ enum Repair {
     Look(String),
     /// A command that needs a person's consent.
     Ask(String),
-    /// The same command again, with these arguments besides, and these environment variables set or unset.
+    /// The failed command again, with these additional arguments, and these environment variables set or unset.
     Again(Vec<String>, Vec<(String, Option<String>)>),
     /// Only the text.
     Tell,
@@ -41,7 +41,7 @@ struct Edit {
     change: Change,
 }
 
-/// How a key changes.
+/// A change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It gets this value, as the file writes it.

@@ -2,6 +2,7 @@
 
 use super::Symptom;
 use super::pods::{containers, current, subject};
+use crate::labels::{COMPONENT, label};
 use crate::snapshot::{Snapshot, text};
 
 /// Finds containers with an environment variable from a missing reference.
@@ -22,7 +23,8 @@ pub fn container(snapshot: &Snapshot) -> Vec<Symptom> {
             });
             let reason = missing.as_ref().map_or_else(|| message.to_owned(), MissingReference::describe);
             let user = variable.map(|name| format!(" (its variable {name} needs it)")).unwrap_or_default();
-            with_help(Symptom::fatal(c.subject(), format!("{} cannot be created: {reason}{user}", c.title())), missing)
+            let symptom = Symptom::fatal(c.subject(), format!("{} cannot be created: {reason}{user}", c.title()));
+            with_help(symptom, c.pod, missing)
         })
         .collect()
 }
@@ -41,16 +43,22 @@ pub fn mount(snapshot: &Snapshot) -> Vec<Symptom> {
             let volume = event.message.split("volume \"").nth(1).and_then(|rest| rest.split('"').next());
             let volume = volume.map(|name| format!("volume `{name}` ")).unwrap_or_default();
             let reason = missing.as_ref().map_or_else(|| event.message.clone(), MissingReference::describe);
-            Some(with_help(Symptom::fatal(subject(pod), format!("{volume}cannot be mounted: {reason}")), missing))
+            Some(with_help(Symptom::fatal(subject(pod), format!("{volume}cannot be mounted: {reason}")), pod, missing))
         })
         .collect()
 }
 
-fn with_help(symptom: Symptom, missing: Option<MissingReference>) -> Symptom {
+fn with_help(symptom: Symptom, pod: &serde_json::Value, missing: Option<MissingReference>) -> Symptom {
+    let component = label(pod, COMPONENT);
     match missing {
-        Some(MissingReference { kind: "Secret", key: Some(key), name }) if name.contains("-backend-") => symptom
-            .help(format!("add {key} to .env and to backend.secret.keys in infra/helm/values.yaml, then deploy again"))
-            .help("or remove the reference from infra/helm/templates"),
+        // Only a Secret with the content of .env has a digest in its name.
+        Some(MissingReference { kind: "Secret", key: Some(key), name }) if name.contains(&format!("-{component}-")) => {
+            symptom
+                .help(format!(
+                    "add {key} to .env and to {component}.secret.keys in infra/helm/values.yaml, then deploy again"
+                ))
+                .help("or remove the reference from infra/helm/templates")
+        }
         Some(MissingReference { kind, key: Some(key), name }) => {
             symptom.help(format!("put key {key} into {kind} {name}, or remove the reference from infra/helm/templates"))
         }
@@ -123,5 +131,17 @@ mod tests {
             assert_eq!(MissingReference::parse(message).unwrap().describe(), described);
         }
         assert_eq!(MissingReference::parse("timed out waiting for the condition"), None);
+    }
+
+    #[test]
+    fn a_missing_key_of_dotenv_names_the_value_of_the_pods_component() {
+        let help = |component: &str, name: &str| {
+            let pod = serde_json::json!({"metadata": {"labels": {COMPONENT: component}}});
+            let missing = MissingReference::parse(&format!("couldn't find key SMTP in Secret shop/{name}"));
+            with_help(Symptom::fatal("pod/shop-1", "it waits"), &pod, missing).help[0].text().to_owned()
+        };
+        let dotenv = "add SMTP to .env and to api.secret.keys in infra/helm/values.yaml, then deploy again";
+        assert_eq!(help("api", "shop-api-0a1b2c3d"), dotenv);
+        assert!(help("db", "shop-db").starts_with("put key SMTP into Secret shop-db"));
     }
 }

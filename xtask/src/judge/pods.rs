@@ -104,13 +104,13 @@ fn current_pods_of<'a>(snapshot: &'a Snapshot, workload: &'a Value) -> impl Iter
     })
 }
 
-/// Which pods of a workload are of its newest template.
+/// The pods of a workload that are of its newest template.
 enum NewestTemplate {
     /// All: there is no history to compare with.
     All,
     /// None: the controller has not observed the newest change yet.
     Unobserved,
-    /// Those with this label.
+    /// Pods with this label.
     Label(&'static str, String),
 }
 

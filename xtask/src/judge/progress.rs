@@ -15,7 +15,7 @@ pub struct Progress {
     pub updated: u64,
     /// Pods that are ready, of old and new templates.
     pub ready: u64,
-    /// Whether all wanted pods are new and ready, and no other is left.
+    /// Whether all wanted pods are new and ready, and no other pod is left.
     pub complete: bool,
 }
 

@@ -25,7 +25,7 @@ pub fn unschedulable(snapshot: &Snapshot) -> Vec<Symptom> {
     found
 }
 
-/// Finds pods that wait for a cordoned node. Where none waits, names the nodes: a pod that ends there is not replaced.
+/// Finds pods that wait for a cordoned node. If none waits, names the nodes: a pod that ends there is not replaced.
 pub fn cordoned(snapshot: &Snapshot) -> Vec<Symptom> {
     let nodes: Vec<&str> = snapshot.cluster("Node").filter(|node| is_cordoned(node)).map(name).collect();
     let mut found = Vec::new();
@@ -129,7 +129,7 @@ struct NodeResource {
     show: fn(u64) -> String,
     /// The key in `infra/xtask.toml`.
     setting: &'static str,
-    /// How much one unit of that key is, as `read` counts.
+    /// One unit of that key, in the unit that `read` returns.
     unit: u64,
 }
 

@@ -1,6 +1,7 @@
 //! PersistentVolumeClaims without a volume.
 
 use super::Symptom;
+use crate::labels::{COMPONENT, label};
 use crate::snapshot::{Snapshot, text};
 
 /// Finds claims that stay pending.
@@ -22,7 +23,8 @@ pub fn pending(snapshot: &Snapshot) -> Vec<Symptom> {
                 symptom
             } else {
                 symptom.help(format!(
-                    "set postgres.storage.className in infra/helm/values*.yaml to one that exists: {} (or leave it empty)",
+                    "set {}.storage.className in infra/helm/values*.yaml to one that exists: {} (or leave it empty)",
+                    label(claim, COMPONENT),
                     classes.join(", ")
                 ))
             };

@@ -24,7 +24,7 @@ const FOLDER: &str = "bases";
 pub const STALE_DAYS: u64 = 30;
 const DAY: u64 = 86_400;
 
-/// How an image got into the engine.
+/// The action that brought an image into the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Brought {
@@ -44,9 +44,9 @@ pub struct BaseRecord {
     /// `name@sha256:…` in the registry; absent for an image that was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
-    /// When it was pulled or made, in RFC 3339.
+    /// Its time, in RFC 3339.
     pub at: String,
-    /// How it got into the engine.
+    /// The action that brought it.
     pub how: Brought,
 }
 
@@ -57,7 +57,7 @@ pub struct BaseRecords {
 }
 
 impl BaseRecords {
-    /// Those of the origin of that name.
+    /// Returns the records of the origin `origin`.
     pub fn new(cache: &Utf8Path, origin: &str) -> Self {
         Self { dir: cache.join(FOLDER).join(origin) }
     }
@@ -125,12 +125,12 @@ pub struct BaseImage {
     pub id: Option<String>,
     /// The record of exactly this image.
     pub record: Option<BaseRecord>,
-    /// Since when the engine has it, in seconds since 1970, if there is no record.
+    /// The time of its tag in seconds since 1970, if there is no record.
     tagged: Option<u64>,
 }
 
 impl BaseImage {
-    /// Returns since when it exists, in seconds since 1970, if known.
+    /// Returns its creation time in seconds since 1970, if known.
     fn since(&self) -> Option<u64> {
         self.record.as_ref().and_then(|record| clock::parse(&record.at)).or(self.tagged)
     }
@@ -145,7 +145,7 @@ impl BaseImage {
         self.days(now).is_some_and(|days| days > STALE_DAYS)
     }
 
-    /// `python:3.13 sha256:0123456789ab, pulled 12 days ago`.
+    /// Returns a line such as `python:3.13 sha256:0123456789ab, pulled 12 days ago`.
     pub fn describe(&self, now: u64) -> String {
         let Some(id) = &self.id else { return format!("{} is not in the engine yet", self.name) };
         let how = match self.record.as_ref().map(|record| record.how) {
@@ -175,8 +175,8 @@ pub fn short(id: &str) -> &str {
     id.get(..19).unwrap_or(id)
 }
 
-/// The names of all base images: those that the applications are built on, what the origin makes these from, and the
-/// database. Programs in images (the ingress controller, Kubernetes) have exact versions and do not age like this.
+/// Returns the names of all base images: those of the applications, those from which the origin makes them, and the
+/// database. Programs in images (the ingress controller, Kubernetes) have exact versions, so their age does not matter.
 pub fn names(settings: &Settings, origin: &dyn Origin) -> Vec<String> {
     let built_on = settings.bases().cloned();
     let mut names: Vec<String> =
@@ -216,7 +216,7 @@ mod tests {
         (dir, records)
     }
 
-    /// An engine that has one image, which it pulled.
+    /// Returns an engine with one pulled image.
     fn engine(dir: &tempfile::TempDir) -> Engine {
         let image = json!({"Id": ID, "RepoTags": ["a/b:1"], "RepoDigests": [format!("a/b@{ID}")]});
         Engine::scripted(dir.path(), &format!("echo '{image}'"))

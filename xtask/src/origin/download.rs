@@ -25,7 +25,7 @@ use http::{Client, Got};
 pub use http::{SYSTEM, answers};
 pub use unpack::{executable, unpack};
 
-/// How long to wait for what, and how often to try.
+/// Time limits and attempts of a download.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Name resolution and, separately, connection with TLS.
@@ -59,7 +59,7 @@ pub fn fetch(
     fetch_within(Limits::default(), url, sha256, dest, ca_bundle, progress)
 }
 
-/// [`fetch`] with limits of one's own.
+/// Downloads like [`fetch`], with other limits.
 pub fn fetch_within(
     limits: Limits,
     url: &str,
@@ -138,7 +138,7 @@ fn mismatch(url: &str, expected: &str, got: &str) -> Failure {
     .help("the same again: do not use the file; compare with its `cite` in infra/release.toml")
 }
 
-/// The SHA-256 of a file, in hex.
+/// Returns the SHA-256 of a file in hexadecimal digits.
 pub fn checksum(path: &Utf8Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot open {path}"))?;
     let mut hasher = Sha256::new();

@@ -41,20 +41,20 @@ pub struct ReleaseOrigin {
     stale: Arc<AtomicBool>,
 }
 
-/// Whether the release hosts can be reached, trusting `ca_bundle` as well; takes at most about three seconds.
+/// Returns whether a release host answers, with `ca_bundle` trusted as well. Takes at most about three seconds.
 pub fn reachable(ca_bundle: Option<&Utf8Path>) -> bool {
     download::answers(PROBE, ca_bundle, deadlines::REGISTRY_PROBE.time())
 }
 
-/// This machine's platform as the manifest names it, if there are downloads for it.
+/// Returns this machine's platform by its name in the manifest, if there are downloads for it.
 pub fn platform() -> Option<String> {
     Platform::here().map(|platform| platform.to_string())
 }
 
 impl ReleaseOrigin {
-    /// That of the checkout, for this machine.
+    /// Returns the origin with the manifest of the checkout, for this machine.
     ///
-    /// `has_other`: whether the origin `packages` could serve too, which is so in the private engine alone.
+    /// `has_other`: whether the origin `packages` is an alternative. It is so only with the private engine.
     pub fn new(settings: &OriginSettings, has_other: bool) -> Result<Self> {
         Ok(Self {
             manifest: Manifest::read(&settings.root)?,
@@ -67,8 +67,8 @@ impl ReleaseOrigin {
         })
     }
 
-    /// Folder of a download: named by content, so another version or a corrected checksum is another folder, and a file
-    /// that lies there has been verified.
+    /// Returns the folder of a download. Its name is the checksum, so another version or a corrected checksum has another
+    /// folder, and each file in it is verified.
     fn folder(&self, download: &Download) -> Utf8PathBuf {
         self.dir.join(&download.sha256[..16])
     }
@@ -228,13 +228,13 @@ impl Origin for ReleaseOrigin {
     }
 }
 
-/// Where the download itself arrives, before it is made the program `dest`.
+/// Returns the path of the download, before it becomes the program `dest`.
 fn arrival(download: &Download, dest: &Utf8Path) -> Utf8PathBuf {
     let suffix = if download.member.is_some() { "tar.gz" } else { "download" };
     Utf8PathBuf::from(format!("{dest}.{suffix}"))
 }
 
-/// The step's commands, as one would type them.
+/// Returns the step's commands as a user would type them.
 fn commands(download: &Download, dest: &Utf8Path) -> String {
     let arrived = arrival(download, dest);
     let (from, to) = (quote(&arrived), quote(dest));

@@ -18,7 +18,7 @@ pub struct SystemTools {
 }
 
 impl SystemTools {
-    /// Asks each tool on PATH whether it supports this version of Kubernetes; notes which are not used and why.
+    /// Asks each tool on PATH for its version. Reports the unused ones with the reason.
     pub fn over(inner: Box<dyn Origin>, kubernetes: &str, report: &Report) -> Self {
         let questions = [
             (Tool::Kubectl, "kubectl", vec!["version", "--client"]),
@@ -55,8 +55,8 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// kubectl: one minor version around the cluster's (Kubernetes' version skew policy). Helm 4. minikube 1.38 or newer,
-/// for the Kubernetes and containerd that are pinned here.
+/// Returns whether the version is supported. kubectl: at most one minor version from the cluster's (Kubernetes' version
+/// skew policy). Helm: 4. minikube: 1.38 or newer, for the pinned Kubernetes and containerd.
 fn will_do(tool: Tool, (major, minor): (u32, u32), kubernetes: &str) -> bool {
     match tool {
         Tool::Kubectl => version(kubernetes).is_some_and(|(m, n)| m == major && n.abs_diff(minor) <= 1),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn only_versions_that_fit_are_taken() {
+    fn uses_only_supported_versions() {
         assert!(will_do(Tool::Kubectl, (1, 35), "v1.36.4") && !will_do(Tool::Kubectl, (1, 31), "v1.36.4"));
         assert!(will_do(Tool::Helm, (4, 2), "v1.36.4") && !will_do(Tool::Helm, (3, 19), "v1.36.4"));
         assert!(!will_do(Tool::Minikube, (1, 33), "v1.36.4"));

@@ -227,7 +227,7 @@ fn no_pin_stands_twice() {
     assert!(wrong.is_empty(), "name the pin in braces, or add the file to its `copies`:\n{}", wrong.join("\n"));
 }
 
-/// The text of a Rust file up to its tests, and without comments: both make examples.
+/// Returns the text of a Rust file up to its tests and without comments, because both contain examples.
 fn without_tests(file: &str, text: &str) -> String {
     if !file.ends_with(".rs") {
         return text.to_owned();
@@ -240,8 +240,8 @@ fn without_tests(file: &str, text: &str) -> String {
     code.lines().map(|text| line(text) + "\n").collect()
 }
 
-/// Whether `line` has the pin's version or the tag of its image as a word of its own. A lone number or a code name is
-/// no sign of the pin: it is looked for as a part of the image.
+/// Returns whether `line` has the pin's version or the tag of its image as a separate word. A lone number or a code name
+/// counts only as a part of the image's reference.
 fn repeats(line: &str, pin: &Pin) -> bool {
     let tag = pin.image.as_deref().and_then(|image| image.rsplit_once(':')).map(|(_, tag)| tag);
     let exact =

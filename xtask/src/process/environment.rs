@@ -40,9 +40,9 @@ pub const PROXY: Names = &[
 ];
 /// The user's choice of an engine; `DOCKER_HOST=ssh://` needs the SSH agent.
 pub const DOCKER: Names = &["DOCKER_*", "BUILDX_*", "BUILDKIT_*", "SSH_AUTH_SOCK"];
-/// Where Go modules come from.
+/// Sources of Go modules.
 pub const GO: Names = &["GO*"];
-/// Where npm packages come from.
+/// Sources of npm packages.
 pub const NPM: Names = &["npm_config_*", "NPM_CONFIG_*", "NODE_EXTRA_CA_CERTS"];
 /// Settings of cargo and rustc, without the variables that describe the package `xtask` (`CARGO_PKG_*`,
 /// `CARGO_MANIFEST_*`): build scripts that read them would run again.
@@ -64,7 +64,7 @@ pub const CARGO: Names = &[
     "LIBRARY_PATH",
     "PKG_CONFIG_*",
 ];
-/// Where Debian packages come from.
+/// Sources of Debian packages.
 pub const APT: Names = &["APT_CONFIG"];
 /// For programs that a person uses through xtask, and for xtask itself under test.
 pub const ALL: Names = &["*"];

@@ -1,4 +1,4 @@
-//! How messages show commands and their output.
+//! Commands and their output as messages show them.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_debugging_lines_an_error_shows_those_with_an_error() {
+    fn an_error_shows_only_debugging_lines_with_an_error() {
         let said = "level=DEBUG msg=\"beginning wait\"\n\
                     level=DEBUG msg=\"uninstall: Failed to delete release\" error=\"[request timed out]\"\n\
                     Error: failed to delete release: todo\n";

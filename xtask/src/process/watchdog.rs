@@ -10,12 +10,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Process, guardian};
 
-/// How long a read-only command may run before the guardian gets to know it.
+/// Time that a read-only command may run before the guardian learns of it.
 const UNGUARDED: Duration = Duration::from_millis(500);
 
 struct Watched {
     pids: Vec<u32>,
-    /// When the guardian must get to know it; `None`: it does already.
+    /// Time at which the guardian must learn of it; `None`: it knows it.
     guard_at: Option<Instant>,
     deadline: Instant,
     expired: Arc<AtomicBool>,

@@ -55,7 +55,7 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Makes a redactor of `secrets`. The password inside a URL counts as a secret of its own.
+    /// Makes a redactor of `secrets`. The password inside a URL counts as a separate secret.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut needles: Vec<String> =
             secrets.into_iter().flat_map(|secret| parts(secret.expose())).flat_map(|v| forms(&v)).collect();
@@ -125,7 +125,7 @@ fn parts(value: &str) -> Vec<String> {
     parts
 }
 
-/// As written, URL-encoded (either case of hex digits), escaped as in JSON, and in base64 of both alphabets.
+/// Returns `value` as written, URL-encoded (either case of hex digits), escaped as in JSON, and in base64 of both alphabets.
 fn forms(value: &str) -> Vec<String> {
     let encoded = utf8_percent_encode(value, &RESERVED).to_string();
     let json = serde_json::Value::from(value).to_string();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_goes() {
+    fn redacts_every_encoding_of_a_secret() {
         let upper = utf8_percent_encode(VALUE, &RESERVED).to_string();
         let json = serde_json::json!({ "a": VALUE }).to_string();
         let cases = [
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn innocent_text_stays() {
+    fn keeps_text_without_secrets() {
         let text = "a short line, häppy % 100%";
         assert_eq!(redactor().redact(text), text);
         assert_eq!(Redactor::default().redact(text), text);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_goes_first() {
+    fn redacts_the_longest_secret_first() {
         let redactor = Redactor::new(&[Secret::new("not-a-secret"), Secret::new("not-a-secret-at-all")]);
         assert_eq!(redactor.redact("x not-a-secret-at-all y not-a-secret z"), "x *** y *** z");
     }

@@ -56,14 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_itself_to_nobody() {
+    fn display_and_debug_hide_the_value() {
         let secret = Secret::new("not-a-secret");
         assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "*** Secret(***) Some(Secret(***))");
         assert_eq!(secret.expose(), "not-a-secret");
     }
 
     #[test]
-    fn random_ones_differ_and_have_the_length_asked_for() {
+    fn random_secrets_differ_and_have_the_given_length() {
         let (one, two) = (Secret::random(32).unwrap(), Secret::random(32).unwrap());
         assert_eq!(one.length(), 64);
         assert!(one != two && one.expose().chars().all(|c| c.is_ascii_hexdigit()));

@@ -74,7 +74,7 @@ mod tests {
     use crate::labels::{INSTANCE, MANAGED_BY, PART_OF};
     use serde_json::json;
 
-    /// A namespace with three Deployments and their pods: of our release, of another one, and created by hand.
+    /// Returns a namespace with three Deployments and their pods: of our release, of another one, and created by hand.
     fn shared_namespace() -> Snapshot {
         let helms = |release: &str| {
             json!({"labels": {MANAGED_BY: "Helm"}, "annotations": {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn terminating_objects_and_orphans_would_not_be_lost() {
+    fn terminating_objects_and_orphans_do_not_count_as_lost() {
         let owned = |name: &str, kind: &str| {
             let owner = json!([{"kind": kind, "uid": "gone", "controller": true}]);
             json!({"kind": "Pod", "metadata": {"name": name, "uid": name, "ownerReferences": owner}})

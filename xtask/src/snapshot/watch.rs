@@ -30,7 +30,7 @@ pub(crate) const KINDS: [Resource; 6] = [
 /// Lines that are read from the end of a log.
 const LOG_LINES: u32 = 3;
 
-/// What the thread of a watch sends.
+/// A message from the thread of a watch.
 enum WatchMessage {
     Event(Value),
     Broken,
@@ -40,7 +40,7 @@ enum WatchMessage {
 pub struct Watch<'a> {
     tools: &'a Toolbox,
     snapshot: Snapshot,
-    /// When the last whole snapshot was taken.
+    /// Time of the last whole snapshot.
     refreshed: Instant,
     messages: Receiver<WatchMessage>,
     streams: Arc<Streams>,

@@ -48,10 +48,11 @@ pub fn decide<'a>(
     has_new_migrations: bool,
 ) -> Option<Preflight<'a>> {
     let url = secrets.database.clone()?;
-    let part = "Secret of backend";
-    let verified = |part: &str| observed.record.as_ref()?.fingerprint.get(part);
-    let (name, tag) = backend_image(desired);
-    let reason = if verified(part) != desired.fingerprint.get(part) || !secrets.missing(&observed.secrets).is_empty() {
+    let component = &settings.components.backend;
+    let part = format!("Secret of {component}");
+    let verified = observed.record.as_ref().and_then(|record| record.fingerprint.get(&part));
+    let (name, tag) = backend_image(settings, desired);
+    let reason = if verified != desired.fingerprint.get(&part) || !secrets.missing(&observed.secrets).is_empty() {
         format!("{} is new or changed", settings.keys.postgres_url)
     } else if has_new_migrations {
         "the migrations have changed".to_owned()
@@ -63,7 +64,7 @@ pub fn decide<'a>(
         tools,
         reason,
         image: format!("{name}:{tag}"),
-        secret: secrets.names.get("backend").cloned()?,
+        secret: secrets.names.get(component).cloned()?,
         url,
         redactor: secrets.redactor.clone(),
         here: Arc::default(),
@@ -72,25 +73,30 @@ pub fn decide<'a>(
 
 /// Returns whether the desired backend has other migrations than the one verified last, from what this checkout knows of
 /// both; its output is in `target`.
-pub fn has_new_migrations(target: &Utf8Path, desired: &Desired, observed: &ObservedRelease) -> bool {
-    let (name, tag) = backend_image(desired);
+pub fn has_new_migrations(
+    settings: &Settings,
+    target: &Utf8Path,
+    desired: &Desired,
+    observed: &ObservedRelease,
+) -> bool {
+    let (name, tag) = backend_image(settings, desired);
     let verified = observed.record.as_ref().and_then(|record| record.fingerprint.get(&format!("image {name}")));
-    verified.is_some_and(|before| has_other_migrations(target, name, before, tag))
+    verified.is_some_and(|before| has_other_migrations(&settings.application.migrations, target, name, before, tag))
 }
 
 /// Returns repository and tag of the desired backend.
-fn backend_image(desired: &Desired) -> (&str, &str) {
-    let backend: &Value = &desired.values["backend"];
+fn backend_image<'a>(settings: &Settings, desired: &'a Desired) -> (&'a str, &'a str) {
+    let backend: &Value = &desired.values[&settings.components.backend];
     (text(backend, "/image/repository"), text(backend, "/image/tag"))
 }
 
-/// Returns whether the image `name` has other migrations at the tag `now` than at `before`; `true` if their recipes are
-/// unknown.
-fn has_other_migrations(target: &Utf8Path, name: &str, before: &str, now: &str) -> bool {
+/// Returns whether the image `name` has other migrations, files of `folder`, at the tag `now` than at `before`; `true` if their
+/// recipes are unknown.
+fn has_other_migrations(folder: &str, target: &Utf8Path, name: &str, before: &str, now: &str) -> bool {
     let recipe = |tag| recipe::of_tag(target, name, tag);
     before != now
         && match (recipe(before), recipe(now)) {
-            (Some(before), Some(now)) => now.differences(&before).iter().any(|file| file.contains("/migrations/")),
+            (Some(before), Some(now)) => now.differences(&before).iter().any(|file| file.contains(folder)),
             _ => true,
         }
 }
@@ -205,7 +211,7 @@ mod tests {
         let migration = "app/migrations/versions/0004_mine.py";
         let (before, code) = (remember(&[("app/main.py", "1")]), remember(&[("app/main.py", "2")]));
         let migrated = remember(&[("app/main.py", "1"), (migration, "1")]);
-        let changed = |now: &str| has_other_migrations(target, "todo-backend", &before, now);
+        let changed = |now: &str| has_other_migrations("app/migrations/versions", target, "todo-backend", &before, now);
         assert!(!changed(&before) && !changed(&code) && changed(&migrated) && changed("built-elsewhere"));
     }
 }

@@ -71,7 +71,7 @@ impl LiveState {
     }
 }
 
-/// What a successful proof has seen.
+/// The observations of a successful proof.
 pub struct Proof {
     /// Answers of the routes.
     pub answers: Vec<RouteAnswer>,

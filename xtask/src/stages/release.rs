@@ -271,8 +271,8 @@ mod tests {
         let server = ApiServer::start();
         let labels = json!({"app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
             "app.kubernetes.io/component": "backend"});
-        let secret = json!({"kind": "Secret", "metadata": {"name": "stale", "labels": labels}});
-        server.put("/api/v1/namespaces/todo/secrets/stale", secret);
+        let secret = json!({"kind": "Secret", "metadata": {"name": "todo-backend-stale", "labels": labels}});
+        server.put("/api/v1/namespaces/todo/secrets/todo-backend-stale", secret);
         for kind in ["replicasets", "configmaps", "secrets"] {
             let list = format!("GET /*/namespaces/todo/{kind}");
             server.on(&list, &[Reply::Text(403, "no")]);
@@ -281,7 +281,7 @@ mod tests {
         }
         assert_eq!(server.writes(), [""; 0]);
         remove_unused(&toolbox(&server)).unwrap();
-        assert_eq!(server.writes(), ["DELETE /api/v1/namespaces/todo/secrets/stale"]);
+        assert_eq!(server.writes(), ["DELETE /api/v1/namespaces/todo/secrets/todo-backend-stale"]);
     }
 
     #[test]
@@ -295,19 +295,21 @@ mod tests {
         secret("sh.helm.release.v1.todo.v3", helm);
         let ours = json!({"app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
             "app.kubernetes.io/component": "backend"});
-        ["recorded", "running", "stale"].into_iter().for_each(|name| secret(name, ours.clone()));
-        let volumes = json!([{"secret": {"secretName": "running"}}]);
+        ["todo-backend-recorded", "todo-backend-running", "todo-backend-stale"]
+            .into_iter()
+            .for_each(|name| secret(name, ours.clone()));
+        let volumes = json!([{"secret": {"secretName": "todo-backend-running"}}]);
         let set = json!({"kind": "ReplicaSet", "spec": {"template": {"spec": {"volumes": volumes}}}});
         let verified = |revision, verified_at| Verified {
             fingerprint: BTreeMap::new(),
             revision,
             images: BTreeMap::new(),
-            secrets: vec!["recorded".to_owned()],
+            secrets: vec!["todo-backend-recorded".to_owned()],
             environment: "dev".to_owned(),
             verified_at,
         };
         let unused = record(&toolbox(&server), &Run::default(), &Snapshot::of(vec![set]), verified).unwrap();
-        assert_eq!(unused, ["running", "stale"]);
+        assert_eq!(unused, ["todo-backend-running", "todo-backend-stale"]);
         let requests: Vec<String> = server.received().into_iter().map(|request| request.line).collect();
         let (secrets, record) = ("/api/v1/namespaces/todo/secrets", "/api/v1/namespaces/todo/configmaps/todo-xtask");
         assert_eq!(requests, [format!("GET {secrets}"), format!("PATCH {record}")]);

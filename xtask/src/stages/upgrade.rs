@@ -11,7 +11,7 @@ mod remote;
 mod state;
 
 pub use dump::{Dump, KEEP, remove_old};
-pub use live::{Backend, Contents, backend, cluster_uid, scale_backend, start_backend};
+pub use live::{Backend, Contents, backend, backend_name, cluster_uid, scale_backend, start_backend};
 pub use postgres::{DumpContents, Postgres, Tables, VERSION_TABLE};
 pub use remote::Remote;
 pub use state::{Phase, UpgradeState, folder, refuse_unfinished};

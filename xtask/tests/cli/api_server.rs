@@ -27,7 +27,7 @@ pub enum Reply {
     CutOff(&'static str),
     /// Events of a watch or lines of a log, in chunks, with a proper end of the stream.
     Chunks(Vec<String>),
-    /// The same, but the connection closes before the last chunk.
+    /// Chunks, but the connection closes before the last one.
     BrokenChunks(Vec<String>),
     /// Closes the connection without an answer.
     Close,

@@ -351,7 +351,7 @@ impl Sandbox {
         self.run_with(args, &[])
     }
 
-    /// Like [`Sandbox::run`], with additional environment variables.
+    /// Runs like [`Sandbox::run`], with additional environment variables.
     pub fn run_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Run {
         self.start_with(args, environment).end()
     }

@@ -192,9 +192,8 @@ fn no_dry_run_shows_secrets() {
     assert_eq!(sandbox.fake("stdin"), "");
 }
 
-#[test]
-fn the_names_of_the_settings_reach_every_command() {
-    let sandbox = Sandbox::with_tools();
+/// Gives the sandbox another application: other names of release, keys, images, components and commands.
+fn rename_application(sandbox: &Sandbox) {
     let keys = [
         ("DATABASE_URL_UNPOOLED", "SHOP_DIRECT"),
         ("DATABASE_URL", "SHOP_DB"),
@@ -202,26 +201,81 @@ fn the_names_of_the_settings_reach_every_command() {
         ("OPENAI_API_KEY", "SHOP_AI"),
     ];
     let rename = |text: String| keys.iter().fold(text, |text, (old, new)| text.replace(old, new));
-    sandbox.edit("infra/helm/values.yaml", |text| rename(text.to_owned()));
+    let components = [("backend", "api"), ("frontend", "web"), ("postgres", "db")];
+    for values in ["infra/helm/values.yaml", "infra/helm/values-dev.yaml"] {
+        sandbox.edit(values, |text| {
+            let text = text.replace("\nconfig:", "\nsettings:");
+            components
+                .iter()
+                .fold(rename(text), |text, (old, new)| text.replace(&format!("\n{old}:\n"), &format!("\n{new}:\n")))
+        });
+    }
     sandbox.edit("infra/xtask.toml", |text| {
         let text = ["name", "release", "namespace"].iter().fold(text.to_owned(), |text, key| {
             text.replace(&format!("\n{key} = \"todo\""), &format!("\n{key} = \"shop\""))
         });
-        rename(text.replace("images.todo-", "images.shop-").replace("app.preflight", "shop.check"))
+        let text = components.iter().fold(text, |text, (old, new)| {
+            text.replace(&format!(" = \"{old}\"\n"), &format!(" = \"{new}\"\n"))
+                .replace(&format!("images.todo-{old}"), &format!("images.shop-{new}"))
+        });
+        rename(
+            text.replace("app.preflight", "shop.check")
+                .replace("\"config.", "\"settings.")
+                .replace("{postgres.image}", "db-server:17"),
+        )
     });
-    sandbox.dotenv(format!("{}SHOP_DB='postgresql://u:not-a-secret@db.lan/x'\n", rename(DOTENV.to_owned())));
+    sandbox.dotenv(rename(DOTENV.to_owned()));
+}
+
+#[test]
+fn the_names_of_the_settings_reach_every_command() {
+    let sandbox = Sandbox::with_tools();
+    rename_application(&sandbox);
     sandbox.cluster();
     sandbox.on("docker exec -i todo crictl --timeout=10s images *", r#"echo '{"images": []}'"#);
-    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
-    assert_eq!(run.code, Some(0), "{run}");
-    // The profile keeps its name, and so does xtask.
-    let of_others = ["todo-xtask", "cluster todo", "--kube-context todo", "docker exec -i todo "];
-    let shown = of_others.iter().fold(run.to_string(), |text, name| text.replace(name, ""));
-    let old = ["todo", "DATABASE_URL", "AUTH_SECRET", "app.preflight"];
-    assert!(!old.iter().any(|name| shown.contains(name)), "{shown}");
+    let plan = || {
+        let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
+        assert_eq!(run.code, Some(0), "{run}");
+        // The profile keeps its name, and so do xtask and the role of a component.
+        let of_others =
+            ["todo-xtask", "cluster todo", "--kube-context todo", "docker exec -i todo ", "as the backend in"];
+        let shown = of_others.iter().fold(run.to_string(), |text, name| text.replace(name, ""));
+        let old = ["todo", "DATABASE_URL", "AUTH_SECRET", "app.preflight", "backend", "frontend", "postgres"];
+        assert!(!old.iter().any(|name| shown.contains(name)), "{shown}");
+        shown
+    };
+    let embedded = plan();
     for name in
-        ["SHOP_DB is new", "part-of=shop shop-backend:", "-m shop.check", "namespaces/shop?", "Secret shop-backend-"]
+        ["Secret shop-db", "Secret shop-api-<digest>", "\"db\":{\"secret\":{\"name\":\"shop-db\"},\"enabled\":true"]
     {
-        assert!(shown.contains(name), "{name}: {shown}");
+        assert!(embedded.contains(name), "{name}: {embedded}");
     }
+    sandbox.dotenv(sandbox.read(".env") + "SHOP_DB='postgresql://u:not-a-secret@db.lan/x'\n");
+    let remote = plan();
+    for name in [
+        "SHOP_DB is new",
+        "part-of=shop shop-api:",
+        "-m shop.check",
+        "namespaces/shop?",
+        "Secret shop-api-",
+        "{\"api\":{\"image\":{\"repository\":\"shop-api\"",
+        "\"web\":{\"image\":{\"repository\":\"shop-web\"",
+    ] {
+        assert!(remote.contains(name), "{name}: {remote}");
+    }
+}
+
+#[test]
+fn the_names_of_the_settings_reach_dev_and_logs() {
+    let sandbox = Sandbox::with_tools();
+    rename_application(&sandbox);
+    for noun in ["container", "network"] {
+        sandbox.on(&format!("docker {noun} ls *"), "");
+    }
+    sandbox.on("docker network create *", "exit 1");
+    assert_ne!(sandbox.run(&["dev", "--origin=release"]).code, Some(0));
+    let calls = sandbox.calls();
+    assert!(calls.contains(" shop-dev-") && !calls.contains("todo-dev-"), "{calls}");
+    let run = sandbox.run(&["logs", "backend", "--origin=release"]);
+    assert!(run.stderr.contains("there is no component `backend`; known are: api, web, db"), "{run}");
 }

@@ -30,7 +30,7 @@ fn the_short_help() {
       status       Show cluster, release, pods, images, routes, Secrets and drift
       rollback     Roll back to a revision that Helm keeps, and prove it
       bench        Measure the application, deploys, or an idle cluster
-      logs         Show the logs of all applications, or of one
+      logs         Show the logs of all components, or of one
       db           Query the database, dump it, or restore a dump
       doctor       Check every prerequisite: version, verdict, fix
       pins         Show every pinned version, what uses it, and where each origin gets it

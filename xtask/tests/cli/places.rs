@@ -98,7 +98,7 @@ fn an_unmarked_old_cache_still_works_and_its_removal_removes_nothing_else() {
 
 /// Compiles the crate with the condition for Windows, by the compiler of xtask.
 #[test]
-fn windows_gets_one_sentence() {
+fn windows_gets_one_compile_error() {
     let crate_of = checkout().join("xtask/windows/src/lib.rs");
     let rustc = Utf8Path::new(&std::env::var("CARGO").unwrap()).with_file_name("rustc");
     let temp = tempfile::tempdir().unwrap();

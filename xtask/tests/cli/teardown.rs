@@ -75,7 +75,7 @@ fn todos_of_dev_in_the_private_engine_are_named_for_all_checkouts() {
         "echo 'Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock. Is it running?' >&2; exit 1",
     );
     let data = sandbox.cache.join("engine/data");
-    for volume in ["todo-dev-0a0a0a0a-data", "todo-dev-0a0a0a0a-socket", "todo-dev-1b1b1b1b-data", "data"] {
+    for volume in ["todo-dev-0a0a0a0a-data", "todo-dev-0a0a0a0a-socket", "shop-dev-1b1b1b1b-data", "data"] {
         fs::create_dir_all(data.join("volumes").join(volume)).unwrap();
     }
     for (id, name) in [("01", "todo"), ("02", "todo-dev-0a0a0a0a-proxy")] {
@@ -88,8 +88,8 @@ fn todos_of_dev_in_the_private_engine_are_named_for_all_checkouts() {
     -- stderr
     xtask will make these changes on this machine:
       - stop the private Docker Engine and remove it with all its images, with the clusters todo
+      - delete the todos of `cargo xtask dev`: volume shop-dev-1b1b1b1b-data
       - delete the todos of `cargo xtask dev`: volume todo-dev-0a0a0a0a-data
-      - delete the todos of `cargo xtask dev`: volume todo-dev-1b1b1b1b-data
     error: cannot ask for your consent: there is no terminal
       try: run the same command with --yes
     ");

@@ -71,26 +71,26 @@ impl Checkout {
     }
 }
 
-/// What is wrong in a file.
+/// A mistake in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// Path of the file.
     pub file: String,
     /// Line, from 1 on; 0: the file as a whole.
     pub line: usize,
-    /// What is wrong, and the edit that mends it.
+    /// The description, and the edit that fixes it.
     pub what: String,
     /// Content that the file should have, if this check can tell.
     pub mended: Option<String>,
 }
 
 impl Mistake {
-    /// A mistake in one line.
+    /// Returns a mistake in one line.
     pub fn new(file: &str, line: usize, what: impl Into<String>) -> Self {
         Self { file: file.to_owned(), line, what: what.into(), mended: None }
     }
 
-    /// A file whose content `--fix` replaces.
+    /// Returns a mistake that `--fix` corrects: it replaces the content of the file.
     pub fn mended(file: &str, line: usize, what: impl Into<String>, mended: String) -> Self {
         Self { mended: Some(mended), ..Self::new(file, line, what) }
     }

@@ -45,7 +45,7 @@ fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// Targets of links and images, in Markdown and in HTML, each with its place.
+/// Returns the targets of links and images, in Markdown and in HTML, each with its place.
 fn links(text: &str) -> Vec<(String, usize)> {
     let attribute = Regex::new(r#"(?:src|href)="([^"]*)""#).unwrap();
     let mut links = Vec::new();
@@ -67,7 +67,7 @@ fn links(text: &str) -> Vec<(String, usize)> {
     links
 }
 
-/// Anchors of the headings, as GitHub makes them.
+/// Returns the anchors that GitHub makes of the headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut heading: Option<String> = None;
@@ -119,7 +119,7 @@ fn follow(
     }
 }
 
-/// The path of `target`, which the document `from` names.
+/// Returns the path in the checkout of `target`, which the document `from` names.
 fn beside(from: &str, target: &str) -> String {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
@@ -133,7 +133,7 @@ fn beside(from: &str, target: &str) -> String {
     parts.join("/")
 }
 
-/// Code spans, and lines of code blocks, each with its place.
+/// Returns the code spans and the lines of code blocks, each with its position.
 fn codes(text: &str) -> Vec<(String, usize)> {
     let mut codes = Vec::new();
     let mut is_block = false;
@@ -156,7 +156,7 @@ fn codes(text: &str) -> Vec<(String, usize)> {
     codes
 }
 
-/// A code span that is a path of the checkout, or the end of one, names a file that exists.
+/// Returns a mistake if the code span looks like a path of the checkout, or the end of one, and no such file exists.
 fn missing_path(checkout: &Checkout, code: &str) -> Option<String> {
     let is_path = Regex::new(r"^[A-Za-z0-9_.@-]+(/[A-Za-z0-9_.@-]+)*/?$").unwrap().is_match(code);
     let path = code.trim_end_matches('/');
@@ -173,14 +173,14 @@ fn missing_path(checkout: &Checkout, code: &str) -> Option<String> {
     is_missing.then(|| format!("there is no file `{code}`"))
 }
 
-/// A code span that looks like the name of a test (`three_words_long`) is in some source file.
+/// Returns a mistake if the code span looks like the name of a test (`three_words_long`) and no source file has it.
 fn missing_name(checkout: &Checkout, code: &str) -> Option<String> {
     let is_name = Regex::new("^[a-z0-9]+(_[a-z0-9]+){2,}$").unwrap().is_match(code);
     let is_known = || checkout.texts().any(|(path, text)| !path.ends_with(".md") && text.contains(code));
     (is_name && !is_known()).then(|| format!("no source file has `{code}`"))
 }
 
-/// What xtask says of the commands that `code` contains. A command with a placeholder is not whole.
+/// Returns xtask's errors about the commands in `code`. Skips commands with a placeholder, which are incomplete.
 fn wrong_commands(code: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     // Words of a shell before a command; after others it is a part of a sentence.

@@ -15,7 +15,7 @@ const OPENAPI: &str = "apps/backend/openapi.json";
 /// The frontend's image is built from its own folder alone; its tests compare the types with this copy.
 const OPENAPI_COPY: &str = "apps/frontend/openapi.json";
 
-/// The chart's README has the comments of values.yaml as a table, and each value has a comment.
+/// Checks that the chart's README has the comments of values.yaml as a table, and that each value has a comment.
 pub fn chart(checkout: &Checkout) -> Result<Vec<Mistake>> {
     let text = checkout.text(VALUES)?;
     let values: Value = serde_norway::from_str(text).with_context(|| format!("reading {VALUES}"))?;
@@ -37,7 +37,7 @@ pub fn chart(checkout: &Checkout) -> Result<Vec<Mistake>> {
     Ok(mistakes)
 }
 
-/// The frontend's copy of the API's document is the backend's.
+/// Checks that the frontend's copy of the API's document equals the backend's.
 pub fn openapi(checkout: &Checkout) -> Result<Vec<Mistake>> {
     let document = checkout.text(OPENAPI)?;
     let what = format!("it is not {OPENAPI}; afterwards: (cd apps/frontend && node scripts/api-types.mjs)");
@@ -90,7 +90,7 @@ fn table(explained: &[ChartValue], values: &Value) -> Result<String> {
     Ok(table)
 }
 
-/// Paths of the values that hold no other values.
+/// Returns the paths of the values that contain no other values.
 fn leaves(value: &Value, path: &str) -> Vec<String> {
     match value.as_mapping() {
         Some(mapping) if !mapping.is_empty() => {

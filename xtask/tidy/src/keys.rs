@@ -67,7 +67,7 @@ pub fn check(checkout: &Checkout) -> Result<Vec<Mistake>> {
     Ok(mistakes)
 }
 
-/// Documents name each command and each cause of a failing rollout.
+/// Checks that documents name each command and each cause of a failing rollout.
 pub fn documented(checkout: &Checkout) -> Result<Vec<Mistake>> {
     let in_table = found(checkout.text(COMMANDS)?, "(?m)^\\| `([a-z]+)");
     let commands: BTreeSet<String> =

@@ -44,7 +44,7 @@ pub fn check(checkout: &Checkout) -> Result<Vec<Mistake>> {
     Ok(mistakes)
 }
 
-/// The modules from the lowest to the highest. A line begins with the name of its layer, or goes on with the one above.
+/// Returns the modules from the lowest to the highest. A line begins with the name of its layer, or continues the one above.
 fn order(document: &str) -> Result<Vec<String>> {
     let (_, rest) = document.split_once(BEGIN).context("ARCHITECTURE.md has no block of layers")?;
     let (block, _) = rest.split_once("```").context("the block of layers in ARCHITECTURE.md has no end")?;
@@ -66,13 +66,13 @@ fn sources(checkout: &Checkout) -> impl Iterator<Item = (&str, &str)> {
     checkout.texts().filter(move |(path, _)| path.strip_prefix(SOURCES).is_some_and(is_source))
 }
 
-/// `xtask/src/stages/images/load.rs`: the module `stages::images::load`.
+/// Returns the module path of a file: `xtask/src/stages/images/load.rs` is `stages::images::load`.
 fn parts(path: &str) -> Vec<&str> {
     let inner = path.strip_prefix(SOURCES).unwrap_or(path);
     inner.strip_suffix(".rs").unwrap_or(inner).split('/').collect()
 }
 
-/// The unit of the layers: a module of the crate, or one stage.
+/// Returns the unit of the layers: a module of the crate, or one stage.
 fn module_of(parts: &[&str]) -> String {
     match parts {
         ["stages", stage, ..] => format!("stages/{stage}"),
@@ -81,7 +81,7 @@ fn module_of(parts: &[&str]) -> String {
     }
 }
 
-/// Modules that a file uses, each with a line. What only tests use does not count.
+/// Returns the modules that a file uses, each with a line. Ignores those that only tests use.
 fn uses(path: &str, text: &str) -> Vec<(String, usize)> {
     let code: String =
         text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines().fold(String::new(), |all, line| {
@@ -104,7 +104,7 @@ fn uses(path: &str, text: &str) -> Vec<(String, usize)> {
     found
 }
 
-/// The paths that begin here, as far as two names deep: `{a, b::{c, d}}` has `a`, `b::c` and `b::d`.
+/// Returns the paths that begin here, at most two names deep: `{a, b::{c, d}}` has `a`, `b::c` and `b::d`.
 fn paths(text: &str) -> Vec<Vec<&str>> {
     let Some(group) = text.strip_prefix('{') else {
         let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());

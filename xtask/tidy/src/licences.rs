@@ -12,7 +12,7 @@ use crate::rules::{FILE, Licences};
 const PLATFORMS: [&str; 4] =
     ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin"];
 
-/// What `cargo metadata` says of all crates.
+/// Returns the output of `cargo metadata` about all crates.
 pub fn metadata(checkout: &Checkout) -> Result<Value> {
     let platforms = PLATFORMS.map(|platform| format!("--filter-platform={platform}"));
     let cargo = members::cargo().args(["metadata", "--locked", "--format-version=1"]).args(platforms);

@@ -69,7 +69,7 @@ fn run(project: &Project, args: &Tidy) -> Result<()> {
     Err(failure(&mistakes, checkout.files.len(), &failed, args.fix).into())
 }
 
-/// The failure that counts what is above, with what to do about it.
+/// Returns the failure with the number of mistakes above, and the next step.
 fn failure(mistakes: &[Mistake], files: usize, failed: &[&str], fixed: bool) -> Failure {
     let mut what = format!("{} mistakes in {files} files", mistakes.len());
     if !failed.is_empty() {

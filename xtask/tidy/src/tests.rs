@@ -28,7 +28,7 @@ fn this_checkout_is_tidy() {
 }
 
 #[test]
-fn what_remains_after_a_fix_has_a_way_out() {
+fn mistakes_that_remain_after_a_fix_have_a_hint() {
     let by_hand = || Mistake::new("README.md", 1, "there is no x");
     let fixable = Mistake { mended: Some(String::new()), ..by_hand() };
     let hints = |mistakes: &[Mistake], failed: &[&str], fixed| failure(mistakes, 9, failed, fixed).hints();

@@ -7,8 +7,8 @@ use regex::Regex;
 use crate::checkout::{Checkout, Mistake};
 use crate::rules::{FILE, Registries, Rules, Sizes};
 
-/// White space at the end of a line or of the file, carriage returns, and a last line without its end. What formatters of
-/// single languages check besides is theirs.
+/// Finds white space at the end of a line or of the file, carriage returns, and a last line without a newline. Formatters
+/// check the rest.
 pub fn white_space(checkout: &Checkout) -> Vec<Mistake> {
     let written = checkout.texts().filter(|(path, _)| !checkout.generated.contains(*path));
     let mistake = |(path, text): (&str, &str)| {
@@ -22,7 +22,7 @@ pub fn white_space(checkout: &Checkout) -> Vec<Mistake> {
     written.filter_map(mistake).collect()
 }
 
-/// Files that are too big to be read in one go, or too big for every clone.
+/// Finds files that are too large to read at once, or for each clone.
 pub fn sizes(checkout: &Checkout, limits: &Sizes) -> Vec<Mistake> {
     let kib = |bytes: usize| bytes.div_ceil(1024);
     let mistake = |(path, file): (&String, &crate::checkout::File)| {
@@ -38,7 +38,7 @@ pub fn sizes(checkout: &Checkout, limits: &Sizes) -> Vec<Mistake> {
     checkout.files.iter().filter_map(mistake).collect()
 }
 
-/// Phrases that a reader must read twice. A file that had one before the rule may keep it, but not get another one.
+/// Finds phrases that a reader must read twice. A file that had one before the rule may keep it, but not get another one.
 pub fn phrases(checkout: &Checkout, rules: &Rules) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     let nothing = BTreeMap::new();
@@ -66,7 +66,7 @@ pub fn phrases(checkout: &Checkout, rules: &Rules) -> Vec<Mistake> {
     mistakes
 }
 
-/// Lines on which `words` follow each other in `text`. A line, also one of a comment, may end between two of them.
+/// Returns the lines on which `words` follow each other in `text`. A line, also one of a comment, may end between two of them.
 fn occurrences(text: &str, words: &[&str]) -> Vec<usize> {
     if words.iter().any(|word| !text.contains(word)) {
         return Vec::new();
@@ -88,7 +88,7 @@ fn occurrences(text: &str, words: &[&str]) -> Vec<usize> {
     starts.map(|at| text[..at].matches('\n').count() + 1).collect()
 }
 
-/// Hosts from which packages come here, but not for others. `own` are those that this machine is set up with.
+/// Finds hosts of packages that others cannot reach. `own` are the mirrors in this machine's settings.
 pub fn hosts(checkout: &Checkout, registries: &Registries, own: &[String]) -> Vec<Mistake> {
     // What tools read or write: locks, and settings that name a registry.
     let names_registry =
@@ -118,7 +118,7 @@ pub fn hosts(checkout: &Checkout, registries: &Registries, own: &[String]) -> Ve
     mistakes
 }
 
-/// Hosts of the package mirrors that this machine is set up with: none of them belongs into a checkout.
+/// Returns the hosts of the package mirrors in this machine's settings, none of which belongs in a checkout.
 pub fn own_mirrors(registries: &Registries) -> Vec<String> {
     let variables = ["GOPROXY", "PIP_INDEX_URL", "UV_INDEX_URL", "npm_config_registry", "NPM_CONFIG_REGISTRY"];
     let variables = variables.into_iter().filter_map(|name| std::env::var(name).ok());

@@ -24,8 +24,10 @@ use crate::units::hex;
 
 /// The label whose value is the path of the checkout.
 const LABEL: &str = "todo-xtask.dev";
-/// The prefix of all container, network and volume names.
-pub const PREFIX: &str = "todo-dev-";
+/// The mark in all container, network and volume names: `<release>-dev-<ID of the checkout>-<part>`.
+const MARK: &str = "-dev-";
+/// The length of the ID of a checkout, in hex digits.
+const ID_LENGTH: usize = 8;
 /// The name part of the volume with the todos.
 pub const DATA: &str = "data";
 /// The label whose value is the ID of the serving process.
@@ -35,25 +37,26 @@ const PROXY_PORT: u16 = 8000;
 /// The folder of the database's socket. The database listens nowhere else, so it needs no password.
 const SOCKET: &str = "/var/run/postgresql";
 /// The URL of the scripted assistant, in the backend's own container.
-const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
+pub const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
 
 /// The containers, network and volumes of one checkout.
 #[derive(Clone)]
 pub struct Stack {
     engine: Engine,
+    release: String,
     checkout: Utf8PathBuf,
     id: String,
 }
 
 impl Stack {
     /// Returns the stack of `checkout`.
-    pub fn new(checkout: &Utf8Path, engine: &Engine) -> Self {
-        Self { engine: engine.clone(), checkout: checkout.to_owned(), id: id(checkout) }
+    pub fn new(release: &str, checkout: &Utf8Path, engine: &Engine) -> Self {
+        Self { engine: engine.clone(), release: release.to_owned(), checkout: checkout.to_owned(), id: id(checkout) }
     }
 
     /// Returns the name of a part in the engine.
     pub fn name(&self, part: &str) -> String {
-        format!("{PREFIX}{}-{}", self.id, part.replace(' ', "-"))
+        format!("{}{MARK}{}-{}", self.release, self.id, part.replace(' ', "-"))
     }
 
     fn label(&self) -> String {
@@ -208,7 +211,7 @@ impl Stack {
         Ok(self.engine.docker().args(["container", "start", "--attach", &self.name("proxy")]).deadline(deadlines::DEV))
     }
 
-    /// The command that runs the database.
+    /// Returns the command that runs the database.
     pub fn postgres(&self, settings: &Settings, toolchain: &Toolchain) -> Process {
         let data = "/var/lib/postgresql/data";
         let mut options = vec![self.volume(DATA, data), self.volume("socket", SOCKET)];
@@ -225,34 +228,25 @@ impl Stack {
     pub fn application(&self, app: App, image: &str, contract: &Contract, args: &Dev) -> Process {
         let mut options: Vec<String> = ["--init", "--interactive", "--cap-drop=ALL"].map(str::to_owned).to_vec();
         options.push(format!("--network-alias={}", app.name()));
-        let mut environment = vec![("ENVIRONMENT", contract.environment.clone())];
-        match app {
-            App::Backend => {
-                options.push("--tmpfs=/run/secrets:mode=0700,uid=10001".to_owned());
-                if contract.embedded {
-                    options.push(self.volume("socket", SOCKET));
-                }
-                let url = if args.fake_assistant { ASSISTANT } else { contract.openai_url.as_str() };
-                environment.push(("OPENAI_BASE_URL", url.to_owned()));
-                environment.push(("OPENAI_MODEL", contract.openai_model.clone()));
-                environment.extend(contract.config.iter().cloned());
-                // Any free port: the previous process may still hold its port.
-                environment.push(("METRICS_PORT", "0".to_owned()));
-                environment.extend(args.fake_assistant.then(|| ("FAKE_ASSISTANT", "1".to_owned())));
+        options.extend(contract.variables.iter().map(|(name, value)| format!("--env={name}={value}")));
+        if app == App::Backend {
+            options.push("--tmpfs=/run/secrets:mode=0700,uid=10001".to_owned());
+            if contract.embedded {
+                options.push(self.volume("socket", SOCKET));
             }
-            App::Frontend => environment.push(("API_BASE_URL", "http://backend:8000".to_owned())),
+            options.extend(args.fake_assistant.then(|| "--env=FAKE_ASSISTANT=1".to_owned()));
         }
         if args.debug.contains(&app) {
-            environment.push(("DEBUG_PORT", app.debug_port().to_string()));
+            options.push(format!("--env=DEBUG_PORT={}", app.debug_port()));
             options.push(format!("--publish=127.0.0.1:{0}:{0}", app.debug_port()));
         }
-        options.extend(environment.into_iter().map(|(name, value)| format!("--env={name}={value}")));
         self.docker("run", app.name(), image, &options)
     }
 
-    /// Returns a process that runs `command` in the backend's container.
-    pub fn in_backend(&self, command: &[&str]) -> Process {
-        self.engine.docker().args(["exec", &self.name(App::Backend.name())]).args(command.iter().copied())
+    /// Returns a process that creates an account with `count` todos by `command`, in the backend's container.
+    pub fn seed(&self, command: &[String], count: u32) -> Process {
+        let exec = self.engine.docker().args(["exec", &self.name(App::Backend.name())]);
+        exec.args(command.to_vec()).arg(count.to_string())
     }
 }
 
@@ -262,7 +256,7 @@ pub fn database_url(name: &str) -> Secret {
 }
 
 fn id(checkout: &Utf8Path) -> String {
-    hex(&Sha256::digest(checkout.as_str()))[..8].to_owned()
+    hex(&Sha256::digest(checkout.as_str()))[..ID_LENGTH].to_owned()
 }
 
 /// Returns the private engine's volumes with todos of any checkout, even if the engine does not run.
@@ -275,8 +269,15 @@ pub fn stored_todos(paths: &EnginePaths) -> Result<Vec<String>> {
 }
 
 fn is_todos(volume: &str) -> bool {
-    let parts = volume.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
-    parts.is_some_and(|(_, part)| part == DATA)
+    part_of(volume) == Some(DATA)
+}
+
+/// Returns the part that a container or volume is of the `dev` of any checkout, whatever its release is called.
+pub fn part_of(name: &str) -> Option<&str> {
+    name.match_indices(MARK).find_map(|(at, _)| {
+        let (id, part) = name[at + MARK.len()..].split_at_checked(ID_LENGTH)?;
+        part.strip_prefix('-').filter(|_| id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    })
 }
 
 /// Returns the line that asks for consent to delete the volume with todos.
@@ -296,7 +297,7 @@ fn mark_of(cache: &Utf8Path, checkout: &Utf8Path) -> Utf8PathBuf {
 
 /// Removes the containers and the network of `dev` of `checkout`, with `data` also its volumes, after a question unless `yes`.
 /// Returns the volume with the todos if it stays.
-pub fn tear_down(tools: &Toolbox, checkout: &Utf8Path, data: bool, yes: bool) -> Result<Option<String>> {
+pub fn tear_down(tools: &Toolbox, release: &str, checkout: &Utf8Path, data: bool, yes: bool) -> Result<Option<String>> {
     let Toolbox { cache, report, .. } = tools;
     let mark = mark_of(cache, checkout);
     if !files::exists(&mark)? {
@@ -304,7 +305,7 @@ pub fn tear_down(tools: &Toolbox, checkout: &Utf8Path, data: bool, yes: bool) ->
     }
     // Fails if `dev` runs: its user may be working.
     let _locks = (lock(cache, checkout, "")?, lock(cache, checkout, "-test")?);
-    let stack = Stack::new(checkout, &tools.engine);
+    let stack = Stack::new(release, checkout, &tools.engine);
     let name = stack.name(DATA);
     let has_todos = !stack.list("volume", &[])?.is_empty();
     if data && has_todos {

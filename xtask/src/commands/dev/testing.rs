@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::service::Service;
@@ -26,11 +26,10 @@ use crate::toolchain::Toolchain;
 
 /// The build target.
 pub const TARGET: &str = "test";
+/// The script in an application's folder that unpacks the sources from standard input and runs the tests at `$0`.
+const TEST_SCRIPT: &str = "dev/test.sh";
 /// The folder of the browser's tests in the frontend's.
 pub const BROWSER: &str = "e2e";
-/// The image of the browser's tests.
-pub const BROWSER_IMAGE: &str = "todo-browser:test";
-
 /// Tests that run in one container.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Suite {
@@ -61,21 +60,9 @@ impl Suite {
     }
 }
 
-/// Returns the script that unpacks the sources and runs the tests at `$0`. It skips tests of the built server, because
-/// nothing is built here.
-fn test_script(app: App) -> &'static str {
-    match app {
-        // Not every base image of Python has tar.
-        App::Backend => {
-            "exec 2>&1; mkdir /tmp/src && cd /tmp/src && \
-             python3 -c 'import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode=\"r|\").extractall(filter=\"data\")' && \
-             exec python3 -m pytest ${0:--n 2}"
-        }
-        App::Frontend => {
-            "exec 2>&1; mkdir /tmp/src && cd /tmp/src && tar -x && ln -s /app/node_modules /app/next-env.d.ts . && \
-             exec node node_modules/vitest/vitest.mjs run --configLoader=native --exclude 'tests/{built,server}.test.ts' $0"
-        }
-    }
+/// Returns the reference of the image of the browser's tests.
+pub fn browser_reference(settings: &Settings) -> String {
+    format!("{}-browser:test", settings.chart.release)
 }
 
 /// Returns the step that builds the image of the browser's tests.
@@ -84,10 +71,11 @@ pub fn build_browser<'a>(settings: &'a Settings, toolchain: &'a Toolchain) -> Re
     let image = ImageSettings { context: frontend.context.join(BROWSER), ..frontend.clone() };
     let builder = toolchain.image_builder(&settings.images);
     let (_, tar) = context::pack(&builder.root.join(&image.context), &toolchain.tools.target)?;
-    let command = builder.command(&builder.buildx_builder()?, &image, BROWSER_IMAGE);
+    let command = builder.command(&builder.buildx_builder()?, &image, &browser_reference(settings));
     let shown = format!("{command} < (tar of {})", image.context);
-    Ok(Step::new("build todo-browser", "the browser's tests", shown, move |running| {
-        builder.run(command.stdin_file(Arc::new(tar)), "todo-browser", &image, running)?;
+    let name = format!("{}-browser", settings.chart.release);
+    Ok(Step::new(format!("build {name}"), "the browser's tests", shown, move |running| {
+        builder.run(command.stdin_file(Arc::new(tar)), &name, &image, running)?;
         Ok(String::new())
     }))
 }
@@ -105,7 +93,7 @@ impl Runner<'_> {
         let Self { settings, toolchain, stack } = self;
         let report = &toolchain.tools.report;
         let Suite::Of(app) = suite else {
-            let run = stack.browser_tests(suite.name(), BROWSER_IMAGE)?;
+            let run = stack.browser_tests(suite.name(), &browser_reference(settings))?;
             plan::apply(report, STAGE, Mode::Apply, vec![build_browser(settings, toolchain)?])?;
             let path = (!path.is_empty()).then(|| path.to_owned());
             return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(path), Vec::new()));
@@ -114,8 +102,11 @@ impl Runner<'_> {
         let reference = image.reference.clone();
         let step = image::decide(settings, toolchain, app, image);
         plan::apply(report, STAGE, Mode::Apply, step.into_iter().collect())?;
-        let run = stack.tests(suite.name(), &reference).args(["sh", "-c", test_script(app), path]);
-        Ok((run, sources.pack(&app.folder(settings, toolchain.image_builder(&settings.images).root), app)?))
+        let folder = app.folder(settings, toolchain.image_builder(&settings.images).root);
+        let script = folder.join(TEST_SCRIPT);
+        let script = std::fs::read_to_string(&script).with_context(|| format!("reading {script}"))?;
+        let run = stack.tests(suite.name(), &reference).args(["sh", "-c", &script, path]);
+        Ok((run, sources.pack(&folder, app)?))
     }
 }
 
@@ -134,7 +125,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     let runner = Runner {
         settings: &project.settings,
         toolchain: &toolchain,
-        stack: Stack::new(&project.root, &toolchain.tools.engine),
+        stack: Stack::new(&project.settings.chart.release, &project.root, &toolchain.tools.engine),
     };
     let count = Arc::default();
     report_on_interrupt(&project.report, &count, String::new());
@@ -222,7 +213,10 @@ fn suite_of(settings: &Settings, root: &Utf8Path, path: &str) -> Result<(Suite, 
     // First the browser: its tests are in a folder of the frontend.
     [Suite::Browser, Suite::Of(App::Backend), Suite::Of(App::Frontend)].into_iter().find_map(inside).ok_or_else(|| {
         Failure::new(Class::Config, format!("`{path}` is not a test file or folder of an application"))
-            .help("name a file or folder by its path: cargo xtask dev test apps/backend/tests/test_todos.py")
+            .help(format!(
+                "name a file or folder by its path: cargo xtask dev test {}/tests",
+                App::Backend.image(settings).1.context
+            ))
             .into()
     })
 }

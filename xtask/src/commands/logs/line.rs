@@ -15,7 +15,7 @@ use crate::secrets::Redactor;
 pub struct Line {
     /// The container that wrote it.
     pub source: Source,
-    /// When the node received it: RFC 3339 with a fixed number of digits, so that it sorts as text.
+    /// Time at which the node received it: RFC 3339 with a fixed number of digits, so that it sorts as text.
     pub time: String,
     /// The text that the container wrote.
     pub text: String,

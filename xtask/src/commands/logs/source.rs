@@ -6,10 +6,11 @@ use std::sync::mpsc::Sender;
 use anyhow::Result;
 use serde_json::Value;
 
+use super::Logs;
 use super::line::Line;
-use super::{App, Logs};
 use crate::api::{Log, LogOptions, Scope, kinds};
 use crate::deadlines;
+use crate::labels::COMPONENT;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
 
@@ -20,15 +21,15 @@ pub struct Source {
     pub pod: String,
     /// The container's name.
     pub container: String,
-    /// Whether it is the pod's first container, whose name is not shown.
+    /// Whether it is the pod's first container, whose name the output omits.
     pub is_main: bool,
 }
 
-/// Lists every container of `app`, or of all applications, that has run.
-pub fn list(tools: &Toolbox, app: Option<App>) -> Result<Vec<Source>> {
+/// Lists every container of the wanted component, or of all components, that has run.
+pub fn list(tools: &Toolbox, args: &Logs) -> Result<Vec<Source>> {
     let mut selector = tools.release().selector();
-    if let Some(app) = app {
-        selector.push_str(&format!(",app.kubernetes.io/component={}", app.component()));
+    if let Some(component) = &args.component {
+        selector.push_str(&format!(",{COMPONENT}={component}"));
     }
     Ok(of_pods(&tools.api()?.select(&kinds::POD, Scope::Namespace, &selector)?))
 }

@@ -140,7 +140,7 @@ fn branches_merges_and_messages_are_history_too() {
 
 #[test]
 #[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
-fn a_shallow_clone_and_no_repository_are_scanned_and_said() {
+fn scans_and_reports_a_shallow_clone_and_a_folder_without_repository() {
     let full = Checkout::repository();
     full.write("old.py", &specimens()[0].1);
     full.commit("add");

@@ -43,17 +43,17 @@ pub struct ClusterView {
     pub profile: String,
     /// `running`, `starting`, `not answering`, `stopped`, `paused`, `absent`, `half deleted`, `foreign`.
     pub state: String,
-    /// Why its API server does not respond although its node runs.
+    /// The reason for which its API server does not respond although its node runs.
     pub silence: Option<String>,
     /// The application's address for a user.
     pub address: Option<String>,
-    /// What to do if the address's host does not resolve to this machine.
+    /// The next step if the address's host does not resolve to this machine.
     pub hint: Option<String>,
     /// The command that gives access to the application, if the profile publishes no port.
     pub open_with: Option<String>,
     /// The Kubernetes version in minikube's record.
     pub kubernetes: Option<String>,
-    /// How that version differs from the pinned one, with the command that upgrades it.
+    /// The difference between that version and the pinned one, with the command that upgrades it.
     pub difference: Option<String>,
 }
 
@@ -66,7 +66,7 @@ pub struct ReleaseView {
     pub status: Option<String>,
     /// The revision that was verified last.
     pub verified_revision: Option<u64>,
-    /// When that was, in RFC 3339.
+    /// Time of that verification, in RFC 3339.
     pub verified_at: Option<String>,
     /// The environment that was verified.
     pub environment: Option<String>,
@@ -137,7 +137,7 @@ pub struct FindingView {
     pub help: String,
     /// The next steps as data.
     pub hints: Vec<Value>,
-    /// Whether waiting does not help.
+    /// Whether it needs a change; otherwise it may resolve with time.
     pub fatal: bool,
 }
 

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machines_mirror_is_taken() {
+    fn uses_the_machines_mirror() {
         let targets = "http://mirror.example.org/debian/|Debian|Debian\nhttps://x/node|. nodistro|. nodistro\n\
             http://mirror.example.org/security/|Debian|Debian-Security\n";
         let sources = Mirrors::parse(targets).sources("trixie");

@@ -15,7 +15,7 @@ use super::{Limits, size};
 use crate::failure::{Class, Failure};
 use crate::report::{bytes, seconds};
 
-/// Where systems keep the certificates they trust: Debian and Alpine, Fedora, openSUSE, macOS.
+/// Bundles of trusted certificates of Debian and Alpine, Fedora, openSUSE and macOS.
 pub const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -23,7 +23,7 @@ pub const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// How long a download runs before its pace gives an estimate.
+/// Time after which a download's pace gives an estimate.
 const ENOUGH: Duration = Duration::from_secs(3);
 
 /// An agent for one host.
@@ -122,15 +122,15 @@ fn copy(
     }
 }
 
-/// About how long the bytes `left` take at the pace of those that `came` within `elapsed`, e.g. `, about 20.0 s left`; empty
-/// while that is a guess.
+/// Estimates the time that the bytes `left` take at the pace of those that `came` within `elapsed`, e.g.
+/// `, about 20.0 s left`. Returns the empty text as long as there is too little data.
 fn left(came: u64, left: Option<u64>, elapsed: Duration) -> String {
     let Some(left) = left.filter(|_| elapsed >= ENOUGH && came > 0) else { return String::new() };
     let time = elapsed.as_secs_f64() * left as f64 / came as f64;
     format!(", about {} left", seconds(Duration::from_secs(time.ceil() as u64)))
 }
 
-/// `Content-Range: bytes 5-9/10` as first byte and total; `bytes */10` has no first byte.
+/// Parses `Content-Range: bytes 5-9/10` to first byte and total; `bytes */10` has no first byte.
 fn content_range(response: &Response<Body>) -> Option<(Option<u64>, Option<u64>)> {
     let value = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
@@ -175,14 +175,14 @@ fn body_trouble(error: std::io::Error, so_far: &str) -> Trouble {
     }
 }
 
-/// The proxy of the environment, except for this machine itself: a proxy elsewhere cannot reach that.
+/// Returns the proxy of the environment; `None` for this machine itself, which a proxy elsewhere cannot reach.
 fn proxy(url: &str) -> Option<Proxy> {
     let uri: Uri = url.parse().ok()?;
     let here = matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
     if here { None } else { Proxy::try_from_env() }
 }
 
-/// The system's certificates and those of `ca_bundle`; where there are neither, the Mozilla ones compiled in.
+/// Returns the system's certificates and those of `ca_bundle`. Without either, returns the compiled-in Mozilla ones.
 fn roots(ca_bundle: Option<&Utf8Path>) -> Result<RootCerts> {
     let system = SYSTEM.iter().find_map(|path| certificates(Utf8Path::new(path)).ok());
     let mut all = system.unwrap_or_default();

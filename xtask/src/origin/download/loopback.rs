@@ -5,10 +5,10 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How one request is answered.
+/// The server's behaviour for one request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// As a good server does, ranges included.
+    /// A correct answer, ranges included.
     Good,
     /// The whole file, whatever range was asked for.
     NoRange,
@@ -48,12 +48,12 @@ impl Loopback {
         Self { port, seen }
     }
 
-    /// The URL of `path`, which begins with a slash.
+    /// Returns the URL of `path`, which begins with a slash.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// The requests so far: method and, if any, the range.
+    /// Returns the requests so far: method and, if any, the range.
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }

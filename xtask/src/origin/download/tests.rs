@@ -10,7 +10,7 @@ const PATIENT: Limits = Limits { connect: HANG, stall: HANG, pause: Duration::fr
 /// For servers that stall. All answers come within this time, also on a busy machine.
 const QUICK: Limits = Limits { stall: Duration::from_secs(1), ..PATIENT };
 
-/// A file of 300 kB that is not the same everywhere.
+/// Returns 300 kB of varying content.
 fn file() -> Vec<u8> {
     (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 16) as u8).collect()
 }
@@ -131,7 +131,7 @@ fn reports_not_found_without_a_retry() {
 }
 
 #[test]
-fn server_errors_pass() {
+fn server_errors_are_retried() {
     Try::with(&[Reply::Status(500), Reply::Status(503), Reply::Good]).succeeds(&["GET", "GET", "GET"]);
     Try::with(&[Reply::Status(502)]).fails(&["HTTP 502", "4 attempts", "in a while"]);
 }
@@ -169,7 +169,7 @@ fn a_ca_bundle_that_is_none_is_named() {
 }
 
 #[test]
-fn two_that_want_the_same_download_it_once() {
+fn two_requests_for_the_same_file_download_it_once() {
     // The first one is slow: it stalls, and goes on afterwards.
     let one = Try::with(&[Reply::StallAfter(1000), Reply::Good]);
     std::thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::failure::{Class, Failure};
 use crate::report;
 
-/// Why a request failed.
+/// The reason for which a request failed.
 #[derive(Debug)]
 pub enum Trouble {
     /// No connection: name resolution, refused, unreachable, proxy.

@@ -16,7 +16,7 @@ use crate::process::{GO, PROXY, Process};
 const LISTED: &str =
     "{{with .Error}}{{.}}{{else}}{{.ImportPath}}@{{with .Module}}{{.Version}}|{{.Dir}}{{else}}|{{end}}{{end}}";
 
-/// Format of `go list`: a package's path and version, and its compiled file in Go's cache.
+/// Format of `go list -export`: path and version, and the compiled package's file in Go's cache.
 const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}}";
 /// Flags of the compiler. Omits profiles and debugging information, which cost time and are not used here.
 const FLAGS: [&str; 3] = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"];
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_of_go_left_is_removed_and_the_caches_stay() {
+    fn removes_leftovers_of_a_killed_go_run_and_keeps_the_caches() {
         let dir = tempfile::tempdir().unwrap();
         let root = &Utf8Path::from_path(dir.path()).unwrap().join("go-caches");
         let caches = Caches { dir: root.to_owned() };
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_program_shares_stays_in_gos_cache() {
+    fn keeps_packages_that_a_later_program_shares_in_gos_cache() {
         let list = "unsafe@ \nfmt@ /c/build/1-d\na/b@v1 /c/build/2-d\na/c@v1 /c/build/3-d\nmain@ /elsewhere/4-d\n";
         let others = ["fmt@", "a/b@v2"].into();
         let removed: Vec<&Utf8Path> = unshared(list, &others, Utf8Path::new("/c/build")).collect();

@@ -505,7 +505,7 @@ esac
     }
 
     #[test]
-    fn what_needs_the_engine_waits_until_it_is_made() {
+    fn artifacts_that_need_the_engine_wait_until_it_is_made() {
         let temp = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temp.path()).unwrap();
         let engine = Engine { client: folder.join("docker"), empty: true, ..Engine::system() };

@@ -104,13 +104,13 @@ pub struct ImageRecipe {
     /// npm folder in it.
     #[serde(default)]
     pub npm: Option<String>,
-    /// Whether it builds on the Debian root, which its Dockerfile gets as `DEBIAN_IMAGE`.
+    /// Whether its base image is the Debian root, which its Dockerfile gets as `DEBIAN_IMAGE`.
     #[serde(default)]
     pub debian: bool,
     /// Build arguments. The key omits an empty map, so that older keys stay valid.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, String>,
-    /// Whether minikube needs it to start.
+    /// Whether minikube needs the image to start.
     #[serde(default)]
     pub cluster: bool,
 }
@@ -269,7 +269,7 @@ mod tests {
         remade_by(&format!("{FOLDER}/{file}"), change)
     }
 
-    /// The same for any file of the checkout.
+    /// Returns the artifacts whose keys a change of `file`, a path in the checkout, changes.
     fn remade_by(file: &str, change: impl Fn(&str) -> String) -> Vec<String> {
         let (_guard, root) = copy();
         let before = keys(&root);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_first_is_made_first_after_its_own_parts() {
+    fn artifacts_are_made_in_the_order_of_requirements_after_their_parts() {
         let manifest = Manifest::read(&root()).unwrap();
         let image = |name: &str| Artifact::Image(name.to_owned());
         let order =

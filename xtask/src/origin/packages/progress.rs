@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_follows_the_pace_of_this_machine() {
+    fn remaining_time_follows_the_pace_of_this_machine() {
         let dir = tempfile::tempdir().unwrap();
         let progress = progress(&dir);
         assert_eq!(progress.describe(), "");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_run_compiled_counts_neither_as_done_nor_as_left() {
+    fn packages_of_an_interrupted_run_count_neither_as_done_nor_as_left() {
         let dir = tempfile::tempdir().unwrap();
         let killed = progress(&dir);
         killed.begins("kube", &packages(100)).unwrap();
@@ -236,7 +236,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_left_of_a_recorded_first_run_is_right_within_a_quarter() {
+    fn remaining_time_of_a_recorded_first_run_is_right_within_a_quarter() {
         let dir = tempfile::tempdir().unwrap();
         let progress = Progress::new(Utf8PathBuf::from_path_buf(dir.path().join("compiled")).unwrap());
         SECONDS.iter().for_each(|(name, seconds)| progress.expect(name, *seconds));

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_an_error() {
+    fn a_cycle_of_jobs_is_an_error() {
         let log = Mutex::new(Vec::new());
         let jobs = vec![job("a", Lane::Compile, &["b"], &log, true), job("b", Lane::Download, &["a"], &log, true)];
         assert!(run(jobs, &AtomicBool::default()).unwrap_err().to_string().contains("waits for itself"));

@@ -15,7 +15,7 @@ use crate::pins;
 /// The manifest's place in the repository.
 pub const FILE: &str = "infra/release.toml";
 
-/// What a machine runs. Others have no official downloads of all tools, or nobody has tried them.
+/// A supported operating system and processor. Others lack official downloads of some tool, or nobody has tried them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Platform {
     /// Linux on x86-64.
@@ -31,7 +31,7 @@ pub enum Platform {
 impl Platform {
     const ALL: [Self; 4] = [Self::LinuxAmd64, Self::LinuxArm64, Self::DarwinAmd64, Self::DarwinArm64];
 
-    /// That of this machine, if it is a known one.
+    /// Returns the platform of this machine, if xtask supports it.
     pub fn here() -> Option<Self> {
         Self::of(std::env::consts::OS, std::env::consts::ARCH)
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// All that is offered.
+/// The content of `infra/release.toml`: the tools by name.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Manifest(BTreeMap<Named, ToolRelease>);
@@ -89,7 +89,7 @@ impl ToolRelease {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Download {
-    /// Where it is.
+    /// Its address.
     pub url: String,
     /// Its SHA-256 in 64 lower-case hex digits.
     pub sha256: String,
@@ -113,7 +113,7 @@ impl TryFrom<String> for Named {
 }
 
 impl Manifest {
-    /// Reads the manifest of the checkout `root`, with the pins in the place of their names.
+    /// Reads the manifest of the checkout `root`, with the pins in place of their names.
     pub fn read(root: &Utf8Path) -> Result<Self> {
         Self::parse(&pins::read_rendered(root, FILE)?)
     }
@@ -133,7 +133,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The version and download of `tool` for `platform`, or why there is none.
+    /// Returns the version and the download of `tool` for `platform`, or the reason why there is none.
     pub fn offer(&self, tool: Tool, platform: Option<Platform>) -> Result<(&str, &Download), String> {
         let machine = || format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
         let Some(platform) = platform else {
@@ -153,7 +153,7 @@ impl Manifest {
 }
 
 impl Download {
-    /// What is wrong with it, if anything.
+    /// Returns the first mistake in the entry, if there is one.
     fn fault(&self) -> Option<String> {
         let hex = |text: &str, digits| {
             text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
@@ -177,7 +177,7 @@ impl Download {
     }
 }
 
-/// A tool's name as in the manifest and on the command line.
+/// Returns a tool's name as in the manifest and on the command line.
 pub fn name(tool: Tool) -> String {
     tool.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }

@@ -31,7 +31,7 @@ fn section(tool: &str, url: &str, file: &[u8], member: &str) -> String {
     )
 }
 
-/// An origin whose downloads are `manifest`, with its cache in `dir`.
+/// Returns an origin with the downloads of `manifest` and its cache in `dir`.
 fn origin(manifest: &str, dir: &tempfile::TempDir) -> ReleaseOrigin {
     ReleaseOrigin {
         manifest: Manifest::parse(manifest).unwrap(),

@@ -14,7 +14,7 @@ use crate::process;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
 
-/// How long after the node's start pod states may be older than the start, in seconds.
+/// Time after the node's start, in seconds, in which pod states may be older than the start.
 const RECENT: u64 = 600;
 
 /// The state of a node's API server.

@@ -27,7 +27,7 @@ struct KnownProfile {
     exists: bool,
     /// The addresses of its API server.
     servers: Vec<String>,
-    /// Whether any loopback address counts as the profile's: only the engine knows the published port.
+    /// Whether each loopback address counts as the profile's, because only the engine knows the published port.
     loopback: bool,
 }
 

@@ -46,7 +46,7 @@ const RELEASE: &str = "  # the release's namespace";
 struct IngressClass {
     name: String,
     default: bool,
-    /// Whether Traefik serves it.
+    /// Whether Traefik serves the class.
     traefik: bool,
 }
 

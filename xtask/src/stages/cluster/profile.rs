@@ -58,9 +58,9 @@ pub struct Profile {
     pub port: Option<u16>,
     /// The loopback port that is published for the API server.
     pub api_port: Option<u16>,
-    /// When the node was started, in seconds since 1970.
+    /// Start time of the node, in seconds since 1970.
     pub started_at: Option<u64>,
-    /// Whether the user made it; see [`Toolbox::is_users_profile`].
+    /// Whether the user created the profile; see [`Toolbox::is_users_profile`].
     pub is_users: bool,
 }
 
@@ -136,7 +136,7 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
     Profile { state, config, port, api_port: api, started_at, is_users: false }
 }
 
-/// What a start of the node depends on besides its profile. Only what the profile's state needs is read.
+/// The facts that a start of the node needs besides its profile. Each state of the profile has its own.
 #[derive(Debug)]
 pub enum StartFacts {
     /// The node runs and its API server responds.
@@ -147,18 +147,18 @@ pub enum StartFacts {
     New(&'static str, NewNode),
     /// The profile is half deleted, and something was deployed to it.
     HalfDeleted {
-        /// What is missing.
+        /// The missing half.
         how: &'static str,
-        /// Whether its node is in the private engine, and xtask uses the user's own one.
+        /// Whether its node is in the private engine, although xtask now uses the user's own one.
         is_elsewhere: bool,
-        /// Whether node or volume may hold data.
+        /// Whether the node or its volume may hold data.
         has_data: bool,
     },
     /// Paused, or not ours.
     Other,
 }
 
-/// What a new node gets from its machine.
+/// The machine's facts that a new node needs.
 #[derive(Debug)]
 pub struct NewNode {
     /// The port of the settings, or the next free one; `None`: all of a range are held.
@@ -463,8 +463,8 @@ fn lacks_inotify(tools: &Toolbox, words: &str) -> bool {
     by_systemd || tools.first_node().exec(grep).deadline(deadlines::NODE).succeeds()
 }
 
-/// What minikube waits for in a new cluster: all but `extra`, the readiness of each system pod. That took 17 s, mostly for
-/// second probes. A deploy loads images meanwhile and waits for the DNS itself.
+/// The conditions that minikube waits for in a new cluster: all except `extra`, the readiness of each system pod, which took
+/// 17 s, mostly for second probes. A deploy loads images meanwhile and waits for the DNS itself.
 const WAIT_FOR_NEW: &str = "--wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods";
 
 /// Settings of a new cluster's Kubernetes. Most of them reduce the processor time of an idle cluster.

@@ -177,6 +177,8 @@ mod tests {
             identity_header: String::new(),
             preflight: vec!["check".to_owned()],
             secrets: "/etc/shop".to_owned(),
+            migrations: String::new(),
+            assistant_url: String::new(),
         };
         let release = Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() };
         let manifest = manifest(&application, "todo-preflight", &release, "todo-backend:1", "todo-backend-0a1b2c3d");

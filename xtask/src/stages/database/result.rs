@@ -47,7 +47,7 @@ pub struct PreflightResult {
     pub kind: String,
     /// The server's or the system's own words.
     pub text: String,
-    /// What to do.
+    /// The next step for the user.
     pub advice: String,
 }
 
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_one_line() {
+    fn shows_a_result_in_one_line() {
         let shown = good().to_string();
         assert_eq!(
             shown,

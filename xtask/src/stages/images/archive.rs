@@ -14,7 +14,7 @@ const DOCKER_MANIFESTS: [&str; 2] = ["manifest.json", "repositories"];
 /// The largest blob in bytes that is read as a possible manifest.
 const MAX_MANIFEST_SIZE: u64 = 1 << 20;
 
-/// What was sent of an image.
+/// The sizes of a partial transfer of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transfer {
     /// Bytes of file content in the image.

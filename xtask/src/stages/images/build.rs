@@ -40,7 +40,7 @@ pub struct ImageState {
     tar: Option<Arc<File>>,
 }
 
-/// Whether to build.
+/// The decision about a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BuildVerdict {
     /// The engine has an image with the same inputs.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// How many lines of the failing step an error shows.
+/// Maximum number of lines of the failing step in an error.
 const MAX_LINES: usize = 20;
 
 /// The output of a build, read line by line.

@@ -119,7 +119,7 @@ fn clean(pattern: &str) -> String {
     }
 }
 
-/// How moby compares a pattern. The last special character decides.
+/// moby's kind of comparison for a pattern. The last special character decides.
 #[derive(PartialEq)]
 enum PatternKind {
     Exact,

@@ -37,7 +37,7 @@ impl Wanted {
     }
 }
 
-/// What a node lacks of an image.
+/// The part of an image that a node lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// Nothing: the node has the image with that name and ID.

@@ -20,7 +20,7 @@ pub struct OwnedImage {
     pub reference: String,
     /// Size in bytes, including layers shared with other images.
     pub size: u64,
-    /// Whether xtask built it; otherwise xtask pulled it.
+    /// Whether xtask built the image; otherwise xtask pulled it.
     pub built: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::plan::Step;
 use crate::private;
 use crate::toolbox::Toolbox;
 
-/// How many builds of an image an engine keeps, so that switching between branches needs no build.
+/// Number of builds of an image that an engine keeps, so that switching between branches needs no build.
 pub const KEEP: usize = 5;
 
 /// Returns the file with the builds that a profile needs, one reference per line.
@@ -57,7 +57,7 @@ pub struct Builds {
 pub struct EngineBuilds {
     /// References of its images, newest first, one per line.
     references: String,
-    /// Whether it has untagged builds of xtask.
+    /// Whether the engine has untagged builds of xtask.
     nameless: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::units::hex;
 /// The version of build options and of the rules for inputs. Raising it rebuilds every image.
 const FORMAT: u32 = 2;
 
-/// How many recipes of an image are kept by tag; Helm keeps ten revisions.
+/// Number of recipes of an image that are kept by tag; Helm keeps ten revisions.
 const KEPT_RECIPES: usize = 24;
 
 /// The inputs of an image.

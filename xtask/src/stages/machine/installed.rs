@@ -27,7 +27,7 @@ const TRACES: [&str; 3] = ["/var/run/docker.sock", "/opt/docker-desktop", "/usr/
 /// Files below HOME that an installed Docker Desktop or rootless engine has.
 const HOME_TRACES: [&str; 3] = [".docker/desktop", ".docker/run/docker.sock", ".config/systemd/user/docker.service"];
 
-/// Returns the reason to use the user's own engine, `None` for a private one. The engine that served last goes on serving.
+/// Returns the reason to use the user's own engine, `None` for a private one. The engine that served last continues to serve.
 /// If none has served yet, a private engine that `was_made` before counts.
 pub fn find(cache: &Utf8Path, was_made: bool) -> Result<Option<String>> {
     if variable("DOCKER_HOST").is_some_and(|host| host == HIDDEN) {

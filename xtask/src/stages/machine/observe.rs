@@ -45,7 +45,7 @@ pub struct ObservedMachine {
     pub recipe: Recipe,
     /// Whether the tree of the current recipe exists.
     pub has_tree: bool,
-    /// Whether a private engine was made here before. The user consented then.
+    /// Whether xtask has created a private engine here before, with the user's consent.
     pub was_made: bool,
     /// Space of the cache's file system.
     pub disk: Option<Disk>,

@@ -38,7 +38,7 @@ struct Forward {
 #[derive(Debug, PartialEq, Eq)]
 struct Controller {
     namespace: String,
-    /// As kubectl names it: `deployment/traefik`.
+    /// Its name for kubectl, e.g. `deployment/traefik`.
     workload: String,
     port: u16,
 }

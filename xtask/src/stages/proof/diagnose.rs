@@ -8,7 +8,7 @@ use super::http::RequestError;
 use super::routes::{PathKind, RouteAnswer};
 use crate::labels::{INSTANCE, Release};
 
-/// Why a route fails. Lists of names are those that the cluster has.
+/// The reason for which a route fails. Lists of names are those in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RouteProblem {
     /// Nothing listens at the address.

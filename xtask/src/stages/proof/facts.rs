@@ -21,7 +21,7 @@ pub struct IngressClass {
     pub name: String,
     /// The controller that serves the class.
     pub controller: String,
-    /// Whether it is the class of Ingresses that name none.
+    /// Whether it is the default class, for Ingresses that name none.
     pub is_default: bool,
 }
 
@@ -32,11 +32,11 @@ pub struct Listener {
     pub pod: String,
     /// Its image.
     pub image: String,
-    /// Whether it is ready.
+    /// Whether the pod is ready.
     pub is_ready: bool,
     /// Its phase, or the reason for which its container waits.
     pub state: String,
-    /// When its container started, in seconds since 1970; `None`: it does not run.
+    /// Start time of its container, in seconds since 1970; `None`: it does not run.
     pub started: Option<u64>,
 }
 

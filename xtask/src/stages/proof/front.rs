@@ -12,7 +12,7 @@ use crate::snapshot::{Snapshot, text};
 pub struct Front {
     /// `http://todo.test:8080`, or with https.
     pub address: String,
-    /// What to do if the host name does not resolve to this machine.
+    /// The next step if the host name does not resolve to this machine.
     pub hint: Option<String>,
 }
 

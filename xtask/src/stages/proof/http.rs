@@ -11,7 +11,7 @@ use crate::deadlines;
 /// Bytes of an answer that are read at most; no page of ours is larger.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// Where the time of a request went.
+/// The phases of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// Time to open the connection.
@@ -43,13 +43,13 @@ pub struct Response {
     pub status: u16,
     /// Status line and headers.
     head: String,
-    /// Why this machine does not trust the certificate; `None`: it does, or there is none.
+    /// The reason for which this machine does not trust the certificate; `None`: it trusts it, or there is none.
     pub untrusted: Option<String>,
-    /// Where the time went.
+    /// The phases of the request.
     pub phases: Phases,
 }
 
-/// Why a request got no answer.
+/// The reason for which a request got no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestError {
     /// The connection was refused.

@@ -27,7 +27,7 @@ pub struct Link {
 /// A link of the chain that does not hold, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenLink {
-    /// What differs, and where.
+    /// The difference, with its place.
     pub what: String,
     /// The command that fixes it.
     pub help: String,

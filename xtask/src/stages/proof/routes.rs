@@ -9,7 +9,7 @@ use crate::deadlines;
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, text};
 
-/// How a requested path relates to the Ingress' paths.
+/// The relation of a requested path to the Ingress' paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathKind {
     /// It is a path of the Ingress.
@@ -29,7 +29,7 @@ pub struct Route {
     pub path: String,
     /// The Service it must reach.
     pub service: String,
-    /// How the path relates to the Ingress' paths.
+    /// The relation of the path to the Ingress' paths.
     pub kind: PathKind,
     /// The header with the Service and the pod that answered.
     pub identity_header: String,
@@ -46,13 +46,13 @@ pub struct RouteAnswer {
     pub served_by: String,
     /// All pods that answered.
     pub pods: BTreeSet<String>,
-    /// Why no answer came.
+    /// The reason for a missing answer.
     pub error: Option<RequestError>,
-    /// Why this machine does not trust the certificate; `None`: it does, or there is none.
+    /// The reason for which this machine does not trust the certificate; `None`: it trusts it, or there is none.
     pub untrusted: Option<String>,
     /// Response times in milliseconds, sorted.
     pub times: Vec<u128>,
-    /// Where the time of each request went.
+    /// The phases of each request.
     pub phases: Vec<Phases>,
 }
 

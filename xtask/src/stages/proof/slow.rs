@@ -27,7 +27,7 @@ fn explain(answer: &RouteAnswer, all: &[RouteAnswer]) -> String {
     text
 }
 
-/// Names who was slow. Network and controller are the same for both applications, so a difference is the application's.
+/// Names the slow part. Network and controller are the same for both applications, so a difference is the application's.
 fn verdict(answer: &RouteAnswer, slowest: Phases, all: &[RouteAnswer]) -> String {
     if slowest.connect * 2 > slowest.total() {
         return "the network or the controller is slow: the connection itself took most of the time".to_owned();

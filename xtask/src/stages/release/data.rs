@@ -84,8 +84,8 @@ mod tests {
             root: Default::default(),
             chart: "chart".into(),
             values_file: "values-dev.yaml".into(),
-            values: json!({"postgres": {"enabled": embedded}}),
-            fingerprint: Default::default(),
+            values: json!({}),
+            fingerprint: [("database".into(), if embedded { "embedded" } else { "remote" }.into())].into(),
         }
     }
 

@@ -52,12 +52,13 @@ impl Desired {
             values[component]["secret"] = json!({"name": name});
             fingerprint.insert(format!("Secret of {component}"), name.clone());
         }
-        let embedded = secrets.contains_key("postgres");
-        values["postgres"]["enabled"] = json!(embedded);
+        let database = &settings.components.database;
+        let embedded = secrets.contains_key(database);
+        values[database]["enabled"] = json!(embedded);
         fingerprint.insert("database".into(), if embedded { "embedded" } else { "remote" }.to_owned());
         if embedded {
             let (repository, tag) = split_reference(&settings.database.image);
-            values["postgres"]["image"] = json!({"repository": repository, "tag": tag});
+            values[database]["image"] = json!({"repository": repository, "tag": tag});
         }
         fingerprint.insert("chart".into(), folder_digest(&root.join(&chart))?);
         fingerprint.insert(values_file.file_name().unwrap_or("values").into(), file_digest(&root.join(&values_file))?);
@@ -68,7 +69,7 @@ impl Desired {
 
     /// Returns whether `.env` names the database; otherwise the chart's own is used.
     pub fn is_remote(&self) -> bool {
-        self.values["postgres"]["enabled"] != true
+        self.fingerprint.get("database").map(String::as_str) != Some("embedded")
     }
 
     /// Returns the same release with the present replicas of workloads that an autoscaler scales, which Helm would overwrite.

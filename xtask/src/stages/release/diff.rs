@@ -1,5 +1,5 @@
-//! What a deploy would change in the cluster: compares rendered manifests with those of the deployed revision, and keys of
-//! Secrets by name.
+//! Shows the changes that a deploy would make in the cluster: compares rendered manifests with those of the deployed
+//! revision, and keys of Secrets by name.
 
 use std::collections::BTreeMap;
 

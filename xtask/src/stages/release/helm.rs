@@ -22,7 +22,7 @@ pub struct Revision {
     pub number: u64,
     /// `deployed`, `superseded`, `failed`, `pending-install`, …
     pub status: String,
-    /// When it was created, as Kubernetes prints it.
+    /// Its creation time, as Kubernetes prints it.
     pub created: String,
 }
 

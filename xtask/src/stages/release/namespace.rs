@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_blocks_a_deletion_is_reported_in_the_controllers_words() {
+    fn reports_what_blocks_a_deletion_in_the_controllers_words() {
         let condition = |status: &str, message: &str| json!({"status": status, "message": message});
         let conditions = [
             condition("False", "All resources successfully discovered"),

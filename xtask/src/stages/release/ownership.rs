@@ -89,7 +89,7 @@ fn merge(fields: &mut Value, more: &Value) {
 mod tests {
     use super::*;
 
-    /// The object that an API server (1.34) returned after `kubectl patch`, shortened.
+    /// Returns the object that an API server (1.34) returned after `kubectl patch`, shortened.
     fn patched() -> Value {
         json!({"kind": "ConfigMap", "metadata": {"resourceVersion": "841", "managedFields": [
             {"manager": "helm", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",

@@ -38,7 +38,7 @@ pub struct Record {
     pub replicas: BTreeMap<String, u64>,
     /// The environment.
     pub environment: String,
-    /// When it was verified, in seconds since 1970.
+    /// Time of its verification, in seconds since 1970.
     pub verified_at: u64,
     /// Revisions that were verified before and that Helm keeps, newest first.
     #[serde(default)]
@@ -58,7 +58,7 @@ pub struct Verified {
     pub secrets: Vec<String>,
     /// The environment.
     pub environment: String,
-    /// When it was verified, in seconds since 1970.
+    /// Time of its verification, in seconds since 1970.
     pub verified_at: u64,
 }
 
@@ -197,7 +197,7 @@ impl Record {
 pub struct Drift {
     /// `Deployment/todo-backend`.
     pub object: String,
-    /// Whether it no longer exists; otherwise it differs.
+    /// Whether the object no longer exists; otherwise it differs.
     pub is_deleted: bool,
 }
 

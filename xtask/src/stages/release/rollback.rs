@@ -25,7 +25,7 @@ pub struct Target {
     pub images: BTreeSet<String>,
     /// Names of the Secrets that its pods use.
     pub secrets: BTreeSet<String>,
-    /// Why this revision was chosen.
+    /// The reason for the choice of this revision.
     pub why: String,
 }
 

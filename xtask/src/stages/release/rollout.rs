@@ -19,11 +19,11 @@ use crate::toolbox::Toolbox;
 
 /// A rollout that did not complete.
 pub struct FailedRollout {
-    /// Why, in one line.
+    /// The reason, in one line.
     pub summary: String,
     /// The name of the cause in [`CAUSES`], `timeout` or `gone`.
     pub cause: &'static str,
-    /// What keeps workloads from being ready, fatal findings first.
+    /// The findings that keep workloads from being ready, fatal ones first.
     pub findings: Vec<Finding>,
     /// The objects in which they were found.
     pub snapshot: Snapshot,
@@ -165,7 +165,7 @@ fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<Strin
     Ok(())
 }
 
-/// When each fatal cause was seen first and last, by cause and workload, and the time that a machine of usual speed would
+/// First and last observation of each fatal cause, by cause and workload, and the time that a machine of usual speed would
 /// have had to resolve it.
 #[derive(Default)]
 struct CauseTimers {
@@ -176,7 +176,7 @@ struct CauseTimers {
 #[derive(Debug, PartialEq)]
 struct Overdue {
     cause: &'static str,
-    /// How long ago it was seen first.
+    /// Time since the first observation.
     seen: Duration,
     /// The part of that time that counts; see [`CauseTimers`].
     counted: Duration,

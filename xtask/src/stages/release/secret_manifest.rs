@@ -35,19 +35,20 @@ impl std::fmt::Debug for Manifest {
     }
 }
 
-/// The name of the embedded database's Secret. It is always the same: its volume was initialised with that password.
-pub fn postgres_name(release: &str) -> String {
-    format!("{release}-postgres")
+/// Returns the name of the embedded database's Secret. It never changes, because the volume keeps its first password.
+pub fn database_name(settings: &Settings) -> String {
+    settings.chart.as_release().object_name(&settings.components.database)
 }
 
-/// The embedded database's Secret. Apply it only where [`decode`] finds none in the cluster.
-pub fn postgres(chart: &Chart, password: &Secret) -> Manifest {
-    manifest(chart, "postgres", postgres_name(&chart.release), &[(POSTGRES_PASSWORD, password.expose())])
+/// Returns the embedded database's Secret. Apply it only if the cluster has none.
+pub fn database(settings: &Settings, password: &Secret) -> Manifest {
+    let pairs = [(POSTGRES_PASSWORD, password.expose())];
+    manifest(&settings.chart, &settings.components.database, database_name(settings), &pairs)
 }
 
-/// The backend's Secret. `embedded` is the embedded database's password, needed where `.env` names no database.
+/// Returns the backend's Secret. `embedded` is the embedded database's password, required if `.env` names no database.
 pub fn backend(settings: &Settings, dotenv: &Dotenv, embedded: Option<&Secret>) -> Result<Manifest> {
-    let Settings { chart, keys, .. } = settings;
+    let Settings { chart, components, keys, .. } = settings;
     let mut pairs: Vec<(&str, String)> =
         dotenv.values().map(|(key, value)| (key, value.expose().to_owned())).filter(|(_, v)| !v.is_empty()).collect();
     if dotenv.database == Database::Embedded {
@@ -60,25 +61,25 @@ pub fn backend(settings: &Settings, dotenv: &Dotenv, embedded: Option<&Secret>) 
     }
     pairs.sort();
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let name = format!("{}-backend-{}", chart.release, digest(settings, &pairs)?);
-    Ok(manifest(chart, "backend", name, &pairs))
+    let name = format!("{}-{}", chart.as_release().object_name(&components.backend), digest(settings, &pairs)?);
+    Ok(manifest(chart, &components.backend, name, &pairs))
 }
 
-/// Where the backend finds the embedded database. No TLS: the traffic does not leave the node.
+/// Returns the URL of the embedded database for the backend. It has no TLS: the traffic does not leave the node.
 pub fn embedded_url(settings: &Settings, password: &Secret) -> Secret {
-    let (name, host) = (&settings.database.name, postgres_name(&settings.chart.release));
+    let (name, host) = (&settings.database.name, database_name(settings));
     let password = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC);
     Secret::new(format!("postgresql://{name}:{password}@{host}:5432/{name}?sslmode=disable"))
 }
 
-/// A new password for the embedded database.
+/// Returns a new random password for the embedded database.
 pub fn new_password() -> Result<Secret> {
     Secret::random(24)
 }
 
-/// The value under `key` of a Secret; `None` if there is no such key.
+/// Returns the value of `key` in a Secret; `None` if there is no such key.
 pub fn decode(object: &Value, key: &str) -> Result<Option<Secret>> {
-    // The error does not show what it could not read: that is a secret.
+    // The error does not contain the invalid value, which is a secret.
     let Some(value) = object["data"][key].as_str() else { return Ok(None) };
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let bytes = STANDARD.decode(value).ok();
@@ -86,8 +87,8 @@ pub fn decode(object: &Value, key: &str) -> Result<Option<Secret>> {
     Ok(Some(Secret::new(text.with_context(|| format!("key {key} of Secret {name} is not base64 of UTF-8"))?)))
 }
 
-/// How each key of the Secret `wanted` differs from `live`, which may not exist: `added`, `removed` or `changed`. Only
-/// names come out of here, never values.
+/// Returns the difference of each key of the Secret `wanted` to `live`, which may not exist: `added`, `removed` or `changed`.
+/// Returns no values.
 pub fn compare(live: Option<&Value>, wanted: &Value) -> BTreeMap<String, &'static str> {
     // A Secret without keys has no data.
     let data = |object: &Value| object["data"].as_object().cloned().unwrap_or_default();
@@ -101,16 +102,16 @@ pub fn compare(live: Option<&Value>, wanted: &Value) -> BTreeMap<String, &'stati
     now.chain(gone).collect()
 }
 
-/// A redactor of every value in these Secrets.
+/// Returns a redactor of all values in these Secrets.
 pub fn redactor_of(secrets: &[Value]) -> Redactor {
     let values = secrets.iter().filter_map(|object| object["data"].as_object()).flat_map(|data| data.values());
     let decoded = values.filter_map(|value| String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok());
     Redactor::new(&decoded.map(Secret::new).collect::<Vec<_>>())
 }
 
-/// Eight hex digits that change with the content and tell nothing of it: HMAC-SHA256 over the pairs, each part preceded
-/// by its length. The key is the random value, part of the content and itself random: who does not know it can test no
-/// guess of the other values against a name that everybody may read.
+/// Returns eight hex digits that change with the content and reveal nothing of it: HMAC-SHA256 over the pairs, each part
+/// preceded by its length. The key is the content's own random value, so nobody without it can test a guess of another value
+/// against the public name.
 pub fn digest(settings: &Settings, pairs: &[(&str, &str)]) -> Result<String> {
     let name = &settings.keys.random;
     let random = pairs.iter().find(|(key, _)| key == name);

@@ -21,7 +21,7 @@ use crate::toolbox::Toolbox;
 pub struct ObservedSecrets {
     /// Secrets that xtask created.
     pub ours: Vec<String>,
-    /// Those of them whose name has a digest of their content, so that only some revisions use them.
+    /// Secrets of `ours` with a digest of their content in the name, so that only some revisions use them.
     pub per_revision: Vec<String>,
     /// Secrets that Helm or somebody else created.
     pub others: Vec<String>,
@@ -59,7 +59,8 @@ fn parse(secrets: &[Value], release: &Release) -> Result<ObservedSecrets> {
             });
         } else if release.has_made(secret) {
             existing.ours.push(name.to_owned());
-            if label(secret, COMPONENT) == "backend" {
+            // The embedded database's Secret has no digest.
+            if name.starts_with(&format!("{}-", release.object_name(label(secret, COMPONENT)))) {
                 existing.per_revision.push(name.to_owned());
             }
         } else {

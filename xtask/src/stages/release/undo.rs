@@ -12,7 +12,7 @@ use super::record::Record;
 use super::rollout::{self, FailedRollout};
 use super::secrets::ObservedSecrets;
 use super::uninstall::uninstall;
-use super::{drift, secret_manifest, secrets};
+use super::{drift, secrets};
 use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::deadlines;
@@ -26,7 +26,7 @@ use crate::toolbox::Toolbox;
 /// Maximum age of objects that a proof is about, in seconds.
 const RECENT: u64 = 2;
 
-/// What the steps of one run share.
+/// State that the steps of one run share.
 #[derive(Clone, Debug, Default)]
 pub struct Run(Arc<Mutex<SharedState>>);
 
@@ -43,11 +43,11 @@ struct SharedState {
 pub struct ReleaseBefore {
     /// Helm's newest revision.
     newest: Option<u64>,
-    /// What a failed run goes back to.
+    /// The state that a failed run restores.
     fallback: Fallback,
 }
 
-/// What a failed run goes back to.
+/// The state that a failed run restores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Fallback {
     /// The revision that was verified last, and when, in seconds since 1970.
@@ -285,10 +285,8 @@ fn remove_first_install(tools: &Toolbox) -> Result<String> {
     for claim in pending {
         api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, text(claim, "/metadata/name"), Propagation::Background)?;
     }
-    let password = secret_manifest::postgres_name(&tools.release().name);
-    let keep: Vec<&String> = existing.ours.iter().filter(|name| !bound.is_empty() && **name == password).collect();
-    let stale: Vec<String> = existing.ours.iter().filter(|name| !keep.contains(name)).cloned().collect();
-    secrets::delete(tools, &stale)?;
+    let stale = if bound.is_empty() { &existing.ours } else { &existing.per_revision };
+    secrets::delete(tools, stale)?;
     let stays = match bound.first() {
         None => String::new(),
         Some(claim) => format!(

@@ -9,6 +9,7 @@ use crate::api::{Api, Scope, Write, kinds};
 use crate::deadlines;
 use crate::failure::{self, Class, Failure};
 use crate::labels::{COMPONENT, Release};
+use crate::settings::Settings;
 use crate::snapshot::{has_ended, number, text};
 use crate::toolbox::Toolbox;
 
@@ -27,16 +28,16 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Reads them from the cluster.
-    pub fn observe(tools: &Toolbox) -> Result<Self> {
+    /// Reads the contents from the cluster.
+    pub fn observe(settings: &Settings, tools: &Toolbox) -> Result<Self> {
         let kinds = [kinds::NAMESPACE, kinds::PERSISTENT_VOLUME_CLAIM, kinds::STATEFUL_SET, kinds::DEPLOYMENT];
         let lists = tools.api()?.list_all(&kinds, Scope::Cluster)?;
         let items: Vec<Value> = lists.into_iter().flat_map(|list| list.items).collect();
-        Ok(Self::of(&items, tools.release()))
+        Ok(Self::of(&items, tools.release(), &tools.release().object_name(&settings.components.database)))
     }
 
-    fn of(items: &[Value], release: &Release) -> Self {
-        let (mut contents, postgres) = (Self::default(), format!("{}-postgres", release.name));
+    fn of(items: &[Value], release: &Release, database: &str) -> Self {
+        let mut contents = Self::default();
         for item in items {
             let (kind, name) = (text(item, "/kind"), text(item, "/metadata/name"));
             let within = text(item, "/metadata/namespace");
@@ -46,10 +47,10 @@ impl Contents {
                 "Namespace" if !release.is_part(item) && name != namespace && !STANDARD.contains(&name) => {
                     contents.foreign.push(format!("namespace {name}"));
                 }
-                "PersistentVolumeClaim" if within == namespace && name == format!("data-{postgres}-0") => {
+                "PersistentVolumeClaim" if within == namespace && name == format!("data-{database}-0") => {
                     contents.claim = true;
                 }
-                "StatefulSet" if within == namespace && name == postgres => contents.database = true,
+                "StatefulSet" if within == namespace && name == database => contents.database = true,
                 // Other namespaces are listed as a whole.
                 "PersistentVolumeClaim" | "StatefulSet" | "Deployment"
                     if !is_ours && (within == namespace || within == "default") =>
@@ -82,8 +83,8 @@ pub struct Backend {
 }
 
 /// Reads the backend's Deployment; `None`: it does not exist.
-pub fn backend(tools: &Toolbox) -> Result<Option<Backend>> {
-    let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(tools))?;
+pub fn backend(settings: &Settings, tools: &Toolbox) -> Result<Option<Backend>> {
+    let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(settings))?;
     Ok(deployment.map(|deployment| {
         let list = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_array).cloned().unwrap_or_default();
         let volumes = list(&deployment, "/spec/template/spec/volumes");
@@ -93,23 +94,30 @@ pub fn backend(tools: &Toolbox) -> Result<Option<Backend>> {
     }))
 }
 
-fn backend_name(tools: &Toolbox) -> String {
-    format!("{}-backend", tools.release().name)
+/// Returns the name of the backend's Deployment.
+pub fn backend_name(settings: &Settings) -> String {
+    settings.chart.as_release().object_name(&settings.components.backend)
 }
 
 /// Scales the backend. At 0, waits until all its pods are gone, so that nothing writes to the database.
-pub fn scale_backend(tools: &Toolbox, replicas: u64) -> Result<()> {
-    let (api, name) = (tools.api()?, backend_name(tools));
+pub fn scale_backend(settings: &Settings, tools: &Toolbox, replicas: u64) -> Result<()> {
+    let (api, name) = (tools.api()?, backend_name(settings));
     let patch = json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]);
     if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
     }
-    if replicas == 0 { wait_until_no_pod_is_left(&api, tools.release()) } else { Ok(()) }
+    if replicas == 0 { wait_until_no_pod_is_left(&api, tools.release(), &settings.components.backend) } else { Ok(()) }
 }
 
 /// Scales the backend back to `replicas`. Returns `result`, or an error that names both failures.
-pub fn start_backend<T>(tools: &Toolbox, replicas: u64, deploy: &str, result: Result<T>) -> Result<T> {
-    let Err(scaling) = scale_backend(tools, replicas) else { return result };
+pub fn start_backend<T>(
+    settings: &Settings,
+    tools: &Toolbox,
+    replicas: u64,
+    deploy: &str,
+    result: Result<T>,
+) -> Result<T> {
+    let Err(scaling) = scale_backend(settings, tools, replicas) else { return result };
     let start = format!("cargo xtask {deploy}");
     Err(match result {
         Ok(_) => scaling.context(format!("the backend is still stopped; start it: {start}")),
@@ -119,8 +127,8 @@ pub fn start_backend<T>(tools: &Toolbox, replicas: u64, deploy: &str, result: Re
     })
 }
 
-fn wait_until_no_pod_is_left(api: &Api, release: &Release) -> Result<()> {
-    let selector = format!("{},{COMPONENT}=backend", release.selector());
+fn wait_until_no_pod_is_left(api: &Api, release: &Release, component: &str) -> Result<()> {
+    let selector = format!("{},{COMPONENT}={component}", release.selector());
     let start = Instant::now();
     loop {
         let pods = api.select(&kinds::POD, Scope::Namespace, &selector)?;
@@ -173,7 +181,7 @@ mod tests {
             applied("Deployment", "todo-backend", "todo"),
             item("Deployment", "kube-system", "coredns", ""),
         ];
-        let contents = Contents::of(&ours, &release);
+        let contents = Contents::of(&ours, &release, "todo-postgres");
         assert_eq!(contents, Contents { claim: true, database: true, foreign: vec![] });
         let theirs = [
             item("Namespace", "", "shop", ""),
@@ -182,7 +190,7 @@ mod tests {
             item("PersistentVolumeClaim", "todo", "notes", ""),
             applied("StatefulSet", "second-postgres", "second"),
         ];
-        let contents = Contents::of(&theirs, &release);
+        let contents = Contents::of(&theirs, &release, "todo-postgres");
         let foreign = [
             "Deployment web in namespace default",
             "PersistentVolumeClaim notes in namespace todo",

@@ -82,7 +82,8 @@ impl Postgres {
         let label = |name: &str, value: &str| ["--label".to_owned(), format!("io.kubernetes.{name}={value}")];
         for node in tools.nodes()? {
             let list = node.crictl(["ps", "--state", "Running", "--output", "json"]);
-            let list = list.args(label("container.name", "postgres")).args(label("pod.namespace", tools.namespace()));
+            let database = &settings.components.database;
+            let list = list.args(label("container.name", database)).args(label("pod.namespace", tools.namespace()));
             let listing: Value = serde_json::from_str(&list.deadline(deadlines::DATABASE_QUERY).read()?)
                 .context("crictl printed no JSON")?;
             let containers = listing["containers"].as_array().context("crictl printed no list of containers")?;

@@ -9,7 +9,7 @@ fn decide(observed: &ObservedMachine) -> Result<EnginePlan> {
     crate::pure::decide(|| super::decide(observed, NodeSize::wanted(&settings.cluster), "debian.log".into(), None))
 }
 
-/// A Debian machine with enough disk and memory, where xtask is root and no engine runs.
+/// Returns a Debian machine with enough disk and memory, where xtask is root and no engine runs.
 fn fresh() -> ObservedMachine {
     ObservedMachine {
         paths: EnginePaths::new("/cache".into()),

@@ -43,9 +43,9 @@ fn the_embedded_database_needs_its_password() {
     assert!(
         url.starts_with("postgresql://todo:a%20b%2Fc@") && url.ends_with("todo-postgres:5432/todo?sslmode=disable")
     );
-    let postgres = postgres(&settings().chart, &Secret::new("a b/c"));
-    assert_eq!(postgres.name, "todo-postgres");
-    assert_eq!(value(&postgres, POSTGRES_PASSWORD).as_deref(), Some("a b/c"));
+    let database = database(&settings(), &Secret::new("a b/c"));
+    assert_eq!(database.name, "todo-postgres");
+    assert_eq!(value(&database, POSTGRES_PASSWORD).as_deref(), Some("a b/c"));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn refuses_an_undecodable_value_without_showing_it() {
 
 #[test]
 fn a_manifest_does_not_show_its_content() {
-    let manifest = postgres(&settings().chart, &Secret::new("CANARY"));
+    let manifest = database(&settings(), &Secret::new("CANARY"));
     assert_eq!(format!("{manifest:?}"), "Manifest(todo-postgres)");
 }
 
@@ -114,13 +114,17 @@ fn the_names_are_those_of_the_settings() {
     let keys = &mut other.keys;
     [keys.postgres_url, keys.postgres_direct_url, keys.random, keys.openai_key] = names;
     (other.chart.name, other.chart.release, other.chart.namespace) = ("shop".into(), "shop".into(), "shops".into());
+    (other.components.backend, other.components.database) = ("api".into(), "db".into());
     other.database.name = "orders".to_owned();
     let manifest = backend(&other, &dotenv(&[("SHOP_RANDOM", AUTH)]), Some(&Secret::new("p"))).unwrap();
-    assert_eq!(
-        value(&manifest, "SHOP_URL").unwrap(),
-        "postgresql://orders:p@shop-postgres:5432/orders?sslmode=disable"
-    );
+    assert_eq!(value(&manifest, "SHOP_URL").unwrap(), "postgresql://orders:p@shop-db:5432/orders?sslmode=disable");
     assert_eq!(value(&manifest, "SHOP_KEY").as_deref(), Some(""));
     let shown = object(&manifest).to_string();
-    assert!(!["todo", "AUTH_SECRET", "DATABASE_URL", "OPENAI"].iter().any(|name| shown.contains(name)), "{shown}");
+    assert!(manifest.name.starts_with("shop-api-"), "{}", manifest.name);
+    assert!(
+        !["todo", "backend", "postgres", "AUTH_SECRET", "DATABASE_URL", "OPENAI"]
+            .iter()
+            .any(|name| shown.contains(name)),
+        "{shown}"
+    );
 }
