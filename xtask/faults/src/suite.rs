@@ -564,7 +564,7 @@ const READ_ERRORS: [Fault; 4] = [Fault::Fail, Fault::Hang, Fault::Garbage, Fault
 /// Returns whether the call reads an object or a list. Health checks, logs and watches have functions of their own.
 fn is_read(call: &Call) -> bool {
     let path = call.name.strip_prefix("GET /api").filter(|rest| rest.starts_with(['/', 's']));
-    path.is_some_and(|path| !path.contains("/log?") && !path.contains("watch=true"))
+    path.is_some_and(|path| !["/log", "watch=true"].iter().any(|part| path.contains(part)))
 }
 
 /// The place of a request in a group that one function makes. The members share the five faults, because the caller
