@@ -134,8 +134,6 @@ pub const HELM_UPGRADE: Limit = Limit::seconds(180);
 pub const HELM_UNINSTALL: Limit = Limit::seconds(60);
 /// For the end of these deletions: pods finish their requests first.
 pub const UNINSTALL_WAIT: Limit = Limit::seconds(150);
-/// A request for evidence: a rollback waits for it.
-pub const EVIDENCE: Limit = Limit::seconds(20);
 /// gitleaks.
 pub const SCAN: Limit = Limit::seconds(600);
 /// The preflight of the database on this machine.

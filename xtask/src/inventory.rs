@@ -183,7 +183,7 @@ fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
 }
 
 /// Formats rows in columns as wide as their longest cell; the last column is not padded.
-fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let last = all[0].len() - 1;

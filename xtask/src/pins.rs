@@ -8,20 +8,15 @@ pub mod gomod;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
-use regex::Regex;
 use serde::Deserialize;
 
 use crate::failure::{Class, Failure, nearest, restore};
 
 /// Path of the pins in the repository.
 pub const FILE: &str = "infra/pins.toml";
-
-/// A pin's name in braces, alone or with a field. TOML's own braces contain spaces or `=`.
-static TEMPLATE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{([A-Za-z0-9_.-]+)\}").expect("valid"));
 
 /// One pinned version and its sources.
 #[derive(Clone, Debug, Deserialize)]
@@ -108,13 +103,12 @@ impl Pins {
                 continue;
             }
             let mut from = 0;
-            for found in TEMPLATE.captures_iter(line) {
-                let (whole, name) = (found.get(0).expect("the match"), &found[1]);
-                rendered.push_str(&line[from..whole.start()]);
+            for (at, name) in templates(line) {
+                rendered.push_str(&line[from..at]);
                 rendered.push_str(self.value(name).map_err(|(what, help)| {
                     Failure::new(Class::Config, format!("{file}:{number}: {what}")).help(help)
                 })?);
-                from = whole.end();
+                from = at + name.len() + 2;
             }
             rendered.push_str(&line[from..]);
         }
@@ -154,12 +148,22 @@ impl Pins {
 
     /// Returns the names of the pins that `text` mentions in braces.
     pub fn named_in(&self, text: &str) -> Vec<&str> {
-        let names = TEMPLATE.captures_iter(text).filter_map(|found| {
-            let name = found.get(1)?.as_str().split('.').next()?;
+        let names = templates(text).filter_map(|(_, template)| {
+            let name = template.split('.').next()?;
             Some(self.0.get_key_value(name)?.0.as_str())
         });
         names.collect()
     }
+}
+
+/// Returns each name in braces, alone or with a field, and the byte offset of its opening brace. TOML's own braces contain
+/// spaces or `=`.
+fn templates(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.match_indices('{').filter_map(|(at, _)| {
+        let (name, _) = text[at + 1..].split_once('}')?;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        (!name.is_empty() && name.bytes().all(is_name)).then_some((at, name))
+    })
 }
 
 /// Reads `file` of the checkout `root` and renders its pins.

@@ -268,21 +268,12 @@ fn digest(object: &Value) -> String {
     if let Some(annotations) = spec.pointer_mut("/template/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.remove(RESTARTED);
     }
-    let wanted = serde_json::json!([object["metadata"]["labels"], sorted(&spec), sorted(&object["data"])]);
+    let mut data = object["data"].clone();
+    // So that equal content has equal text.
+    [&mut spec, &mut data].into_iter().for_each(Value::sort_all_objects);
+    let wanted = Value::Array(vec![object["metadata"]["labels"].clone(), spec, data]);
     let hash = Sha256::digest(wanted.to_string());
     units::hex(&hash[..8])
-}
-
-/// Returns `value` with sorted keys, so that equal content has equal text.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let ordered: BTreeMap<&String, Value> = map.iter().map(|(key, value)| (key, sorted(value))).collect();
-            serde_json::json!(ordered)
-        }
-        Value::Array(list) => list.iter().map(sorted).collect(),
-        other => other.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ fn playwright(test_cluster: &TestCluster, assistant: &str, specs: &[&str]) -> Re
         "--env",
         &format!("ASSISTANT={assistant}"),
     ]);
-    let image = browser_reference(&test_cluster.project);
+    let image = browser_reference(&test_cluster.project.settings);
     let run = run.args([&image, "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
     remove.run()?;
     let result = run.deadline(Duration::from_secs(420)).log(test_cluster.project.log("browser")).run();

@@ -322,7 +322,8 @@ fn frontend_line(stage: &Stage) -> Result<()> {
     let (mut saved, mut times) = (Duration::ZERO, Vec::new());
     let browser = stage.engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
     let browser = browser.args(["--env".to_owned(), format!("BASE_URL={}", stage.address())]);
-    let browser = browser.args(["--env", &format!("ROUNDS={ROUNDS}"), &browser_reference(&stage.test_cluster.project)]);
+    let browser =
+        browser.args(["--env", &format!("ROUNDS={ROUNDS}"), &browser_reference(&stage.test_cluster.project.settings)]);
     let browser = browser.args(["node_modules/.bin/playwright", "test", "--config", "dev.config.ts"]);
     let result = browser.log(stage.test_cluster.project.log("browser-dev")).stream(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -2,13 +2,14 @@
 
 use std::ops::RangeInclusive;
 
-/// Returns the name of a request to the API server. Of the query, keeps only `watch=true`, `labelSelector` and
-/// `dryRun`.
+/// The beginnings of the kept parts of a query.
+const KEPT: [&str; 4] = ["watch=true", "labelSelector=", "dryRun=", "tailLines="];
+
+/// Returns the name of a request to the API server. Of the query, keeps only `watch=true`, `labelSelector`, `dryRun` and
+/// `tailLines`, which shows what reads a log.
 pub fn request(method: &str, target: &str) -> String {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let telling = query
-        .split('&')
-        .filter(|part| ["watch=true", "labelSelector=", "dryRun="].iter().any(|start| part.starts_with(start)));
+    let telling = query.split('&').filter(|part| KEPT.iter().any(|start| part.starts_with(start)));
     let telling: Vec<&str> = telling.collect();
     let path: Vec<String> = path.split('/').map(generated).collect();
     let mark = if telling.is_empty() { "" } else { "?" };

@@ -89,6 +89,8 @@ impl Servers {
                 "-v=0",
                 "--enable-priority-and-fairness=false",
                 "--watch-cache=false",
+                // Over HTTP/2, the server closes the connection after each request of an anonymous client.
+                "--disable-http2-serving",
                 "--runtime-config",
                 GROUPS,
             ]);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
+use xtask::stages::release::evidence::SAVED_LINES;
 
 use crate::calls::{Call, FAULTS, Fault};
 use crate::checker::{Case, Followed, Violation, check, check_again};
@@ -344,8 +345,8 @@ type Calls<'a> = BTreeMap<usize, &'a [Step]>;
 /// The reason why a pair is left out: another run stands for it, or its call was not needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LeftOutReason {
-    /// One function makes the request concurrently with the others of its [`Group`], and its caller gets the same
-    /// result whichever request fails.
+    /// One function makes the request and the others of its [`Group`], and its caller gets the same result whichever
+    /// request fails.
     SideBySide,
     /// xtask's client retries the request after a 503, and its caller gets the second answer. So the fault is run once
     /// per request name: `a_server_that_is_away_for_a_moment_is_asked_again`.
@@ -368,7 +369,7 @@ pub enum LeftOutReason {
 impl std::fmt::Display for LeftOutReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::SideBySide => "asked side by side with one that is",
+            Self::SideBySide => "asked together with one that is",
             Self::AskedAgain => "asked again by the client",
             Self::Alike => "ended by the fault before the scenarios part",
             Self::SameError => "a read whose error ends the command",
@@ -388,7 +389,7 @@ struct Plan {
     left_out: BTreeMap<Pair, (LeftOutReason, Pair)>,
 }
 
-/// A call of a scenario, with the group of concurrent requests that it belongs to.
+/// A call of a scenario, with the group of requests that it belongs to.
 struct PlannedCall<'a> {
     scenario: usize,
     step: &'a Step,
@@ -413,13 +414,12 @@ impl PlannedCall<'_> {
     /// itself.
     fn beside<'a>(&self, every: &'a [PlannedCall<'a>], number: usize) -> Option<&'a PlannedCall<'a>> {
         let group = self.group?;
-        let place = (self.step.done.call.number + number) % group.members;
-        let round =
-            |done: &Progress| Progress { call: Call { name: String::new(), ..done.call.clone() }, ..done.clone() };
+        let place = (group.round + number) % group.members;
+        let so_far = |done: &Progress| Progress { call: self.step.call.clone(), ..done.clone() };
         let fits = |other: &&PlannedCall<'_>| {
             other.scenario == self.scenario
                 && other.group == Some(Group { place, ..group })
-                && round(&other.step.done) == round(&self.step.done)
+                && so_far(&other.step.done) == so_far(&self.step.done)
         };
         every.iter().find(fits).filter(|_| place != group.place)
     }
@@ -456,7 +456,7 @@ impl Plan {
     fn new(scenarios: &Calls<'_>, all: bool) -> Self {
         let mut every: Vec<PlannedCall<'_>> = Vec::new();
         for (&scenario, steps) in scenarios {
-            let group = |step: &Step| Group::of(&step.call.name, steps);
+            let group = |step: &Step| Group::of(step, steps);
             every.extend(steps.iter().map(|step| PlannedCall { scenario, step, group: group(step) }));
         }
         let names: BTreeSet<&str> = every.iter().map(|own| own.step.call.name.as_str()).collect();
@@ -564,42 +564,56 @@ const READ_ERRORS: [Fault; 4] = [Fault::Fail, Fault::Hang, Fault::Garbage, Fault
 /// Returns whether the call reads an object or a list. Health checks, logs and watches have functions of their own.
 fn is_read(call: &Call) -> bool {
     let path = call.name.strip_prefix("GET /api").filter(|rest| rest.starts_with(['/', 's']));
-    path.is_some_and(|path| !path.ends_with("/log") && !path.contains("watch=true"))
+    path.is_some_and(|path| !["/log", "watch=true"].iter().any(|part| path.contains(part)))
 }
 
-/// The place of a request in a group that one function makes concurrently. The members share the five faults, because
-/// the caller gets the same result whichever request fails.
+/// The place of a request in a group that one function makes. The members share the five faults, because the caller
+/// gets the same result whichever request fails.
 /// - Lists of a snapshot: `Api::list_all` returns all of them, or the error of the one that failed.
 /// - Watches of a snapshot: `snapshot::Watch` takes a whole snapshot as soon as one of them breaks.
+/// - Logs of the evidence: `evidence::logs` saves the error in place of the log, and reads the others.
 ///
-/// Unit tests of `xtask::api` show this: `a_list_that_fails_fails_all_of_them`,
-/// `whichever_watch_fails_a_whole_snapshot_is_taken`.
+/// Unit tests of `xtask` show this: `a_list_that_fails_fails_all_of_them`,
+/// `whichever_watch_fails_a_whole_snapshot_is_taken`, `whichever_log_cannot_be_read_the_others_are_saved`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Group {
-    /// `list` or `watch`.
+    /// `list`, `watch` or `log`.
     kind: &'static str,
     /// The number of members.
     members: usize,
-    /// The index of this request among the members, sorted by name.
+    /// The index of this request among the members: sorted by name, or logs in the order in which they were read.
     place: usize,
+    /// The number of this request among those of its name. 0 for logs: a run reads them once.
+    round: usize,
 }
 
 impl Group {
-    /// Returns the group of the calls named `name` in a run with `steps`. `None` if the members come unequally often,
-    /// because another function then makes the request too, or if there are fewer members than faults.
-    fn of(name: &str, steps: &[Step]) -> Option<Self> {
-        let kind = Self::kind(name)?;
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let names = steps.iter().map(|step| step.call.name.as_str()).filter(|other| Self::kind(other) == Some(kind));
-        names.for_each(|other| *counts.entry(other).or_default() += 1);
-        let is_whole = counts.values().all(|count| Some(count) == counts.values().next());
-        let group = Self { kind, members: counts.len(), place: counts.keys().position(|other| *other == name)? };
-        (is_whole && group.members >= FAULTS.len()).then_some(group)
+    /// Returns the group of a step in a run with `steps`. `None` if the members come unequally often, because another
+    /// function then makes the request too, or if there are fewer members than faults.
+    fn of(step: &Step, steps: &[Step]) -> Option<Self> {
+        let kind = Self::kind(&step.call.name)?;
+        let calls = steps.iter().map(|other| &other.call).filter(|other| Self::kind(&other.name) == Some(kind));
+        let (members, place, round) = if kind == "log" {
+            let calls: Vec<&Call> = calls.collect();
+            (calls.len(), calls.iter().position(|other| **other == step.call)?, 0)
+        } else {
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            calls.for_each(|other| *counts.entry(&other.name).or_default() += 1);
+            if counts.values().any(|count| Some(count) != counts.values().next()) {
+                return None;
+            }
+            (counts.len(), counts.keys().position(|other| *other == step.call.name)?, step.done.call.number)
+        };
+        (members >= FAULTS.len()).then_some(Self { kind, members, place, round })
     }
 
-    /// Returns `list` or `watch` for the requests of a snapshot, and `None` for other calls.
+    /// Returns `list` or `watch` for the requests of a snapshot, `log` for those of the evidence, and `None` for other
+    /// calls.
     fn kind(name: &str) -> Option<&'static str> {
         let path = name.strip_prefix("GET ")?;
+        if path.ends_with(&format!("/log?tailLines={SAVED_LINES}")) {
+            return Some("log");
+        }
         let (path, kind) = path.strip_suffix("?watch=true").map_or((path, "list"), |path| (path, "watch"));
         let (_, rest) = path.split_once("/namespaces/todo/")?;
         // Functions other than the snapshot read these lists too, so nothing is shared.

@@ -61,6 +61,11 @@ fn client_for(server: &ApiServer, reply: &Reply) -> Api {
     Api::with_deadlines(server.address, &credentials(server), "todo", deadlines).unwrap()
 }
 
+/// Returns a toolbox that reaches only `server`, and waits for `reply` no longer than it must.
+pub fn toolbox_for(server: &ApiServer, reply: &Reply) -> Toolbox {
+    Toolbox::of_api(credentials(server), client_for(server, reply))
+}
+
 /// Returns a toolbox that reaches only `server`.
 pub fn toolbox(server: &ApiServer) -> Toolbox {
     Toolbox::of_api(credentials(server), client(server))
@@ -141,7 +146,7 @@ fn other_answers_are_neither_present_nor_absent() {
 }
 
 /// Returns the kinds of wrong answers.
-fn wrong() -> [Reply; 5] {
+pub fn wrong() -> [Reply; 5] {
     let refused = status(500, "InternalError", "etcdserver: request timed out", json!({}));
     let other = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
     [
@@ -151,6 +156,12 @@ fn wrong() -> [Reply; 5] {
         Reply::CutOff("{\"kind\": \"Pod"),
         unavailable(),
     ]
+}
+
+/// `reply` for one request, as often as the client asks.
+pub fn each_time(reply: &Reply) -> Vec<Reply> {
+    let times = if matches!(reply, Reply::Json(503, ..)) { patient().attempts } else { 1 };
+    vec![reply.clone(); usize::try_from(times).unwrap()]
 }
 
 #[test]
@@ -195,12 +206,9 @@ fn whichever_watch_fails_a_whole_snapshot_is_taken() {
     let try_one = |failing: &Resource, reply: &Reply| {
         let server = ApiServer::start();
         // The list is answered. The watch fails as often as the client may ask for it.
-        let times = if matches!(reply, Reply::Json(503, ..)) { patient().attempts } else { 1 };
-        let mut replies = vec![reply.clone(); usize::try_from(times).unwrap()];
-        replies.insert(0, Reply::Pass);
-        replies.push(Reply::Pass);
+        let replies = [vec![Reply::Pass], each_time(reply), vec![Reply::Pass]].concat();
         server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), &replies);
-        let tools = Toolbox::of_api(credentials(&server), client_for(&server, reply));
+        let tools = toolbox_for(&server, reply);
         let mut watch = Watch::start(&tools).unwrap();
         // No watch says so: a new list does.
         server.put("/api/v1/namespaces/todo/pods/later", pod("later"));

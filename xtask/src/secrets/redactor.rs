@@ -1,5 +1,6 @@
 //! Removes secrets from text of other programs: logs of pods, output of tools, saved evidence.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use base64::Engine as _;
@@ -82,9 +83,10 @@ impl Redactor {
         let text = self.needles.iter().fold(text.to_owned(), |text, needle| {
             if text.contains(needle.as_str()) { text.replace(needle.as_str(), MASK) } else { text }
         });
-        PATTERNS.iter().fold(text, |text, (may_match, pattern, to)| match may_match(&text) {
-            true => pattern.replace_all(&text, *to).into_owned(),
-            false => text,
+        PATTERNS.iter().fold(text, |text, (may_match, pattern, to)| {
+            // No pattern matches a line end.
+            let line = |line| if may_match(line) { pattern.replace_all(line, *to) } else { Cow::Borrowed(line) };
+            if may_match(&text) { text.split_inclusive('\n').map(line).collect() } else { text }
         })
     }
 

@@ -4,7 +4,7 @@ mod data;
 mod desired;
 mod diff;
 mod drift;
-mod evidence;
+pub mod evidence;
 mod helm;
 mod namespace;
 mod ownership;

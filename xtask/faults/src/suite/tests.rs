@@ -193,10 +193,31 @@ fn what_is_asked_side_by_side_shares_the_faults_each_time() {
 }
 
 #[test]
+fn the_logs_of_the_evidence_share_the_faults() {
+    let log = |pod: &str| format!("GET /api/v1/namespaces/todo/pods/{pod}/log?tailLines=500");
+    let names = ["todo-backend-<pod>", "todo-frontend-<pod>", "todo-backend-<pod>"].repeat(2);
+    let names: Vec<String> = names.into_iter().map(log).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let planned = |count: usize| {
+        let runs = [("failing deploy", run("failing deploy", &names[..count], count))];
+        Plan::new(&calls(&runs), false).pairs
+    };
+    let pairs = planned(names.len());
+    assert_eq!(pairs.iter().map(|pair| pair.fault).collect::<BTreeSet<_>>(), FAULTS.into());
+    assert_eq!(pairs.iter().map(|pair| pair.call.clone()).collect::<BTreeSet<_>>().len(), FAULTS.len());
+    assert_eq!(pairs.len(), FAULTS.len());
+    assert_eq!(planned(4).len(), 4 * FAULTS.len(), "fewer logs than faults share nothing");
+}
+
+#[test]
 fn a_read_fails_in_one_way_if_that_ends_the_command() {
     let names = ["GET /api/v1/namespaces/todo", "GET /apis/apps/v1/namespaces/todo/deployments/todo-backend"];
-    let others =
-        ["GET /readyz", "GET /api/v1/namespaces/todo/pods/a/log", "GET /api/v1/pods?watch=true", "PATCH /api/v1/a"];
+    let others = [
+        "GET /readyz",
+        "GET /api/v1/namespaces/todo/pods/a/log?tailLines=20",
+        "GET /api/v1/pods?watch=true",
+        "PATCH /api/v1/a",
+    ];
     let runs = |scenarios: &[&'static str]| {
         let names = [&names[..], &others].concat();
         scenarios.iter().map(|name| (*name, run(name, &names, names.len()))).collect::<Vec<_>>()

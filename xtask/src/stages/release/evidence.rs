@@ -5,11 +5,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::rollout::FailedRollout;
-use super::secrets;
+use super::{helm, secrets};
 use crate::api::{LogOptions, Scope, kinds};
 use crate::checkout::TARGET;
 use crate::clock;
-use crate::deadlines;
 use crate::failure::{self, Class, Failure, Hint};
 use crate::inventory;
 use crate::judge::{Finding, Gravity};
@@ -25,7 +24,7 @@ const SHOWN_LINES: usize = 20;
 /// Lines of one log entry that the error shows: its first two, and its end, which names the exception.
 const ENTRY_LINES: usize = 16;
 /// Lines of each log in the evidence.
-const SAVED_LINES: u32 = 500;
+pub const SAVED_LINES: u32 = 500;
 /// Findings that the error shows, fatal ones first.
 const SHOWN_FINDINGS: usize = 3;
 /// Bundles of evidence that are kept.
@@ -119,15 +118,11 @@ fn save(
     private::create_dir(&dir)?;
     let write = |name: &str, text: &str| private::write(&dir.join(name), &redactor.redact(text));
     write("cause.txt", message)?;
-    let helm = tools.helm().args(["history", &tools.release().name]).deadline(deadlines::EVIDENCE);
-    let history = match helm.output() {
-        Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        Err(error) => failure::message(&error) + "\n",
-    };
-    write("helm-history.txt", &history)?;
     let api = tools.api()?;
     // A request that fails must not cost the other files: its error is saved in place of its answer.
     let or_error = |text: Result<String>| text.unwrap_or_else(|error| failure::message(&error) + "\n");
+    let history = secrets::observe(tools).map(|secrets| helm::observe(&secrets).table());
+    write("helm-history.txt", &or_error(history))?;
     let all_of = |resource| Ok(inventory::yaml(&api.list(resource, Scope::Cluster)?.items));
     write("nodes.txt", &or_error(all_of(&kinds::NODE)))?;
     let quotas = or_error(api.list(&kinds::RESOURCE_QUOTA, Scope::Namespace).map(|list| inventory::yaml(&list.items)));
@@ -138,19 +133,25 @@ fn save(
     // Only our objects in full: of others, states and events explain enough.
     let ours = inventory::yaml(objects.iter().filter(|o| o["kind"] != "Event" && snapshot.is_ours(o)));
     write("objects.yaml", &format!("{ours}{quotas}"))?;
-    let options = LogOptions { tail: Some(SAVED_LINES), ..LogOptions::default() };
-    write("logs.txt", &snapshot.kind("Pod").map(|pod| inventory::logs(&api, pod, &options)).collect::<String>())?;
-    for (pod, container) in restarted_containers(snapshot) {
-        let name = format!("{pod}.{container}.previous.txt");
-        match log(tools, &pod, &container, true, SAVED_LINES) {
-            Ok(Some(text)) => write(&name, &text)?,
-            Ok(None) => {}
-            Err(error) => write(&name, &(failure::message(&error) + "\n"))?,
-        }
+    for (name, text) in logs(tools, snapshot)? {
+        write(&name, &text)?;
     }
     // The next failure tries again; this bundle is saved.
     let _ = remove_old(&all);
     Ok(dir)
+}
+
+/// Reads the logs of our pods, and those of the previous containers. Returns the names and texts of the files. A log that
+/// cannot be read does not prevent the others: its error is saved in its place.
+fn logs(tools: &Toolbox, snapshot: &Snapshot) -> Result<Vec<(String, String)>> {
+    let (api, options) = (tools.api()?, LogOptions { tail: Some(SAVED_LINES), ..LogOptions::default() });
+    let present = snapshot.kind("Pod").map(|pod| inventory::logs(&api, pod, &options)).collect();
+    let previous = restarted_containers(snapshot).into_iter().filter_map(|(pod, container)| {
+        let text = log(tools, &pod, &container, true, SAVED_LINES).transpose()?;
+        let text = text.unwrap_or_else(|error| failure::message(&error) + "\n");
+        Some((format!("{pod}.{container}.previous.txt"), text))
+    });
+    Ok(std::iter::once(("logs.txt".to_owned(), present)).chain(previous).collect())
 }
 
 /// Returns pod and name of each container that was restarted: its previous log is saved too.
@@ -178,7 +179,11 @@ fn remove_old(all: &Utf8Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::api::tests;
+    use crate::api::tests::api_server::{ApiServer, Reply};
 
     #[test]
     fn an_exception_in_a_log_is_split_into_lines() {
@@ -203,6 +208,40 @@ mod tests {
         assert_eq!((shown.len(), shown.last().unwrap().trim()), (1 + ENTRY_LINES, "X: b"));
         let shown = readable_lines(&["a", "b", "c"].map(entry));
         assert_eq!((shown.len(), shown.last().unwrap().trim()), (SHOWN_LINES, "X: c"));
+    }
+
+    /// `test faults` relies on it: these requests share the five faults.
+    #[test]
+    fn whichever_log_cannot_be_read_the_others_are_saved() {
+        let pod = |name: &str, restarts: u32| {
+            json!({"kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [{"name": "c"}]},
+                   "status": {"containerStatuses": [{"name": "c", "restartCount": restarts}]}})
+        };
+        let snapshot = Snapshot::of(vec![pod("a", 0), pod("b", 1)]);
+        let line = |number: usize| format!("line {number}");
+        // Which files have which of the three lines, if the request `failing` gets `reply`.
+        let saved = |failing: usize, reply: &Reply| {
+            let replies = (0..3).map(|number| match number == failing {
+                true => tests::each_time(reply),
+                false => vec![Reply::Chunks(vec![line(number)])],
+            });
+            let server = ApiServer::start();
+            server.on("*", &replies.flatten().collect::<Vec<_>>());
+            let files = logs(&tests::toolbox_for(&server, reply), &snapshot).unwrap();
+            files.into_iter().map(|(name, text)| (name, [0, 1, 2].map(|number| text.contains(&line(number)))))
+        };
+        for reply in tests::wrong() {
+            for failing in 0..3 {
+                let expected = [("logs.txt", [failing != 0, failing != 1, false])];
+                let expected = expected.into_iter().chain([("b.c.previous.txt", [false, false, failing != 2])]);
+                let found: Vec<_> = saved(failing, &reply).collect();
+                assert_eq!(
+                    found,
+                    expected.map(|(name, lines)| (name.to_owned(), lines)).collect::<Vec<_>>(),
+                    "{reply:?}"
+                );
+            }
+        }
     }
 
     #[test]

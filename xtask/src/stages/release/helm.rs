@@ -11,6 +11,7 @@ use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::deadlines;
 use crate::failure::{self, Class, Failure};
+use crate::inventory;
 use crate::plan::Step;
 use crate::process::Process;
 use crate::toolbox::Toolbox;
@@ -49,6 +50,13 @@ impl HelmHistory {
     /// Returns the newest revision.
     pub fn newest(&self) -> Option<&Revision> {
         self.revisions.first()
+    }
+
+    /// Returns the revisions as a table with a head, the newest first.
+    pub fn table(&self) -> String {
+        let rows =
+            self.revisions.iter().map(|row| vec![row.number.to_string(), row.created.clone(), row.status.clone()]);
+        inventory::table(&["REVISION", "CREATED", "STATUS"], rows.collect())
     }
 
     /// Returns the number of the deployed revision.
