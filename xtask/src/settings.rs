@@ -82,8 +82,22 @@ pub struct Dev {
     pub environment: String,
     /// The command in the backend's container that creates an account with as many todos as its last argument says.
     pub seed: Vec<String>,
+    /// The scripted assistant of `--fake-assistant`.
+    pub assistant: Assistant,
+    /// Beginnings of log lines and messages that are not shown, unless they are warnings.
+    pub quiet: Vec<String>,
     /// Path of the chart value of each variable of the containers.
     pub variables: BTreeMap<String, String>,
+}
+
+/// The scripted assistant of `dev`, which the backend's supervisor starts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assistant {
+    /// Its source file, in the backend's folder.
+    pub file: String,
+    /// Its URL inside the backend's container.
+    pub url: String,
 }
 
 /// The chart and its release.

@@ -31,7 +31,7 @@ use crate::process;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, Report, seconds};
 use crate::secrets::Secret;
-use crate::settings::{ImageSettings, Keys, Settings};
+use crate::settings::{self, ImageSettings, Keys, Settings};
 use crate::stages::machine;
 use crate::stages::proof::http;
 use crate::stages::release::secret_manifest;
@@ -46,10 +46,6 @@ pub use testing::{browser_reference, build_browser};
 const STAGE: &str = "dev";
 /// The first character of a line that the supervisor itself prints.
 const MARK: char = '\x1e';
-
-/// The backend's log messages at each start, which are not shown.
-const START_MESSAGES: [&str; 5] =
-    ["starting", "waiting for the database", "schema is up to date", "database reached", "stopped"];
 
 /// Serve both applications behind one port, with reload on each save; no cluster
 #[derive(Args, Debug, Clone)]
@@ -147,7 +143,7 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     if args.fake_assistant {
         let Settings { application, dev, .. } = settings;
         let names = dev.variables.iter().filter(|(_, path)| **path == application.assistant_url);
-        contract.variables.extend(names.map(|(name, _)| (name.clone(), stack::ASSISTANT.to_owned())));
+        contract.variables.extend(names.map(|(name, _)| (name.clone(), dev.assistant.url.clone())));
     }
     consent_to_migrate(settings, &project.target(), &project.report, project.options.yes, &credentials)?;
     let toolchain = project.bring_tools(Mode::Apply, &requirements(settings, contract.embedded))?;
@@ -460,8 +456,10 @@ impl<'a> Session<'a> {
 
     fn print(&self, part: &'static str, line: &str) {
         match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
-            Some(Ok(event)) => print_line(&self.toolchain.tools.report, part, &self.describe(part, &event)),
-            _ => print_line(&self.toolchain.tools.report, part, line),
+            Some(Ok(event)) => {
+                print_line(&self.toolchain.tools.report, &self.settings.dev, part, &self.describe(part, &event))
+            }
+            _ => print_line(&self.toolchain.tools.report, &self.settings.dev, part, line),
         }
     }
 
@@ -480,32 +478,32 @@ impl<'a> Session<'a> {
 }
 
 /// Prints a line of a container with its name in its colour.
-fn print_line(report: &Report, part: &'static str, line: &str) {
+fn print_line(report: &Report, settings: &settings::Dev, part: &'static str, line: &str) {
     let colour = match part {
         "proxy" | "postgres" if !report.is_verbose() => return,
         _ if part.starts_with(App::Backend.name()) => AnsiColor::Cyan,
         _ if part.starts_with(App::Frontend.name()) => AnsiColor::Magenta,
         _ => AnsiColor::Blue,
     };
-    let text = if report.is_verbose() { Some(readable("", line)) } else { shorten(line) };
+    let text = if report.is_verbose() { Some(readable("", line)) } else { shorten(line, &settings.quiet) };
     if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
         let colour = Style::new().fg_color(Some(colour.into()));
         report.line(format!("{colour}{part:<8}{colour:#} {text}"));
     }
 }
 
-/// Returns a log line in short form: `None` for start messages; of a request only its summary and duration.
-fn shorten(line: &str) -> Option<String> {
-    // These addresses are valid only inside the container.
-    if line.starts_with("- Local:") || line.starts_with("- Network:") {
-        return None;
-    }
-    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return Some(line.to_owned()) };
+/// Returns a log line in short form: `None` if it begins with one of `quiet` and is not a warning; of a request only its
+/// summary and duration.
+fn shorten(line: &str, quiet: &[String]) -> Option<String> {
+    let is_quiet = |text: &str| quiet.iter().any(|start| text.starts_with(start.as_str()));
+    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else {
+        return Some(line.to_owned()).filter(|line| !is_quiet(line));
+    };
     let message = entry.get("message").and_then(Value::as_str).unwrap_or_default();
-    if entry.get("level").is_some_and(|level| level == "info") && START_MESSAGES.contains(&message) {
+    if entry.get("level").is_some_and(|level| level == "info") && is_quiet(message) {
         return None;
     }
-    if entry.get("logger").is_some_and(|logger| logger == "app.access") {
+    if ["method", "path", "status"].iter().all(|name| entry.contains_key(*name)) {
         ["request_id", "method", "path", "status", "client"].iter().for_each(|name| drop(entry.remove(*name)));
     }
     entry.remove("logger");
@@ -537,10 +535,12 @@ mod tests {
 
     #[test]
     fn omits_start_messages_and_shortens_requests() {
-        let line = |text: &str| shorten(text).map(|text| anstream::adapter::strip_str(&text).to_string());
+        let quiet = ["starting", "- Local:"].map(str::to_owned);
+        let line = |text: &str| shorten(text, &quiet).map(|text| anstream::adapter::strip_str(&text).to_string());
         assert_eq!(line(r#"{"level": "info", "logger": "app", "message": "starting"}"#), None);
         assert_eq!(line(r#"{"level": "warning", "message": "starting"}"#).unwrap(), "WARNING starting");
-        let access = r#"{"level": "info", "logger": "app.access", "message": "GET /api/v1/todos 200", "path": "/", "duration_ms": 2.9}"#;
+        let access = r#"{"level": "info", "logger": "app.access", "message": "GET /api/v1/todos 200",
+                         "method": "GET", "path": "/", "status": 200, "duration_ms": 2.9}"#;
         assert_eq!(line(access).unwrap(), "INFO    GET /api/v1/todos 200 duration_ms=2.9");
         assert_eq!(line("- Local:         http://localhost:3000"), None);
         assert_eq!(line("Traceback:").unwrap(), "Traceback:");

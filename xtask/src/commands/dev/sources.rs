@@ -20,8 +20,6 @@ use crate::settings::Settings;
 use crate::stages::images::context::{self, FOLDER, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 
-/// The scripted assistant, a file among the backend's tests.
-const ASSISTANT: &str = "tests/openai_server.py";
 /// The folder of an application's tests.
 const TESTS: &str = "tests";
 
@@ -74,8 +72,9 @@ impl Sources {
             if let Some((folder, tests)) = tests {
                 files.extend(tests.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
             } else if extra == ExtraSources::Assistant && app == App::Backend {
-                let what = context::entry(&folder.join(ASSISTANT))?;
-                files.extend(what.map(|what| (ASSISTANT.to_owned(), what)));
+                let file = &settings.dev.assistant.file;
+                let what = context::entry(&folder.join(file))?;
+                files.extend(what.map(|what| (file.clone(), what)));
             }
             apps.insert(app, files);
         }

@@ -36,8 +36,6 @@ const PROCESS: &str = "todo-xtask.dev.process";
 const PROXY_PORT: u16 = 8000;
 /// The folder of the database's socket. The database listens nowhere else, so it needs no password.
 const SOCKET: &str = "/var/run/postgresql";
-/// The URL of the scripted assistant, in the backend's own container.
-pub const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
 
 /// The containers, network and volumes of one checkout.
 #[derive(Clone)]

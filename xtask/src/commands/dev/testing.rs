@@ -145,7 +145,12 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
                 let Some(difference) = now.difference(&sources, app) else { continue };
                 for suite in chosen.keys().copied().filter(|suite| suite.covers(app)) {
                     if sources.apps.contains_key(&app) {
-                        print_line(&project.report, suite.name(), &format!("{DIM}{difference}{DIM:#}"));
+                        print_line(
+                            &project.report,
+                            &project.settings.dev,
+                            suite.name(),
+                            &format!("{DIM}{difference}{DIM:#}"),
+                        );
                     }
                     due.insert(suite);
                 }
@@ -181,7 +186,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
         }
         match event {
             Event::Saved(now) => next = Some(now),
-            Event::Line(part, line) => print_line(&project.report, part, &line),
+            Event::Line(part, line) => print_line(&project.report, &project.settings.dev, part, &line),
             Event::Ended(part, number, error) => {
                 let ended = running.iter().find(|(_, (service, _))| service.has_number(number));
                 let Some((&suite, (_, began))) = ended else { continue };
@@ -195,6 +200,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
                     if error.is_none() { format!("{GOOD}passed{GOOD:#}") } else { format!("{BAD}failed{BAD:#}") };
                 print_line(
                     &project.report,
+                    &project.settings.dev,
                     part,
                     &format!("{verdict} {DIM}{took}; the next save runs them again{DIM:#}"),
                 );
