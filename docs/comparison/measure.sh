@@ -1,28 +1,39 @@
 #!/usr/bin/env bash
-# measure.sh xtask|script|skaffold|tilt|devspace [watch|dev]: one round in a checkout of the tool's own. Prints the tool, the
-# case, the seconds until the command has ended and its change is served, how many pods are new, and the load. `watch` and `dev`
-# (only xtask and Skaffold) start the tool's loop first; the seconds then count from the save to the answer.
+# measure.sh xtask|script|skaffold|tilt|devspace [watch|dev|crash]: one round in a checkout of the tool's own. Prints the tool,
+# the case, the seconds until the command has ended and its change is served, how many pods are new, and the load. `watch` and
+# `dev` (only xtask and Skaffold) start the tool's loop first; the seconds then count from the save to the answer. `crash`
+# deploys only a backend that crashes; what answers then is the old one.
 # measure.sh all: six rounds of each tool in turn, then the table of the last five.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tool=$1 mode=${2:-} address=http://127.0.0.1:8680 host=$1.localhost release=todo-$1
+[[ $mode != crash ]] || mode=
 export TILT_DISABLE_ANALYTICS=1 DEVSPACE_SKIP_VERSION_CHECK=true SKAFFOLD_UPDATE_CHECK=false
-
-# Prints the seconds of a tool ($1) and a case ($2): the median, the fastest and the slowest.
-summary() {
-  awk -F '\t' -v tool="$1" -v case="$2" '$1 == tool && $2 == case { print $3 + 0 }' "$results" | sort --numeric-sort |
-    awk '{ s[NR] = $1 } END { printf " %.1f (%.1f to %.1f) |", s[int((NR + 1) / 2)], s[1], s[NR] }'
-}
 
 if [[ $tool == all ]]; then
   results=$(mktemp) tools=(xtask script skaffold tilt devspace)
-  for round in 0 1 2 3 4 5; do # round 0 only deploys the state that the others change
-    for tool in "${tools[@]}"; do "../$tool/docs/comparison/measure.sh" "$tool"; done | tee >( ((round == 0)) || cat >>"$results")
+  for round in 0 1 2 3 4 5; do
+    for tool in "${tools[@]}"; do "../$tool/docs/comparison/measure.sh" "$tool"; done | tee --append "$results"
+    ((round)) || : >"$results" # round 0 only deploys the state that the others change
   done
-  printf '\n| |%s\n' "$(printf ' %s |' "${tools[@]}")"
-  for case in nothing backend frontend; do
-    printf '| %s |%s\n' "$case" "$(for tool in "${tools[@]}"; do summary "$tool" "$case"; done)"
-  done
+  sort --field-separator=$'\t' --key=3,3n "$results" | awk -F '\t' -v tools="${tools[*]}" '
+    { n = ++rounds[$1, $2]; seconds[$1, $2, n] = $3 + 0; if ($4 + 0 > pods[$1, $2]) pods[$1, $2] = $4 + 0 }
+    END {
+      count = split(tools, tool, " "); split("nothing backend frontend", cases, " ")
+      for (c = 1; c <= 3; c++) {
+        printf "| %s |", cases[c]
+        for (t = 1; t <= count; t++) {
+          n = rounds[tool[t], cases[c]]
+          printf " %.1f (%.1f to %.1f) |", seconds[tool[t], cases[c], int((n + 1) / 2)],
+            seconds[tool[t], cases[c], 1], seconds[tool[t], cases[c], n]
+        }
+        print ""
+      }
+      printf "| new pods |"
+      for (t = 1; t <= count; t++)
+        printf " %d, %d, %d |", pods[tool[t], "nothing"], pods[tool[t], "backend"], pods[tool[t], "frontend"]
+      print ""
+    }'
   exit
 fi
 
@@ -67,6 +78,12 @@ if [[ $mode ]]; then
   "${command[@]}" >"/tmp/compare-$tool-$mode.log" 2>&1 &
   trap 'kill -INT $!; wait' EXIT
   sleep "${WARM_UP:-60}"
+fi
+if [[ ${2:-} == crash ]]; then
+  trap 'git checkout --quiet apps/backend/app/start.py' EXIT
+  sed --in-place 's/^def run(.*/&\n    raise RuntimeError/' apps/backend/app/start.py
+  run crash /api/v1/health '"status"'
+  exit
 fi
 mark=$(date +%s)
 [[ $mode ]] || run nothing /api/v1/health '"status"'
