@@ -88,6 +88,9 @@ pub(crate) struct Global {
     /// Extra certificate authorities for downloads, builds and the proof (default: SSL_CERT_FILE)
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_bundle: Option<Utf8PathBuf>,
+    /// Text before each line: the suite, while another one prints beside it
+    #[arg(long, global = true, value_name = "TEXT", hide = true)]
+    pub prefix: Option<String>,
 }
 
 impl Global {

@@ -87,6 +87,12 @@ impl Report {
         Self { prefix, ..self.clone() }
     }
 
+    /// Returns the same report beside other programs that print to the same terminal: each line begins with `prefix`, and there
+    /// are no live lines.
+    pub fn beside(&self, prefix: String) -> Self {
+        Self { prefix: prefix.leak(), live: false, ..self.clone() }
+    }
+
     /// Prints one line of plain text, without the secrets known so far.
     pub fn line(&self, text: impl AsRef<str>) {
         let text = self.shown(text.as_ref());

@@ -24,6 +24,16 @@ use crate::toolchain::Toolchain;
 
 /// Number of slowest tests in the list.
 const SLOWEST: usize = 20;
+/// The order of the suites: one stage after the other, the lanes of a stage side by side, the suites of a lane in order. `dev`
+/// runs alone because its limits are in wall-clock time, `faults` because it shortens the limits of all calls.
+const STAGES: [&[&[Suite]]; 6] = [
+    &[&[Suite::Rust, Suite::Scan, Suite::Chart], &[Suite::Backend, Suite::Frontend]],
+    &[&[Suite::Dev]],
+    &[&[Suite::Faults]],
+    &[&[Suite::E2e], &[Suite::Upgrade, Suite::Ordinary]],
+    &[&[Suite::Policies]],
+    &[&[Suite::Soak]],
+];
 
 /// Run all test suites, or the named ones
 #[derive(Args, Debug)]
@@ -93,16 +103,6 @@ impl Suite {
         }
     }
 
-    /// Returns the lane. Suites of different lanes may run side by side. Suites without a lane run alone, because they
-    /// measure times.
-    fn lane(self) -> Option<usize> {
-        match self {
-            Self::Rust | Self::Scan | Self::Chart => Some(0),
-            Self::Backend | Self::Frontend => Some(1),
-            Self::Dev | Self::Faults | Self::E2e | Self::Upgrade | Self::Ordinary | Self::Policies | Self::Soak => None,
-        }
-    }
-
     /// Returns the artifacts that the origin must bring for it; `root` is the checkout.
     pub fn requirements(self, settings: &Settings, root: &Utf8Path) -> Result<Vec<Requirement>> {
         let components = &settings.components;
@@ -135,9 +135,9 @@ struct SuiteResult {
 
 /// Runs the suites; the last line is `N passed, N failed`.
 pub fn run(project: &Project, args: &Test) -> Result<()> {
-    use Suite::{Backend, Chart, Dev, E2e, Faults, Frontend, Ordinary, Rust, Scan, Upgrade};
-    let all = [Rust, Scan, Chart, Backend, Frontend, Dev, Faults, E2e, Upgrade, Ordinary];
-    let mut wanted = if args.suites.is_empty() { all.to_vec() } else { args.suites.clone() };
+    let default =
+        || Suite::value_variants().iter().copied().filter(|suite| !matches!(suite, Suite::Policies | Suite::Soak));
+    let mut wanted: Vec<Suite> = if args.suites.is_empty() { default().collect() } else { args.suites.clone() };
     let (settings, root, report) = (&project.settings, &project.root, &project.report);
     // All together, so that the questions come first and the steps run side by side.
     let mut requirements: Vec<Requirement> = Vec::new();
@@ -151,11 +151,10 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     let toolchain = project.bring_tools(Mode::Apply, &requirements)?;
     let refusal = refuse_ordinary(toolchain.origin.name()).filter(|_| args.suites.is_empty());
     if refusal.is_some() {
-        wanted.retain(|suite| *suite != Ordinary);
+        wanted.retain(|suite| *suite != Suite::Ordinary);
     }
     let runner = SuiteRunner { settings, root, toolchain: &toolchain, arguments: project.arguments(), args };
-    let mut rows = runner.run_lanes(report, &wanted);
-    rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| runner.run(report, *suite)));
+    let rows: Vec<SuiteResult> = STAGES.iter().flat_map(|stage| runner.run_stage(report, stage, &wanted)).collect();
     if process::ending() {
         // Do not print the counts of interrupted suites. The Ctrl-C handler ends the process.
         bail!("interrupted");
@@ -172,7 +171,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     // Failures come last: readers look there first, and a truncated log keeps its end.
     report.line("");
     if let Some(refusal) = refusal {
-        report.line(format!("  {:<10} {DIM}skipped: {refusal}{DIM:#}", Ordinary.name()));
+        report.line(format!("  {:<10} {DIM}skipped: {refusal}{DIM:#}", Suite::Ordinary.name()));
     }
     for SuiteResult { suite, tally, took } in &rows {
         let colour = if tally.failed == 0 { GOOD } else { BAD };
@@ -229,27 +228,39 @@ struct SuiteRunner<'a> {
 }
 
 impl SuiteRunner<'_> {
-    /// Runs the suites with a lane: the lanes side by side, the suites of a lane in order.
-    fn run_lanes(&self, report: &Report, wanted: &[Suite]) -> Vec<SuiteResult> {
-        let lane = |number: usize| wanted.iter().copied().filter(move |suite| suite.lane() == Some(number));
-        if lane(0).count() == 0 || lane(1).count() == 0 {
-            return lane(0).chain(lane(1)).map(|suite| self.run(report, suite)).collect();
+    /// Runs the wanted suites of a stage: its lanes side by side, the suites of a lane in order.
+    fn run_stage(&self, report: &Report, stage: &[&[Suite]], wanted: &[Suite]) -> Vec<SuiteResult> {
+        let wanted = |lane: &&[Suite]| lane.iter().copied().filter(|suite| wanted.contains(suite)).collect::<Vec<_>>();
+        let lanes: Vec<Vec<Suite>> = stage.iter().map(wanted).filter(|lane| !lane.is_empty()).collect();
+        if let [lane] = &lanes[..] {
+            return lane.iter().map(|suite| self.run(report, *suite, &[])).collect();
         }
-        let run = |suite: Suite| self.run(&report.within(suite.name()), suite);
+        let run = |suite: &Suite| {
+            let name = suite.name();
+            self.run(&report.within(name), *suite, &[format!("--prefix={name}")])
+        };
         std::thread::scope(|scope| {
-            let other = scope.spawn(|| lane(1).map(run).collect::<Vec<_>>());
-            let mut rows: Vec<SuiteResult> = lane(0).map(run).collect();
-            let lost = |suite| SuiteResult { suite, tally: Tally::failure("the suite panicked"), took: Duration::ZERO };
-            rows.extend(other.join().unwrap_or_else(|_| lane(1).map(lost).collect()));
-            rows
+            let started: Vec<_> =
+                lanes.iter().map(|lane| scope.spawn(move || lane.iter().map(run).collect::<Vec<_>>())).collect();
+            let panicked = |suite: &Suite| SuiteResult {
+                suite: *suite,
+                tally: Tally::failure("the suite panicked"),
+                took: Duration::ZERO,
+            };
+            let results = started.into_iter().zip(&lanes);
+            results
+                .flat_map(|(thread, lane)| thread.join().unwrap_or_else(|_| lane.iter().map(panicked).collect()))
+                .collect()
         })
     }
 
-    fn run(&self, report: &Report, suite: Suite) -> SuiteResult {
+    /// Runs `suite`, a separate program with `more` arguments.
+    fn run(&self, report: &Report, suite: Suite, more: &[String]) -> SuiteResult {
         report.heading(&format!("suite {}", suite.name()));
         let start = Instant::now();
         let Self { settings, root, toolchain, arguments, args } = self;
         let only = args.only.iter().map(|text| format!("--only={text}"));
+        let arguments = &[arguments, more].concat();
         let with = |more: Vec<String>| more.into_iter().chain(arguments.iter().cloned()).collect::<Vec<_>>();
         let tally = match suite {
             Suite::Rust => suites::rust(report, root, toolchain),
@@ -278,6 +289,14 @@ impl SuiteRunner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_suite_is_in_one_lane() {
+        let in_lanes: Vec<Suite> = STAGES.iter().flat_map(|stage| stage.concat()).collect();
+        for suite in Suite::value_variants() {
+            assert_eq!(in_lanes.iter().filter(|other| *other == suite).count(), 1, "{suite:?}");
+        }
+    }
 
     #[test]
     fn the_slowest_tests_come_first() {

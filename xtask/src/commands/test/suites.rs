@@ -133,7 +133,7 @@ pub fn end_to_end(report: &Report, suite: Suite, args: &[String]) -> Result<Tall
     member(report, &members::build(report, "xtask-e2e")?, suite, args)
 }
 
-/// Runs a suite that is a separate program.
+/// Runs a suite that is a separate program, which prints for itself.
 pub fn member(report: &Report, program: &Utf8Path, suite: Suite, args: &[String]) -> Result<Tally> {
     // On Ctrl-C, the suite itself reports what it leaves.
     report.on_interrupt(|| ());
