@@ -25,12 +25,13 @@ use crate::toolchain::Toolchain;
 /// Number of slowest tests in the list.
 const SLOWEST: usize = 20;
 /// The order of the suites: one stage after the other, the lanes of a stage side by side, the suites of a lane in order. `dev`
-/// runs alone because its limits are in wall-clock time, `faults` because it shortens the limits of all calls.
+/// runs alone because its limits are in wall-clock time, `faults` because it shortens the limits of all calls. `upgrade`, which may
+/// compile the earlier version's Kubernetes for ten minutes, comes after the browser's tests of `e2e`.
 const STAGES: [&[&[Suite]]; 6] = [
     &[&[Suite::Rust, Suite::Scan, Suite::Chart], &[Suite::Backend, Suite::Frontend]],
     &[&[Suite::Dev]],
     &[&[Suite::Faults]],
-    &[&[Suite::E2e], &[Suite::Upgrade, Suite::Ordinary]],
+    &[&[Suite::E2e], &[Suite::Ordinary, Suite::Upgrade]],
     &[&[Suite::Policies]],
     &[&[Suite::Soak]],
 ];

@@ -126,13 +126,15 @@ fn check_out(repository: &Utf8Path, commit: &str, checkout: &Utf8Path) -> Result
     }
     let wanted = git(repository).args(["rev-parse", &format!("{commit}^{{commit}}")]).read()?;
     let head = checkout.join(".git").exists().then(|| git(checkout).args(["rev-parse", "HEAD"]).read());
-    if head.is_some_and(|head| head.is_ok_and(|head| head == wanted)) {
-        return git(checkout).args(["reset", "--hard", "--quiet"]).run();
+    let is_at_commit = head.is_some_and(|head| head.is_ok_and(|head| head == wanted));
+    if is_at_commit && git(checkout).args(["reset", "--hard", "--quiet"]).succeeds() {
+        return Ok(());
     }
     if checkout.exists() {
         std::fs::remove_dir_all(checkout).with_context(|| format!("removing {checkout}"))?;
     }
-    let clone = ["clone", "--shared", "--no-checkout", "--quiet", repository.as_str(), checkout.as_str()];
+    // With its own objects: the next run may come from another checkout, when this one is gone.
+    let clone = ["clone", "--no-checkout", "--quiet", repository.as_str(), checkout.as_str()];
     git(repository).args(clone).run()?;
     git(checkout).args(["checkout", "--quiet", "--detach", wanted.trim()]).run()
 }

@@ -293,7 +293,8 @@ pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
         if volume::exists(&tools.engine, name)? {
             remove(&["volume", "rm", "--force"])?;
         }
-        if has("network")? {
+        if let Some(network) = tools.engine.inspect_one("network", name)? {
+            refuse_attached(name, &network)?;
             remove(&["network", "rm"])?;
         }
         if !tools.minikube_exists()? {
@@ -317,6 +318,22 @@ pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
             .help("then run it again: cargo xtask teardown --cluster")
             .into())
     })
+}
+
+/// Refuses to remove the network `name` while containers use it: those that a user attached.
+fn refuse_attached(name: &str, network: &Value) -> Result<()> {
+    let containers = network["Containers"].as_object().into_iter().flat_map(|containers| containers.values());
+    let attached: Vec<&str> = containers.filter_map(|container| container["Name"].as_str()).collect();
+    if attached.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "the node of cluster `{name}` is deleted, but its network is not: it connects containers that xtask did not make: {}",
+        attached.join(", ")
+    );
+    let disconnect = |container: &&str| format!("cargo xtask tool docker -- network disconnect {name} {container}");
+    let failure = attached.iter().map(disconnect).fold(Failure::new(Class::Cluster, what), Failure::help);
+    Err(failure.help("then run it again: cargo xtask teardown --cluster").into())
 }
 
 /// Returns the error if xtask may neither use nor remove the profile.
@@ -540,6 +557,16 @@ mod tests {
     fn container(status: &str) -> Value {
         json!({"State": {"Status": status}, "Config": {"Labels": {"created_by.minikube.sigs.k8s.io": "true"}},
                "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}}})
+    }
+
+    #[test]
+    fn a_network_with_attached_containers_is_kept_with_the_command() {
+        assert!(refuse_attached("todo", &json!({"Containers": {}})).is_ok());
+        let network = json!({"Containers": {"4f": {"Name": "registry"}}});
+        let error = refuse_attached("todo", &network).unwrap_err();
+        let hints = error.downcast_ref::<Failure>().unwrap().hints();
+        assert_eq!(hints[0], "cargo xtask tool docker -- network disconnect todo registry");
+        assert!(error.to_string().ends_with("did not make: registry"), "{error}");
     }
 
     #[test]
