@@ -9,6 +9,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
@@ -96,11 +97,14 @@ impl Report {
     /// Prints one line of plain text, without the secrets known so far.
     pub fn line(&self, text: impl AsRef<str>) {
         let text = self.shown(text.as_ref());
+        let text = match self.prefix {
+            "" => format!("{text}\n"),
+            prefix => text.split('\n').map(|line| format!("{DIM}{prefix:<8} |{DIM:#} {line}\n")).collect(),
+        };
+        // In one piece, so that another program's lines do not come between.
         self.bars.suspend(|| {
-            let _ = match self.prefix {
-                "" => writeln!(anstream::stderr(), "{text}"),
-                prefix => writeln!(anstream::stderr(), "{DIM}{prefix:<8} |{DIM:#} {text}"),
-            };
+            let mut out = AutoStream::new(Vec::new(), AutoStream::choice(&std::io::stderr()));
+            let _ = out.write_all(text.as_bytes()).and_then(|()| std::io::stderr().write_all(&out.into_inner()));
         });
     }
 

@@ -84,7 +84,7 @@ pub struct Dev {
     pub seed: Vec<String>,
     /// The scripted assistant of `--fake-assistant`.
     pub assistant: Assistant,
-    /// Beginnings of log lines and messages that are not shown, unless they are warnings.
+    /// The backend's log messages of level info that are not shown.
     pub quiet: Vec<String>,
     /// Path of the chart value of each variable of the containers.
     pub variables: BTreeMap<String, String>,

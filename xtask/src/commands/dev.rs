@@ -492,15 +492,16 @@ fn print_line(report: &Report, settings: &settings::Dev, part: &'static str, lin
     }
 }
 
-/// Returns a log line in short form: `None` if it begins with one of `quiet` and is not a warning; of a request only its
-/// summary and duration.
+/// Returns a log line in short form: `None` for the messages `quiet` of level info; of a request only its summary and
+/// duration.
 fn shorten(line: &str, quiet: &[String]) -> Option<String> {
-    let is_quiet = |text: &str| quiet.iter().any(|start| text.starts_with(start.as_str()));
-    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else {
-        return Some(line.to_owned()).filter(|line| !is_quiet(line));
-    };
+    // These addresses of Next.js are valid only inside the container.
+    if line.starts_with("- Local:") || line.starts_with("- Network:") {
+        return None;
+    }
+    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return Some(line.to_owned()) };
     let message = entry.get("message").and_then(Value::as_str).unwrap_or_default();
-    if entry.get("level").is_some_and(|level| level == "info") && is_quiet(message) {
+    if entry.get("level").is_some_and(|level| level == "info") && quiet.iter().any(|text| text == message) {
         return None;
     }
     if ["method", "path", "status"].iter().all(|name| entry.contains_key(*name)) {
@@ -535,7 +536,7 @@ mod tests {
 
     #[test]
     fn omits_start_messages_and_shortens_requests() {
-        let quiet = ["starting", "- Local:"].map(str::to_owned);
+        let quiet = ["starting".to_owned()];
         let line = |text: &str| shorten(text, &quiet).map(|text| anstream::adapter::strip_str(&text).to_string());
         assert_eq!(line(r#"{"level": "info", "logger": "app", "message": "starting"}"#), None);
         assert_eq!(line(r#"{"level": "warning", "message": "starting"}"#).unwrap(), "WARNING starting");

@@ -114,7 +114,7 @@ pub fn lend_origin(project: &Project, to: &Utf8Path) -> Result<()> {
     std::fs::write(to.join("origin"), name).with_context(|| format!("writing {to}/origin"))
 }
 
-/// Makes `checkout` a clone of `repository` at `commit` that shares its objects.
+/// Makes `checkout` a clone of `repository` at `commit`, with objects of its own.
 fn check_out(repository: &Utf8Path, commit: &str, checkout: &Utf8Path) -> Result<()> {
     let git = |folder: &Utf8Path| Process::new("git").cwd(folder);
     if !git(repository).args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).succeeds() {
@@ -133,8 +133,8 @@ fn check_out(repository: &Utf8Path, commit: &str, checkout: &Utf8Path) -> Result
     if checkout.exists() {
         std::fs::remove_dir_all(checkout).with_context(|| format!("removing {checkout}"))?;
     }
-    // With its own objects: the next run may come from another checkout, when this one is gone.
-    let clone = ["clone", "--no-checkout", "--quiet", repository.as_str(), checkout.as_str()];
+    // The next run may come from another checkout, when this one is gone.
+    let clone = ["clone", "--no-local", "--no-checkout", "--quiet", repository.as_str(), checkout.as_str()];
     git(repository).args(clone).run()?;
     git(checkout).args(["checkout", "--quiet", "--detach", wanted.trim()]).run()
 }

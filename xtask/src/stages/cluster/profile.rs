@@ -281,6 +281,9 @@ pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
             return Err(refusal.into());
         }
         refuse_users(tools, &profile, "delete")?;
+        if let Some(network) = tools.engine.inspect_one("network", name)? {
+            refuse_attached(name, &network)?;
+        }
         if tools.minikube_exists()? {
             delete.run()?;
         }
@@ -293,8 +296,7 @@ pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
         if volume::exists(&tools.engine, name)? {
             remove(&["volume", "rm", "--force"])?;
         }
-        if let Some(network) = tools.engine.inspect_one("network", name)? {
-            refuse_attached(name, &network)?;
+        if has("network")? {
             remove(&["network", "rm"])?;
         }
         if !tools.minikube_exists()? {
@@ -320,20 +322,19 @@ pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
     })
 }
 
-/// Refuses to remove the network `name` while containers use it: those that a user attached.
+/// Refuses to delete the cluster `name` while its `network` connects other containers than its node: minikube cannot remove
+/// such a network.
 fn refuse_attached(name: &str, network: &Value) -> Result<()> {
     let containers = network["Containers"].as_object().into_iter().flat_map(|containers| containers.values());
-    let attached: Vec<&str> = containers.filter_map(|container| container["Name"].as_str()).collect();
-    if attached.is_empty() {
+    let others = containers.filter_map(|container| container["Name"].as_str()).filter(|container| *container != name);
+    let others: Vec<&str> = others.collect();
+    if others.is_empty() {
         return Ok(());
     }
-    let what = format!(
-        "the node of cluster `{name}` is deleted, but its network is not: it connects containers that xtask did not make: {}",
-        attached.join(", ")
-    );
+    let what = format!("the network of cluster `{name}` also connects other containers: {}", others.join(", "));
     let disconnect = |container: &&str| format!("cargo xtask tool docker -- network disconnect {name} {container}");
-    let failure = attached.iter().map(disconnect).fold(Failure::new(Class::Cluster, what), Failure::help);
-    Err(failure.help("then run it again: cargo xtask teardown --cluster").into())
+    let failure = others.iter().map(disconnect).fold(Failure::new(Class::Cluster, what), Failure::help);
+    Err(failure.help("then run the same command again").into())
 }
 
 /// Returns the error if xtask may neither use nor remove the profile.
@@ -560,13 +561,16 @@ mod tests {
     }
 
     #[test]
-    fn a_network_with_attached_containers_is_kept_with_the_command() {
-        assert!(refuse_attached("todo", &json!({"Containers": {}})).is_ok());
-        let network = json!({"Containers": {"4f": {"Name": "registry"}}});
-        let error = refuse_attached("todo", &network).unwrap_err();
+    fn a_network_that_connects_other_containers_than_the_node_is_refused_with_the_command() {
+        let network = |names: &[&str]| {
+            let containers = names.iter().enumerate().map(|(id, name)| (id.to_string(), json!({"Name": name})));
+            json!({"Containers": containers.collect::<serde_json::Map<_, _>>()})
+        };
+        assert!(refuse_attached("todo", &network(&["todo"])).is_ok());
+        let error = refuse_attached("todo", &network(&["todo", "registry"])).unwrap_err();
         let hints = error.downcast_ref::<Failure>().unwrap().hints();
         assert_eq!(hints[0], "cargo xtask tool docker -- network disconnect todo registry");
-        assert!(error.to_string().ends_with("did not make: registry"), "{error}");
+        assert!(error.to_string().ends_with("containers: registry"), "{error}");
     }
 
     #[test]
