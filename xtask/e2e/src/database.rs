@@ -53,7 +53,7 @@ impl Database {
     fn start_as(test_cluster: &TestCluster, password: &str, tls: &[(&str, Vec<u8>)]) -> Result<Self> {
         let tools = test_cluster.tools()?;
         let engine = tools.engine.clone();
-        let name = format!("{}-database", test_cluster.profile);
+        let name = container(test_cluster);
         engine.docker().args(["rm", "--force", "--volumes", &name]).run()?;
         let image = test_cluster.origin_image(&test_cluster.project.settings.database.image)?;
         // A file, because `docker inspect` shows arguments and variables.
@@ -128,6 +128,18 @@ impl Database {
             }
         });
         Ok(place)
+    }
+}
+
+/// Returns the name of its container.
+fn container(test_cluster: &TestCluster) -> String {
+    format!("{}-database", test_cluster.profile)
+}
+
+/// Removes the container of a killed run, which would keep the cluster's network. If no engine answers, it does not run.
+pub fn remove_left(test_cluster: &TestCluster) {
+    if let Ok(tools) = test_cluster.tools() {
+        let _ = tools.engine.docker().args(["rm", "--force", "--volumes", &container(test_cluster)]).run();
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
+use super::database;
 use xtask::git;
 use xtask::origin;
 use xtask::process::{ALL, Process};
@@ -110,7 +111,10 @@ impl TestCluster {
         };
         match dotenv {
             Some(text) => test_cluster.write_dotenv(&text)?,
-            None if clean => drop(test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?),
+            None if clean => {
+                database::remove_left(&test_cluster);
+                test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+            }
             None => {}
         }
         Ok(test_cluster)
