@@ -159,6 +159,10 @@ pub struct ImageSettings {
     pub component: String,
     /// Build arguments that name base images.
     pub bases: BTreeMap<String, String>,
+    /// The path prefix that the Ingress and the proxy of `dev` route to it.
+    pub route: String,
+    /// Its container port, and the port of its Service.
+    pub port: u16,
     /// The path that `dev` waits for.
     pub ready: String,
     /// A path below its routes that needs no database.
@@ -327,6 +331,23 @@ mod tests {
         }
         let backend = read(&settings.chart.path.join("templates/backend/deployment.yaml"));
         assert!(backend.contains(&format!("mountPath: {}", settings.application.secrets)));
+    }
+
+    #[test]
+    fn the_chart_has_the_routes_and_ports_of_the_settings() {
+        let (root, settings) = (crate::checkout::find(None), real());
+        let read = |path: &str| std::fs::read_to_string(root.join(&settings.chart.path).join(path)).unwrap();
+        let ingress: String = read("templates/ingress.yaml").split_whitespace().collect();
+        assert_eq!(ingress.matches("-path:").count(), settings.images.len(), "{ingress}");
+        for ImageSettings { component, route, port, .. } in settings.images.values() {
+            let service = format!("service:name:{{{{include\"{}.{component}.name\".}}}}", settings.chart.name);
+            let rule = format!("-path:{route}pathType:Prefixbackend:{service}port:name:http");
+            assert!(ingress.contains(&rule), "{rule}");
+            let service = read(&format!("templates/{component}/service.yaml"));
+            assert!(service.contains(&format!("\"{component}\" {port} ")), "{service}");
+            let container = format!("- name: http\n              containerPort: {port}\n");
+            assert!(read(&format!("templates/{component}/deployment.yaml")).contains(&container), "{component}");
+        }
     }
 
     #[test]
