@@ -117,7 +117,8 @@ pub struct Chart {
 impl Chart {
     /// Returns the release, which decides which objects are ours.
     pub fn as_release(&self) -> Release {
-        Release { name: self.release.clone(), namespace: self.namespace.clone(), chart: self.name.clone() }
+        let (namespace, chart_path) = (self.namespace.clone(), self.path.clone());
+        Release { name: self.release.clone(), namespace, chart: self.name.clone(), chart_path }
     }
 }
 

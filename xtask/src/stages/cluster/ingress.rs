@@ -432,7 +432,7 @@ mod tests {
     use crate::api::tests::client;
 
     fn release() -> Release {
-        Release { name: "todo".into(), namespace: "shop".into(), chart: "todo".into() }
+        Release::of("todo", "shop")
     }
 
     fn objects() -> Vec<Value> {
