@@ -352,6 +352,23 @@ mod tests {
     }
 
     #[test]
+    fn code_names_no_path_that_is_a_setting() {
+        let (root, settings) = (crate::checkout::find(None), real());
+        let contexts = settings.images.values().map(|image| &image.context);
+        let paths: Vec<&Utf8PathBuf> = contexts.chain([&settings.chart.path, &settings.cluster.ingress]).collect();
+        for file in walkdir::WalkDir::new(root.join("xtask/src")).into_iter().map(|entry| entry.unwrap().into_path()) {
+            if file.extension().is_none_or(|end| end != "rs") || file.ends_with("tests.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                assert!(!paths.iter().any(|path| line.contains(path.as_str())), "{}: {line}", file.display());
+            }
+        }
+    }
+
+    #[test]
     fn reports_the_line_of_a_mistake() {
         let error = Settings::parse("[chart]\npath = \"x\"\nreleas = \"y\"\n").unwrap_err().to_string();
         assert!(error.starts_with("infra/xtask.toml:3: unknown field `releas`"), "{error}");

@@ -76,7 +76,7 @@ impl RouteProblem {
                 "start a stopped node: cargo xtask deploy dev".into(),
             ],
             Self::ControllerAbsent | Self::ControllerNotReady(_) => vec![
-                "install the controller of infra/ingress, or repair it: cargo xtask deploy dev".into(),
+                "install the ingress controller, or repair it: cargo xtask deploy dev".into(),
                 format!("{tool} get pods,events -n ingress-traefik"),
             ],
             Self::NoDefaultClass(known) if known.is_empty() => {
