@@ -45,7 +45,7 @@ pub struct Application {
     pub identity_header: String,
     /// The command in the backend's image that checks a database.
     pub preflight: Vec<String>,
-    /// The folder where it finds the Secret.
+    /// The folder where the backend finds the Secret.
     pub secrets: String,
     /// The folder with the migrations, in the backend's build context.
     pub migrations: String,

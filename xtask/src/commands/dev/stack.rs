@@ -224,12 +224,14 @@ impl Stack {
     }
 
     /// Returns the command that runs `app` in `image`.
-    pub fn application(&self, app: App, image: &str, contract: &Contract, args: &Dev) -> Process {
+    pub fn application(&self, app: App, image: &str, settings: &Settings, contract: &Contract, args: &Dev) -> Process {
         let mut options: Vec<String> = ["--init", "--interactive", "--cap-drop=ALL"].map(str::to_owned).to_vec();
         options.push(format!("--network-alias={}", app.name()));
         options.extend(contract.variables.iter().map(|(name, value)| format!("--env={name}={value}")));
         if app == App::Backend {
-            options.push("--tmpfs=/run/secrets:mode=0700,uid=10001".to_owned());
+            let secrets = &settings.application.secrets;
+            options.push(format!("--tmpfs={secrets}:mode=0700,uid=10001"));
+            options.push(format!("--env=SECRETS_DIR={secrets}"));
             if contract.embedded {
                 options.push(self.volume("socket", SOCKET));
             }
