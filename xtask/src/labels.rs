@@ -1,5 +1,6 @@
 //! The labels and annotations that mark an object as one of ours.
 
+use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
 /// Label with the program that made an object.
@@ -20,9 +21,17 @@ pub struct Release {
     pub namespace: String,
     /// The name of its chart, which the label [`PART_OF`] has.
     pub chart: String,
+    /// The folder of its chart in the checkout, for messages.
+    pub chart_path: Utf8PathBuf,
 }
 
 impl Release {
+    /// Returns the release `name` in `namespace` of the chart `todo`.
+    #[cfg(test)]
+    pub fn of(name: &str, namespace: &str) -> Self {
+        Self { name: name.into(), namespace: namespace.into(), chart: "todo".into(), chart_path: "charts/todo".into() }
+    }
+
     /// Returns whether Helm made `object` for this release. Helm writes all three marks into each object that it applies;
     /// a Deployment hands them on to its ReplicaSets, which have an owner.
     pub fn has_applied(&self, object: &Value) -> bool {
@@ -113,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_the_objects_of_the_release_and_its_chart_are_ours() {
-        let release = Release { name: "shop".into(), namespace: "shops".into(), chart: "store".into() };
+        let release = Release { chart: "store".into(), ..Release::of("shop", "shops") };
         assert_eq!(release.selector(), "app.kubernetes.io/part-of=store,app.kubernetes.io/instance=shop");
         assert_eq!(release.made_selector(), "app.kubernetes.io/managed-by=xtask,app.kubernetes.io/part-of=store");
         for labels in [release.made_labels(), release.component_labels("web")] {

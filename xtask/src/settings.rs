@@ -45,7 +45,7 @@ pub struct Application {
     pub identity_header: String,
     /// The command in the backend's image that checks a database.
     pub preflight: Vec<String>,
-    /// The folder where it finds the Secret.
+    /// The folder where the backend finds the Secret.
     pub secrets: String,
     /// The folder with the migrations, in the backend's build context.
     pub migrations: String,
@@ -117,7 +117,8 @@ pub struct Chart {
 impl Chart {
     /// Returns the release, which decides which objects are ours.
     pub fn as_release(&self) -> Release {
-        Release { name: self.release.clone(), namespace: self.namespace.clone(), chart: self.name.clone() }
+        let (namespace, chart_path) = (self.namespace.clone(), self.path.clone());
+        Release { name: self.release.clone(), namespace, chart: self.name.clone(), chart_path }
     }
 }
 
@@ -159,6 +160,10 @@ pub struct ImageSettings {
     pub component: String,
     /// Build arguments that name base images.
     pub bases: BTreeMap<String, String>,
+    /// The path prefix that the Ingress and the proxy of `dev` route to it.
+    pub route: String,
+    /// Its container port, and the port of its Service.
+    pub port: u16,
     /// The path that `dev` waits for.
     pub ready: String,
     /// A path below its routes that needs no database.
@@ -327,6 +332,40 @@ mod tests {
         }
         let backend = read(&settings.chart.path.join("templates/backend/deployment.yaml"));
         assert!(backend.contains(&format!("mountPath: {}", settings.application.secrets)));
+    }
+
+    #[test]
+    fn the_chart_has_the_routes_and_ports_of_the_settings() {
+        let (root, settings) = (crate::checkout::find(None), real());
+        let read = |path: &str| std::fs::read_to_string(root.join(&settings.chart.path).join(path)).unwrap();
+        let ingress: String = read("templates/ingress.yaml").split_whitespace().collect();
+        assert_eq!(ingress.matches("-path:").count(), settings.images.len(), "{ingress}");
+        for ImageSettings { component, route, port, .. } in settings.images.values() {
+            let service = format!("service:name:{{{{include\"{}.{component}.name\".}}}}", settings.chart.name);
+            let rule = format!("-path:{route}pathType:Prefixbackend:{service}port:name:http");
+            assert!(ingress.contains(&rule), "{rule}");
+            let service = read(&format!("templates/{component}/service.yaml"));
+            assert!(service.contains(&format!("\"{component}\" {port} ")), "{service}");
+            let container = format!("- name: http\n              containerPort: {port}\n");
+            assert!(read(&format!("templates/{component}/deployment.yaml")).contains(&container), "{component}");
+        }
+    }
+
+    #[test]
+    fn code_names_no_path_that_is_a_setting() {
+        let (root, settings) = (crate::checkout::find(None), real());
+        let contexts = settings.images.values().map(|image| &image.context);
+        let paths: Vec<&Utf8PathBuf> = contexts.chain([&settings.chart.path, &settings.cluster.ingress]).collect();
+        for file in walkdir::WalkDir::new(root.join("xtask/src")).into_iter().map(|entry| entry.unwrap().into_path()) {
+            if file.extension().is_none_or(|end| end != "rs") || file.ends_with("tests.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                assert!(!paths.iter().any(|path| line.contains(path.as_str())), "{}: {line}", file.display());
+            }
+        }
     }
 
     #[test]

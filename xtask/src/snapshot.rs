@@ -7,6 +7,7 @@ mod watch;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use camino::Utf8Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -94,9 +95,7 @@ impl Snapshot {
     /// Returns a snapshot of `objects` in a namespace with the release `name` of the chart `todo`.
     #[cfg(test)]
     pub fn of_release(name: &str, namespace: &str, objects: Vec<Value>) -> Self {
-        let release =
-            Some(Release { name: name.to_owned(), namespace: namespace.to_owned(), chart: "todo".to_owned() });
-        Self { release, ..Self::of(objects) }
+        Self { release: Some(Release::of(name, namespace)), ..Self::of(objects) }
     }
 
     /// Parses a list as `kubectl get -o json` prints it.
@@ -139,6 +138,11 @@ impl Snapshot {
     /// Returns the end of a container's log, if it was read.
     pub fn log_of(&self, pod: &str, container: &str) -> Option<&str> {
         self.logs.get(&(pod.to_owned(), container.to_owned())).map(String::as_str)
+    }
+
+    /// Returns the folder of our chart in the checkout, for messages; `chart` in a snapshot without a release.
+    pub fn chart(&self) -> &Utf8Path {
+        self.release.as_ref().map_or(Utf8Path::new("chart"), |release| &release.chart_path)
     }
 
     /// Returns when the snapshot was taken, in seconds since 1970.

@@ -96,7 +96,7 @@ impl Toolbox {
             cache: nowhere(),
             target: nowhere(),
             report: Report::new(false),
-            release: Release { name: "todo".to_owned(), namespace: "todo".to_owned(), chart: "todo".to_owned() },
+            release: Release::of("todo", "todo"),
             client: Arc::default(),
             kubectl: nowhere(),
             helm: nowhere(),

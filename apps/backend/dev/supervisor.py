@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 ROOT = Path("/srv")
-SECRETS = Path("/run/secrets")
+SECRETS = Path(os.environ["SECRETS_DIR"])
 PORT = 8000
 # A request in flight gets this long.
 GRACE_SECONDS = 0.3
@@ -162,7 +162,6 @@ def main() -> None:  # noqa: PLR0912 - one loop
     os.dup2(1, 2)
     os.chdir(ROOT)
     sys.path[0] = str(ROOT)
-    os.environ["SECRETS_DIR"] = str(SECRETS)
     listener = socket.create_server(("0.0.0.0", PORT), backlog=2048)  # noqa: S104 - in a container
     listener.setblocking(False)
     child: Child | None = None

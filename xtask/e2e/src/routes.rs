@@ -95,7 +95,7 @@ fn break_one_by_one(test_cluster: &TestCluster) -> Result<()> {
     expect_broken(
         test_cluster,
         "no ingress controller listens in the cluster",
-        "install the controller of infra/ingress, or repair it",
+        "install the ingress controller, or repair it",
     )?;
     traefik("1")?;
     wait_for_repair(test_cluster)?;

@@ -320,7 +320,8 @@ impl<'a> Session<'a> {
     /// Runs `app` and sends it all of `sources`.
     fn run_app(&mut self, app: App, image: &str, sources: &Sources) -> Result<()> {
         self.saved.insert(app.name(), Instant::now());
-        self.run_part(app.name(), &self.stack.application(app, image, self.contract, self.args))?;
+        let run = self.stack.application(app, image, self.settings, self.contract, self.args);
+        self.run_part(app.name(), &run)?;
         let mut message = sources.message(&app.folder(self.settings, &self.dotenv.root), None, app)?;
         if let (App::Backend, Some(message)) = (app, &mut message) {
             message["secrets"] = self.secrets();

@@ -17,6 +17,7 @@ use crate::plan::Mode;
 use crate::process::Process;
 use crate::project::Project;
 use crate::report::Report;
+use crate::settings::Keys;
 use crate::toolchain::Toolchain;
 
 use finding::{Leak, Location, merge};
@@ -28,14 +29,14 @@ const RULES: &str = ".gitleaks.toml";
 /// Scans for secrets. Prints each leak as a line on standard output, and fails if there is one.
 pub fn run(project: &Project) -> Result<()> {
     let toolchain = project.bring_tools(Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
-    search(&project.report, &project.root, &toolchain)
+    search(&project.report, &project.root, &project.settings.keys, &toolchain)
 }
 
-/// Does the same for the checkout `root`, with the gitleaks of `toolchain`.
-pub fn search(report: &Report, root: &Utf8Path, toolchain: &Toolchain) -> Result<()> {
+/// Does the same for the checkout `root`, whose `.env` has `keys`, with the gitleaks of `toolchain`.
+pub fn search(report: &Report, root: &Utf8Path, keys: &Keys, toolchain: &Toolchain) -> Result<()> {
     let gitleaks = Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()).class(Class::Check);
     let running = report.step("scan", "look for secrets", "working tree, staged changes and history");
-    let result = scan(root, &toolchain.tools.target, &gitleaks)?;
+    let result = scan(root, &keys.random, &toolchain.tools.target, &gitleaks)?;
     result.remarks.iter().for_each(|remark| report.warn(remark));
     if result.leaks.is_empty() {
         running.done(format!("none in {} files{}", result.files, result.commits()));
@@ -71,15 +72,17 @@ impl ScanResult {
     }
 }
 
-/// Scans the checkout `root`. `scratch` is a folder for temporary hard links, so it should be on the same file system.
-fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<ScanResult> {
+/// Scans the checkout `root`. `random_key` is the key of `.env` with a random value. `scratch` is a folder for temporary hard
+/// links, so it should be on the same file system.
+fn scan(root: &Utf8Path, random_key: &str, scratch: &Utf8Path, gitleaks: &Process) -> Result<ScanResult> {
     let rules = root.join(RULES);
     if !rules.is_file() {
         return Err(Failure::new(Class::Config, format!("{RULES} is missing"))
             .help(format!("git checkout {RULES}"))
             .into());
     }
-    let scanner = Scanner { gitleaks: gitleaks.clone(), rules, root: root.to_owned() };
+    let scanner =
+        Scanner { gitleaks: gitleaks.clone(), rules, root: root.to_owned(), random_key: random_key.to_owned() };
     scanner.check_rules()?;
     let mut result = ScanResult::default();
     let repository = git::in_work_tree(root)?;

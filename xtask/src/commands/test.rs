@@ -269,7 +269,7 @@ impl SuiteRunner<'_> {
         let tally = match suite {
             Suite::Rust => suites::rust(report, root, toolchain),
             Suite::Chart => suites::chart(report, &root.join(&settings.chart.path), toolchain),
-            Suite::Scan => scan::search(report, root, toolchain).map(|()| Tally::new(1, 0)),
+            Suite::Scan => scan::search(report, root, &settings.keys, toolchain).map(|()| Tally::new(1, 0)),
             Suite::Backend => suites::image(report, settings, toolchain, &settings.components.backend),
             Suite::Frontend => suites::image(report, settings, toolchain, &settings.components.frontend),
             Suite::Faults => faults::run(report, &with(only.chain(args.all.then(|| "--all".to_owned())).collect())),

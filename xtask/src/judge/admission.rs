@@ -64,12 +64,12 @@ pub fn quota(snapshot: &Snapshot) -> Vec<Symptom> {
         // Terminating pods still use their share of the quota.
         let gravity = if snapshot.terminating() > 0 { Gravity::Waiting } else { Gravity::Fatal };
         let symptom = Symptom { gravity, ..symptom };
-        symptom.help(format!("raise it: cargo xtask tool kubectl -- edit resourcequota {name}"))
-            .help(format!(
-                "or lower {0}.replicas or {0}.resources in infra/helm/values*.yaml; an update needs room for rollout.maxSurge \
+        symptom.help(format!("raise it: cargo xtask tool kubectl -- edit resourcequota {name}")).help(format!(
+            "or lower {0}.replicas or {0}.resources in {1}/values*.yaml; an update needs room for rollout.maxSurge \
                  more pods",
-                refusal.component()
-            ))
+            refusal.component(),
+            snapshot.chart()
+        ))
     })
     .collect()
 }
@@ -83,7 +83,8 @@ pub fn pod_security(snapshot: &Snapshot) -> Vec<Symptom> {
             let (level, what) = rest.split_once(": ").unwrap_or(("", rest));
             let level = level.trim_matches('"').split(':').next().unwrap_or(level);
             refusal.symptom(format!("Pod Security `{level}` refuses its pods: {what}")).help(format!(
-                "remove that from infra/helm/templates/{}: the namespace admits only pods of that level",
+                "remove that from {}/templates/{}: the namespace admits only pods of that level",
+                snapshot.chart(),
                 refusal.component()
             ))
         })
@@ -94,11 +95,12 @@ pub fn pod_security(snapshot: &Snapshot) -> Vec<Symptom> {
 pub fn other(snapshot: &Snapshot) -> Vec<Symptom> {
     let refusals = refusals(snapshot);
     let others = refusals.iter().filter(|r| !r.message.contains(QUOTA) && !r.message.contains(POD_SECURITY));
+    let chart = snapshot.chart();
     others
         .map(|refusal| {
-            refusal
-                .symptom(format!("its pods are refused: {}", refusal.message))
-                .help("adapt the pod template in infra/helm/templates, or change the policy that the message names")
+            refusal.symptom(format!("its pods are refused: {}", refusal.message)).help(format!(
+                "adapt the pod template in {chart}/templates, or change the policy that the message names"
+            ))
         })
         .collect()
 }

@@ -1,5 +1,7 @@
 //! Containers and volumes that refer to a missing Secret or ConfigMap, or to a missing key in one.
 
+use camino::Utf8Path;
+
 use super::Symptom;
 use super::pods::{containers, current, subject};
 use crate::labels::{COMPONENT, label};
@@ -24,7 +26,7 @@ pub fn container(snapshot: &Snapshot) -> Vec<Symptom> {
             let reason = missing.as_ref().map_or_else(|| message.to_owned(), MissingReference::describe);
             let user = variable.map(|name| format!(" (its variable {name} needs it)")).unwrap_or_default();
             let symptom = Symptom::fatal(c.subject(), format!("{} cannot be created: {reason}{user}", c.title()));
-            with_help(symptom, c.pod, missing)
+            with_help(symptom, snapshot.chart(), c.pod, missing)
         })
         .collect()
 }
@@ -43,29 +45,35 @@ pub fn mount(snapshot: &Snapshot) -> Vec<Symptom> {
             let volume = event.message.split("volume \"").nth(1).and_then(|rest| rest.split('"').next());
             let volume = volume.map(|name| format!("volume `{name}` ")).unwrap_or_default();
             let reason = missing.as_ref().map_or_else(|| event.message.clone(), MissingReference::describe);
-            Some(with_help(Symptom::fatal(subject(pod), format!("{volume}cannot be mounted: {reason}")), pod, missing))
+            let symptom = Symptom::fatal(subject(pod), format!("{volume}cannot be mounted: {reason}"));
+            Some(with_help(symptom, snapshot.chart(), pod, missing))
         })
         .collect()
 }
 
-fn with_help(symptom: Symptom, pod: &serde_json::Value, missing: Option<MissingReference>) -> Symptom {
+fn with_help(
+    symptom: Symptom,
+    chart: &Utf8Path,
+    pod: &serde_json::Value,
+    missing: Option<MissingReference>,
+) -> Symptom {
     let component = label(pod, COMPONENT);
     match missing {
         // Only a Secret with the content of .env has a digest in its name.
         Some(MissingReference { kind: "Secret", key: Some(key), name }) if name.contains(&format!("-{component}-")) => {
             symptom
                 .help(format!(
-                    "add {key} to .env and to {component}.secret.keys in infra/helm/values.yaml, then deploy again"
+                    "add {key} to .env and to {component}.secret.keys in {chart}/values.yaml, then deploy again"
                 ))
-                .help("or remove the reference from infra/helm/templates")
+                .help(format!("or remove the reference from {chart}/templates"))
         }
         Some(MissingReference { kind, key: Some(key), name }) => {
-            symptom.help(format!("put key {key} into {kind} {name}, or remove the reference from infra/helm/templates"))
+            symptom.help(format!("put key {key} into {kind} {name}, or remove the reference from {chart}/templates"))
         }
         Some(MissingReference { kind, key: None, name }) => symptom
-            .help(format!("the chart refers to {kind} {name}, which nothing creates: correct the name in infra/helm"))
+            .help(format!("the chart refers to {kind} {name}, which nothing creates: correct the name in {chart}"))
             .help("create xtask's own Secrets again, if somebody deleted one: cargo xtask deploy dev"),
-        None => symptom.help("the message names what is missing; see infra/helm/templates"),
+        None => symptom.help(format!("the message names what is missing; see {chart}/templates")),
     }
 }
 
@@ -138,9 +146,11 @@ mod tests {
         let help = |component: &str, name: &str| {
             let pod = serde_json::json!({"metadata": {"labels": {COMPONENT: component}}});
             let missing = MissingReference::parse(&format!("couldn't find key SMTP in Secret shop/{name}"));
-            with_help(Symptom::fatal("pod/shop-1", "it waits"), &pod, missing).help[0].text().to_owned()
+            with_help(Symptom::fatal("pod/shop-1", "it waits"), "charts/shop".into(), &pod, missing).help[0]
+                .text()
+                .to_owned()
         };
-        let dotenv = "add SMTP to .env and to api.secret.keys in infra/helm/values.yaml, then deploy again";
+        let dotenv = "add SMTP to .env and to api.secret.keys in charts/shop/values.yaml, then deploy again";
         assert_eq!(help("api", "shop-api-0a1b2c3d"), dotenv);
         assert!(help("db", "shop-db").starts_with("put key SMTP into Secret shop-db"));
     }

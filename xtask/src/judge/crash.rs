@@ -19,13 +19,14 @@ pub fn cannot_start(snapshot: &Snapshot) -> Vec<Symptom> {
         // A limit too small for the runtime itself is a case of `out_of_memory`.
         (c.status["ready"] != true && !is_out_of_memory(message)).then(|| (message.to_owned(), c))
     });
+    let chart = snapshot.chart();
     failing
         .map(|(message, c)| {
             let reason = message.rsplit_once("container process: ").map_or(message.as_str(), |(_, reason)| reason);
             let reason = reason.trim_end_matches(": unknown");
             let key = if c.spec["command"].is_array() { "command" } else { "image" };
             Symptom::fatal(c.subject(), format!("{} cannot be started: {reason}", c.title()))
-                .help(format!("see {} in infra/helm/values*.yaml and the CMD of its Dockerfile", c.value_path(key)))
+                .help(format!("see {} in {chart}/values*.yaml and the CMD of its Dockerfile", c.value_path(key)))
         })
         .collect()
 }
@@ -43,12 +44,13 @@ fn was_oom_killed(c: &Container<'_>) -> bool {
 /// Finds containers that the kernel killed for exceeding their memory limit.
 pub fn out_of_memory(snapshot: &Snapshot) -> Vec<Symptom> {
     let killed = containers(snapshot).filter(|c| c.status["ready"] != true && was_oom_killed(c));
+    let chart = snapshot.chart();
     killed
         .map(|c| {
             let limit = text(c.spec, "/resources/limits/memory");
             let cause = format!("{} was killed for using more memory than its limit of {limit}", c.title());
             Symptom::fatal(c.subject(), cause)
-                .help(format!("raise {} in infra/helm/values*.yaml", c.value_path("resources.limits.memory")))
+                .help(format!("raise {} in {chart}/values*.yaml", c.value_path("resources.limits.memory")))
                 .log(c.pod_name(), c.name())
         })
         .collect()
@@ -172,7 +174,8 @@ pub fn evicted(snapshot: &Snapshot) -> Vec<Symptom> {
             if message.starts_with("Usage of EmptyDir volume") {
                 let component = text(pod, "/metadata/labels/app.kubernetes.io~1component");
                 return symptom.help(format!(
-                    "write less to the volume, or raise its sizeLimit in infra/helm/templates/{component}"
+                    "write less to the volume, or raise its sizeLimit in {}/templates/{component}",
+                    snapshot.chart()
                 ));
             }
             symptom.help("free disk or memory on the machine: cargo xtask doctor")

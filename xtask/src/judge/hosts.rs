@@ -57,7 +57,8 @@ pub fn unresolved(snapshot: &Snapshot) -> Vec<Symptom> {
             }
             Symptom::fatal(c.subject(), cause)
                 .help(format!(
-                    "correct the name where it is given: .env, or a value in infra/helm/values*.yaml ({host})"
+                    "correct the name where it is given: .env, or a value in {}/values*.yaml ({host})",
+                    snapshot.chart()
                 ))
                 .help("a Service of the cluster is found by its name: cargo xtask tool kubectl -- get services")
                 .log(c.pod_name(), c.name())

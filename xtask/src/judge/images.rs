@@ -21,6 +21,7 @@ pub fn missing(snapshot: &Snapshot) -> Vec<Symptom> {
 pub fn pull(snapshot: &Snapshot) -> Vec<Symptom> {
     let reasons = ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ImageInspectError"];
     let failing = containers(snapshot).filter(|c| reasons.contains(&c.waiting_reason()));
+    let chart = snapshot.chart();
     failing
         .map(|c| {
             let image = text(c.status, "/image");
@@ -29,10 +30,10 @@ pub fn pull(snapshot: &Snapshot) -> Vec<Symptom> {
             let cause = format!("{}: image {image} cannot be pulled ({}): {why}", c.title(), c.waiting_reason());
             let symptom = Symptom::fatal(c.subject(), cause);
             if policy == "Never" {
-                return symptom.help("the image's name is not valid: see `image` in infra/helm/values*.yaml");
+                return symptom.help(format!("the image's name is not valid: see `image` in {chart}/values*.yaml"));
             }
             symptom.help(format!(
-                "set {}: Never in infra/helm/values*.yaml (it is {policy}): xtask loads images into the node itself",
+                "set {}: Never in {chart}/values*.yaml (it is {policy}): xtask loads images into the node itself",
                 c.value_path("image.pullPolicy")
             ))
         })

@@ -1,5 +1,6 @@
 //! Containers that run but do not become ready, and the answers that their probes got.
 
+use camino::Utf8Path;
 use serde_json::Value;
 
 use super::Symptom;
@@ -39,7 +40,7 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Symptom> {
             if event.count < MIN_FAILURES || is_starting(&c, &event.message) {
                 return Symptom::waiting(c.subject(), cause);
             }
-            Symptom::fatal(c.subject(), cause).help(help(&c, &answer)).log(c.pod_name(), c.name())
+            Symptom::fatal(c.subject(), cause).help(help(&c, &answer, snapshot.chart())).log(c.pod_name(), c.name())
         })
         .collect()
 }
@@ -98,8 +99,8 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn help(c: &Container<'_>, answer: &str) -> String {
-    let probe = "the probe in infra/helm/templates";
+fn help(c: &Container<'_>, answer: &str, chart: &Utf8Path) -> String {
+    let probe = format!("the probe in {chart}/templates");
     match answer.strip_prefix("status ").and_then(|code| code.parse::<u32>().ok()) {
         Some(404) => format!("nothing is at that path: correct {probe}, or add the route to the application"),
         Some(401 | 403) => format!("a health route must not require a session: correct the route, or {probe}"),

@@ -84,8 +84,9 @@ fn explain_shortage(snapshot: &Snapshot, pod: &Value, message: &str) -> Symptom 
         let most = snapshot.cluster("Node").map(|node| free(snapshot, node, resource)).max().unwrap_or_default();
         let component = text(pod, "/metadata/labels/app.kubernetes.io~1component");
         help.push(format!(
-            "lower {component}.resources.requests.{} in infra/helm/values*.yaml to at most {} (or remove pods that hold it)",
+            "lower {component}.resources.requests.{} in {}/values*.yaml to at most {} (or remove pods that hold it)",
             resource.name,
+            snapshot.chart(),
             (resource.show)(most)
         ));
         help.push(enlarge(snapshot, wanted, resource));

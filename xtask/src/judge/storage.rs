@@ -23,8 +23,9 @@ pub fn pending(snapshot: &Snapshot) -> Vec<Symptom> {
                 symptom
             } else {
                 symptom.help(format!(
-                    "set {}.storage.className in infra/helm/values*.yaml to one that exists: {} (or leave it empty)",
+                    "set {}.storage.className in {}/values*.yaml to one that exists: {} (or leave it empty)",
                     label(claim, COMPONENT),
+                    snapshot.chart(),
                     classes.join(", ")
                 ))
             };

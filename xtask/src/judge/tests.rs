@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::labels::{COMPONENT, INSTANCE, PART_OF};
 use crate::snapshot::PROFILE;
 
 /// Parses a recording: objects of the namespace and, in some recordings, of the whole cluster.
@@ -225,7 +226,7 @@ fn unschedulable() {
         "1 Insufficient memory",
         "memory requested: 60Gi",
         "node xr: 22.6Gi free of 23.5Gi; held by todo/todo-frontend-",
-        "lower frontend.resources.requests.memory in infra/helm/values*.yaml to at most 22.6Gi",
+        "lower frontend.resources.requests.memory in chart/values*.yaml to at most 22.6Gi",
         "no setting makes room: all pods together need 61.0Gi, and the machine has 23.5Gi",
     ];
     expect(&recorded!("unschedulable"), "unschedulable", &words);
@@ -241,7 +242,7 @@ fn a_node_has_at_most_the_size_of_its_profile() {
     let words = [
         "memory requested: 10Gi",
         "node xr: 5142Mi free of 6Gi; held by todo/todo-frontend-",
-        "lower frontend.resources.requests.memory in infra/helm/values*.yaml to at most 5142Mi",
+        "lower frontend.resources.requests.memory in chart/values*.yaml to at most 5142Mi",
         "set cluster.memory_mib = 11242 or more in infra/xtask.toml; only a new cluster gets it: cargo xtask teardown",
     ];
     expect(&recorded(&value.to_string()), "unschedulable", &words);
@@ -276,6 +277,18 @@ fn quota() {
         "frontend.replicas",
     ];
     expect(&recorded!("quota"), "quota", &words);
+}
+
+#[test]
+fn hints_name_the_folder_of_the_chart() {
+    let labels = json!({COMPONENT: "postgres", PART_OF: "todo", INSTANCE: "todo"});
+    let claim = json!({"kind": "PersistentVolumeClaim", "metadata": {"name": "data", "uid": "u", "labels": labels},
+        "status": {"phase": "Pending"}});
+    let event = json!({"kind": "Event", "involvedObject": {"uid": "u"}, "reason": "ProvisioningFailed"});
+    let cluster = json!({"items": [{"kind": "StorageClass", "metadata": {"name": "standard"}}]}).to_string();
+    let snapshot = Snapshot::of_release("todo", "todo", vec![claim, event]).with_cluster(&cluster).unwrap();
+    let words = ["set postgres.storage.className in charts/todo/values*.yaml to one that exists: standard"];
+    expect(&snapshot, "claim-pending", &words);
 }
 
 #[test]

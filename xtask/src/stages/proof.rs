@@ -102,12 +102,12 @@ pub fn prove(
 ) -> Result<Proof> {
     prove_images(built, &live)?;
     let LiveState { snapshot, nodes, answers } = live;
-    let release = &tools.release().name;
+    let Release { name, chart_path, .. } = tools.release();
     let wanted = routes::routes(settings, &snapshot);
     if wanted.is_empty() {
-        return Err(Failure::new(Class::Proof, format!("release {release} has no Ingress, so no address leads to it"))
+        return Err(Failure::new(Class::Proof, format!("release {name} has no Ingress, so no address leads to it"))
             .help("revert changes made by hand: cargo xtask deploy dev")
-            .help("or set ingress.enabled: true in infra/helm/values-dev.yaml")
+            .help(format!("or set ingress.enabled: true in {chart_path}/values*.yaml"))
             .into());
     }
     let mut answers = answers.unwrap_or_else(|| routes::measure(&wanted, address, 1));
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn routes_with_the_same_problem_are_one_line() {
-        let release = Release { name: "todo".to_owned(), namespace: "todo".to_owned(), chart: "todo".to_owned() };
+        let release = Release::of("todo", "todo");
         let answers = [answer("/", 502, ""), answer("/apix", 502, ""), answer("/api", 500, "todo-backend/x")];
         let failure = failed_routes(&answers, None, "http://localhost:8080", &release);
         let lines: Vec<String> = failure.to_string().lines().map(str::to_owned).collect();

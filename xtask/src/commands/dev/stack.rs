@@ -3,9 +3,10 @@
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{App, Dev};
+use super::{APPS, App, Dev};
 use crate::deadlines;
 use crate::dotenv::Contract;
 use crate::engine::Engine;
@@ -16,7 +17,7 @@ use crate::lock::{self, Lock};
 use crate::private;
 use crate::process::Process;
 use crate::secrets::Secret;
-use crate::settings::Settings;
+use crate::settings::{ImageSettings, Settings};
 use crate::stages::machine;
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
@@ -198,12 +199,12 @@ impl Stack {
             .arg("--entrypoints.web.transport.lifecycle.requestAcceptGraceTimeout=0s")
             .deadline(deadlines::ENGINE_QUESTION)
             .run()?;
-        let routes = include_bytes!("routes.yaml");
+        let routes = serde_norway::to_string(&routes(settings))?;
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(routes.len() as u64);
         header.set_mode(0o644);
-        tar.append_data(&mut header, "routes.yaml", &routes[..])?;
+        tar.append_data(&mut header, "routes.yaml", routes.as_bytes())?;
         let copy = self.engine.docker().args(["container", "cp", "-", &format!("{}:/", self.name("proxy"))]);
         copy.stdin(tar.into_inner()?).run()?;
         Ok(self.engine.docker().args(["container", "start", "--attach", &self.name("proxy")]).deadline(deadlines::DEV))
@@ -223,12 +224,14 @@ impl Stack {
     }
 
     /// Returns the command that runs `app` in `image`.
-    pub fn application(&self, app: App, image: &str, contract: &Contract, args: &Dev) -> Process {
+    pub fn application(&self, app: App, image: &str, settings: &Settings, contract: &Contract, args: &Dev) -> Process {
         let mut options: Vec<String> = ["--init", "--interactive", "--cap-drop=ALL"].map(str::to_owned).to_vec();
         options.push(format!("--network-alias={}", app.name()));
         options.extend(contract.variables.iter().map(|(name, value)| format!("--env={name}={value}")));
         if app == App::Backend {
-            options.push("--tmpfs=/run/secrets:mode=0700,uid=10001".to_owned());
+            let secrets = &settings.application.secrets;
+            options.push(format!("--tmpfs={secrets}:mode=0700,uid=10001"));
+            options.push(format!("--env=SECRETS_DIR={secrets}"));
             if contract.embedded {
                 options.push(self.volume("socket", SOCKET));
             }
@@ -246,6 +249,20 @@ impl Stack {
         let exec = self.engine.docker().args(["exec", &self.name(App::Backend.name())]);
         exec.args(command.to_vec()).arg(count.to_string())
     }
+}
+
+/// Returns Traefik's configuration with the routes of the Ingress: prefixes are path elements, so `/apix` is not below `/api`.
+/// Traefik tries the longest rule first, and thus the longest prefix.
+fn routes(settings: &Settings) -> Value {
+    let mut http = json!({"routers": {}, "services": {}});
+    for app in APPS {
+        let ImageSettings { route, port, .. } = app.image(settings).1;
+        let rule = format!("Path(`{route}`) || PathPrefix(`{}/`)", route.trim_end_matches('/'));
+        http["routers"][app.name()] = json!({"rule": rule, "service": app.name()});
+        let url = format!("http://{}:{port}", app.name());
+        http["services"][app.name()] = json!({"loadBalancer": {"servers": [{"url": url}]}});
+    }
+    json!({ "http": http })
 }
 
 /// Returns the URL of the database `name` in [`Stack::postgres`].
@@ -323,4 +340,18 @@ pub fn tear_down(tools: &Toolbox, release: &str, checkout: &Utf8Path, data: bool
 /// Takes the lock of `dev` in `checkout`. The error names the process that holds it.
 pub fn lock(cache: &Utf8Path, checkout: &Utf8Path, suffix: &str) -> Result<Lock> {
     lock::take(&cache.join("locks"), &format!("dev-{}{suffix}", id(checkout)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_routes_path_elements_to_the_applications() {
+        let routes = routes(&Settings::read(&crate::checkout::find(None)).unwrap())["http"].take();
+        let rules = ["backend", "frontend"].map(|app| routes["routers"][app]["rule"].as_str().unwrap());
+        assert_eq!(rules, ["Path(`/api`) || PathPrefix(`/api/`)", "Path(`/`) || PathPrefix(`/`)"]);
+        assert!(rules[0].len() > rules[1].len(), "Traefik tries the longest rule first");
+        assert_eq!(routes["services"]["backend"]["loadBalancer"]["servers"][0]["url"], "http://backend:8000");
+    }
 }

@@ -20,6 +20,8 @@ pub struct Scanner {
     pub rules: Utf8PathBuf,
     /// The checkout.
     pub root: Utf8PathBuf,
+    /// The key of `.env` with a random value.
+    pub random_key: String,
 }
 
 impl Scanner {
@@ -54,7 +56,7 @@ impl Scanner {
     /// Fails unless gitleaks finds a specimen for each rule of the project and for some of its own rules. Otherwise a broken
     /// rule or program would make the repository look clean.
     pub fn check_rules(&self) -> Result<()> {
-        let specimens = specimens();
+        let specimens = specimens(&self.random_key);
         let text: String = specimens.iter().map(|(_, specimen)| format!("{specimen}\n")).collect();
         let found = self.run(self.command("stdin").stdin(text), &Location::Tree)?;
         let missed: Vec<&str> = specimens
@@ -113,22 +115,21 @@ fn is_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Returns a line with a fake secret for each required rule. Joined at run time, because the scan reads this file.
-pub fn specimens() -> Vec<(&'static str, String)> {
+/// Returns a line with a fake secret for each required rule; the rule of random values searches their key. Joined at run time,
+/// because the scan reads this file.
+pub fn specimens(random_key: &str) -> Vec<(&'static str, String)> {
     let password = ["q7", "Zk2mVx", "9sT4wB"].concat();
     vec![
         ("todo-postgres-url", format!("url = 'postgresql://todo:{password}@db.lan:5432/todo'")),
         (
             "todo-postgres-url",
-            format!(
-                "DATABASE_URL=postgres://o:{password}@ep-a-b-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require"
-            ),
+            format!("url=postgres://o:{password}@ep-a-b-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require"),
         ),
         ("todo-neon-password", format!("PGPASSWORD=npg_{password}")),
         ("todo-neon-host-password", format!("host=ep-a-b-1.eu-central-1.aws.neon.tech dbname=db password={password}")),
-        ("todo-auth-secret", format!("AUTH_SECRET={password}{password}")),
-        ("todo-auth-secret", format!("  \"AUTH_SECRET\": \"{password}{password}\",")),
-        ("todo-openai-key", format!("OPENAI_API_KEY=sk-proj-{password}{password}")),
+        ("todo-auth-secret", format!("{random_key}={password}{password}")),
+        ("todo-auth-secret", format!("  \"{random_key}\": \"{password}{password}\",")),
+        ("todo-openai-key", format!("key=sk-proj-{password}{password}")),
         ("todo-openai-key", format!("key = 'sk-{password}{password}'")),
         ("aws-access-token", ["aws = 'AKIA", "Q3EGRIWJ5SLOWQ7T'"].concat()),
         (

@@ -5,6 +5,11 @@ use camino::Utf8PathBuf;
 
 use super::scanner::specimens;
 use super::*;
+use crate::settings::Settings;
+
+fn random_key() -> String {
+    Settings::read(&crate::checkout::find(None)).unwrap().keys.random
+}
 
 fn gitleaks() -> Process {
     Process::new(std::env::var("TODO_TEST_GITLEAKS").expect("TODO_TEST_GITLEAKS names the gitleaks binary"))
@@ -52,7 +57,7 @@ impl Checkout {
     }
 
     fn result(&self) -> ScanResult {
-        let result = scan(&self.root(), &self.root().join("target"), &gitleaks()).unwrap();
+        let result = scan(&self.root(), &random_key(), &self.root().join("target"), &gitleaks()).unwrap();
         assert!(std::fs::read_dir(self.root().join("target")).unwrap().next().is_none(), "nothing is left behind");
         result
     }
@@ -60,7 +65,7 @@ impl Checkout {
 
 /// Returns a text with one specimen per line, and the expected leaks.
 fn planted(location: &str) -> (String, Vec<String>) {
-    let specimens = specimens();
+    let specimens = specimens(&random_key());
     let text = specimens.iter().map(|(_, line)| format!("{line}\n")).collect();
     (text, specimens.iter().enumerate().map(|(n, (rule, _))| format!("{location}:{}: {rule}", n + 1)).collect())
 }
@@ -118,7 +123,7 @@ fn every_kind_is_found_in_the_history() {
 #[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
 fn branches_merges_and_messages_are_history_too() {
     let checkout = Checkout::repository();
-    let secret = specimens().remove(6).1;
+    let secret = specimens(&random_key()).remove(6).1;
     checkout.git(&["switch", "--quiet", "--create", "side"]);
     checkout.write("side.py", &secret);
     checkout.commit("side");
@@ -142,7 +147,7 @@ fn branches_merges_and_messages_are_history_too() {
 #[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
 fn scans_and_reports_a_shallow_clone_and_a_folder_without_repository() {
     let full = Checkout::repository();
-    full.write("old.py", &specimens()[0].1);
+    full.write("old.py", &specimens(&random_key())[0].1);
     full.commit("add");
     let shallow = Checkout(tempfile::tempdir().unwrap());
     let source = format!("file://{}", full.root());
@@ -155,7 +160,7 @@ fn scans_and_reports_a_shallow_clone_and_a_folder_without_repository() {
     assert_eq!(result.leaks.len(), 2, "tree and commit");
 
     let plain = Checkout::new();
-    plain.write("a.py", &specimens()[0].1);
+    plain.write("a.py", &specimens(&random_key())[0].1);
     let result = plain.result();
     assert_eq!((result.history, result.files), (None, 3));
     assert!(result.remarks[0].contains("not a git checkout"), "{:?}", result.remarks);
@@ -182,11 +187,17 @@ fn a_repository_without_commits_or_secrets_is_clean() {
 fn a_broken_rule_or_git_is_not_taken_for_clean() {
     let checkout = Checkout::repository();
     checkout.write(RULES, "title = \"nothing\"\n");
-    let error = scan(&checkout.root(), &checkout.root().join("target"), &gitleaks()).unwrap_err().to_string();
+    let error =
+        scan(&checkout.root(), &random_key(), &checkout.root().join("target"), &gitleaks()).unwrap_err().to_string();
     assert!(error.starts_with("gitleaks does not find the specimens of these rules: todo-postgres-url"), "{error}");
 
     let checkout = Checkout::repository();
-    let scanner = Scanner { gitleaks: gitleaks(), rules: checkout.root().join(RULES), root: checkout.root() };
+    let scanner = Scanner {
+        gitleaks: gitleaks(),
+        rules: checkout.root().join(RULES),
+        root: checkout.root(),
+        random_key: random_key(),
+    };
     std::fs::rename(checkout.root().join(".git/objects"), checkout.root().join(".git/gone")).unwrap();
     assert!(scanner.scan_history().unwrap_err().to_string().starts_with("gitleaks could not scan"));
 }
@@ -195,6 +206,6 @@ fn a_broken_rule_or_git_is_not_taken_for_clean() {
 #[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
 fn this_checkout_is_clean() {
     let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let found = scan(root, &root.join("target/xtask"), &gitleaks()).unwrap().leaks;
+    let found = scan(root, &random_key(), &root.join("target/xtask"), &gitleaks()).unwrap().leaks;
     assert_eq!(found, [], "{found:#?}");
 }

@@ -67,7 +67,7 @@ pub fn chart(report: &Report, chart: &Utf8Path, toolchain: &Toolchain) -> Result
     let helm = |args: &[&str]| Process::new(toolchain.origin.tool(Tool::Helm).as_str()).args(args.iter().copied());
     let mut tally = Tally::default();
     let mut sets: Vec<_> = std::fs::read_dir(chart.join("ci"))
-        .context("reading infra/helm/ci")?
+        .with_context(|| format!("reading {chart}/ci"))?
         .map(|entry| Ok(entry?.path().to_string_lossy().into_owned()))
         .collect::<Result<_>>()?;
     sets.sort();

@@ -152,7 +152,7 @@ fn needed_action(ingress: &ObservedIngress, manifests: &[Value], wanted: &str) -
     let update = || update_reason(ingress, manifests).map(|why| ("update", why));
     let repair = || {
         let why = if ingress.lacks_permission(manifests) {
-            "its permissions in the release's namespace are not those of infra/ingress".to_owned()
+            "its permissions in the release's namespace are not those of its manifests".to_owned()
         } else {
             let namespace = text(ingress.stale_permissions(manifests).first()?, "/metadata/namespace");
             format!("it may still read the Secrets of namespace {namespace}, which it does not serve")
@@ -199,7 +199,7 @@ fn update_reason(ingress: &ObservedIngress, manifests: &[Value]) -> Option<Strin
         return None;
     }
     let (old, new) = (ingress.image(), image_of(wanted));
-    let what = if old == new { "it differs from infra/ingress".to_owned() } else { format!("{old} -> {new}") };
+    let what = if old == new { "it differs from its manifests".to_owned() } else { format!("{old} -> {new}") };
     let others = served_namespaces(wanted).into_iter().flatten().skip(1).collect::<Vec<_>>();
     let others = if others.is_empty() { String::new() } else { format!("it goes on serving {}; ", others.join(", ")) };
     Some(format!("{what}; {others}no route answers for some seconds"))
@@ -395,7 +395,7 @@ fn wait_until_available(api: &Api, release: &Release) -> Result<()> {
     if available::wait(api, "the ingress controller", &labels)? {
         return Ok(());
     }
-    let what = format!("infra/ingress has no Deployment with the labels {labels}");
+    let what = format!("the manifests of cluster.ingress have no Deployment with the labels {labels}");
     Err(Failure::new(Class::Config, what).into())
 }
 
@@ -432,7 +432,7 @@ mod tests {
     use crate::api::tests::client;
 
     fn release() -> Release {
-        Release { name: "todo".into(), namespace: "shop".into(), chart: "todo".into() }
+        Release::of("todo", "shop")
     }
 
     fn objects() -> Vec<Value> {
@@ -520,7 +520,7 @@ mod tests {
         assert_eq!(why(&old).unwrap(), format!("traefik:v3.6.7 -> {pinned}; no route answers for some seconds"));
         assert_eq!(
             why(&without_namespaces(ours)).unwrap(),
-            "it differs from infra/ingress; no route answers for some seconds"
+            "it differs from its manifests; no route answers for some seconds"
         );
         let mut foreign = old;
         foreign["metadata"]["labels"] = json!({});
@@ -563,7 +563,7 @@ mod tests {
         let of = |objects: &[Value]| objects.iter().filter(|object| is_permission(object)).cloned().collect::<Vec<_>>();
         let own = of(&objects);
         assert_eq!((own.len(), why(&own)), (2, None));
-        let lacks = "repair: its permissions in the release's namespace are not those of infra/ingress".to_owned();
+        let lacks = "repair: its permissions in the release's namespace are not those of its manifests".to_owned();
         assert_eq!(why(&[]), Some(lacks.clone()), "the namespace was made again");
         let mut changed = own;
         changed[0]["rules"][0]["verbs"] = json!(["get"]);

@@ -180,7 +180,7 @@ mod tests {
             migrations: String::new(),
             assistant_url: String::new(),
         };
-        let release = Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() };
+        let release = Release::of("todo", "todo");
         let manifest = manifest(&application, "todo-preflight", &release, "todo-backend:1", "todo-backend-0a1b2c3d");
         assert_eq!(manifest.to_string().matches("todo-backend-0a1b2c3d").count(), 1);
         let container = &manifest["spec"]["template"]["spec"]["containers"][0];

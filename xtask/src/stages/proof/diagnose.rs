@@ -69,14 +69,14 @@ impl RouteProblem {
 
     /// Returns the next steps for `release`.
     pub fn help(&self, release: &Release) -> Vec<String> {
-        let (tool, Release { name, namespace, .. }) = ("cargo xtask tool kubectl --", release);
+        let (tool, Release { name, namespace, chart_path, .. }) = ("cargo xtask tool kubectl --", release);
         let lines: Vec<String> = match self {
             Self::NothingListens => vec![
                 "see whether the node runs and publishes the port: cargo xtask status".into(),
                 "start a stopped node: cargo xtask deploy dev".into(),
             ],
             Self::ControllerAbsent | Self::ControllerNotReady(_) => vec![
-                "install the controller of infra/ingress, or repair it: cargo xtask deploy dev".into(),
+                "install the ingress controller, or repair it: cargo xtask deploy dev".into(),
                 format!("{tool} get pods,events -n ingress-traefik"),
             ],
             Self::NoDefaultClass(known) if known.is_empty() => {
@@ -86,7 +86,7 @@ impl RouteProblem {
                 let class = known.first().map_or("NAME", String::as_str);
                 vec![
                     "revert changes made by hand: cargo xtask deploy dev".into(),
-                    format!("or name a class that exists: ingress.className: {class} in infra/helm/values-dev.yaml"),
+                    format!("or name a class that exists: ingress.className: {class} in {chart_path}/values*.yaml"),
                 ]
             }
             Self::ClassForeign(class, ..) => vec![
@@ -110,7 +110,7 @@ impl RouteProblem {
             }
             Self::PrefixMismatch(..) => vec![
                 "revert a pathType that was changed by hand: cargo xtask deploy dev".into(),
-                "pathType must be Prefix in infra/helm/templates/ingress.yaml".into(),
+                format!("pathType must be Prefix in {chart_path}/templates/ingress.yaml"),
                 "or the controller matches prefixes by characters; repair ours: cargo xtask deploy dev".into(),
                 "(Traefik matches by path elements with --providers.kubernetesingress.strictPrefixMatching=true)"
                     .into(),
@@ -298,13 +298,13 @@ mod tests {
                 "answered by todo-backend/x, but the path belongs to todo-frontend",
             ),
         ];
-        let release = Release { name: "shop".to_owned(), namespace: "shops".to_owned(), chart: "shop".to_owned() };
+        let release = Release::of("shop", "shops");
         let mut problems = std::collections::BTreeSet::new();
         for (answer, facts, expected) in table {
             let problem = RouteProblem::of(&answer, Some(&facts));
             assert!(problem.to_string().contains(expected), "{problem} lacks {expected}");
             let hints = problem.help(&release).join("\n");
-            assert!(!hints.is_empty() && !hints.contains("-n todo"), "{hints}");
+            assert!(!hints.is_empty() && !hints.contains("-n todo") && !hints.contains("infra/helm"), "{hints}");
             problems.insert(problem);
         }
         assert_eq!(problems.len(), 13);

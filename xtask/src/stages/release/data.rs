@@ -53,8 +53,8 @@ pub fn check(manifest: &str, desired: &Desired, snapshot: &Snapshot) -> Result<(
     );
     Err(Failure::new(Class::Config, what)
         .help(format!(
-            "revert the change that renames the objects (fullnameOverride?) in {} or infra/helm",
-            desired.values_file
+            "revert the change that renames the objects (fullnameOverride?) in {} or {}",
+            desired.values_file, desired.chart
         ))
         .help("if the todos may go: cargo xtask teardown --data   # then deploy again")
         .into())

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::deadlines;
 use crate::failure::{self, Class, Failure};
 use crate::inventory;
+use crate::labels::Release;
 use crate::plan::Step;
 use crate::process::Process;
 use crate::toolbox::Toolbox;
@@ -177,7 +178,7 @@ pub fn shown_render(tools: &Toolbox, desired: &Desired) -> String {
 
 /// Renders the manifests that [`upgrade`] would apply, with a dry run on the API server.
 pub fn render(tools: &Toolbox, desired: &Desired) -> Result<String> {
-    let text = helm_render(tools, desired).read().map_err(|error| explain(Some(desired), error))?;
+    let text = helm_render(tools, desired).read().map_err(|error| explain(tools.release(), Some(desired), error))?;
     let release: serde_json::Value = serde_json::from_str(&text).context("helm did not print JSON")?;
     release["manifest"].as_str().map(str::to_owned).context("helm rendered no manifest")
 }
@@ -206,11 +207,12 @@ const UNANSWERED: [&str; 12] = [
 ];
 
 /// Returns Helm's error with its class and the next steps: edits of the values files, if it is about a `desired` release.
-pub fn explain(desired: Option<&Desired>, error: anyhow::Error) -> Failure {
-    classify(&failure::message(&error), || desired.map(values::files).unwrap_or_default()).because(error)
+pub fn explain(release: &Release, desired: Option<&Desired>, error: anyhow::Error) -> Failure {
+    classify(&failure::message(&error), &release.chart_path, || desired.map(values::files).unwrap_or_default())
+        .because(error)
 }
 
-fn classify(message: &str, files: impl FnOnce() -> Vec<values::File>) -> Failure {
+fn classify(message: &str, chart: &Utf8Path, files: impl FnOnce() -> Vec<values::File>) -> Failure {
     if UNANSWERED.iter().any(|unanswered| message.contains(unanswered)) {
         return Failure::new(Class::Cluster, "Helm did not finish")
             .help("see whether the cluster answers: cargo xtask status");
@@ -226,7 +228,7 @@ fn classify(message: &str, files: impl FnOnce() -> Vec<values::File>) -> Failure
     }
     let edits = values::edits(message, &files());
     let failure = edits.into_iter().fold(Failure::new(Class::Config, what), Failure::help);
-    failure.help("see what the message names: cargo xtask tool helm -- lint infra/helm")
+    failure.help(format!("see what the message names: cargo xtask tool helm -- lint {chart}"))
 }
 
 #[cfg(test)]
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_helm_without_an_answer_is_a_failure_of_the_cluster() {
-        let class = |message: &'static str| classify(message, Vec::new).class;
+        let class = |message: &'static str| classify(message, "charts/todo".into(), Vec::new).class;
         assert_eq!(
             class("`helm upgrade` failed (exit status: 1): Error: Kubernetes cluster unreachable: EOF"),
             Class::Cluster

@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn ours() -> Release {
-        Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() }
+        Release::of("todo", "todo")
     }
 
     #[test]

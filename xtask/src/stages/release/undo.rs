@@ -127,7 +127,7 @@ impl Run {
         self.state().before = Some(before);
         match helm.run() {
             Ok(()) => Ok(()),
-            Err(error) => Err(fall_back(tools, self, helm::explain(desired, error))),
+            Err(error) => Err(fall_back(tools, self, helm::explain(tools.release(), desired, error))),
         }
     }
 

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn objects_of_others_are_listed_as_foreign() {
-        let release = Release { name: "todo".into(), namespace: "todo".into(), chart: "todo".into() };
+        let release = Release::of("todo", "todo");
         let ours = [
             item("Namespace", "", "kube-system", ""),
             item("Namespace", "", "todo", ""),
