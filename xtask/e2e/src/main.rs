@@ -230,8 +230,8 @@ fn lock_tests(project: &Project) -> Result<lock::Lock> {
     lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))
 }
 
-/// Runs all scenarios, or those whose names contain `only`. The latter use the cluster of an earlier run; without one,
-/// [`FIRST`] creates it.
+/// Runs all scenarios, or those whose names contain `only`. The latter use the cluster of an earlier run; if none answers,
+/// [`FIRST`] creates or starts it.
 fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
     if let Some(text) = only.filter(|text| select(Some(text), false).next().is_none()) {
         return Err(Failure::new(Class::Config, format!("no scenario's name contains `{text}`"))
@@ -241,7 +241,8 @@ fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
     let _lock = lock_tests(project)?;
     let test_cluster = TestCluster::make(project, xtask, only.is_none())?;
     let mut tally = Tally::default();
-    let first = only.is_some() && test_cluster.address().is_err();
+    let answers = || matches!(test_cluster.http("GET", "/api/v1/health", None, None), Ok((200, _)));
+    let first = only.is_some() && !answers();
     for (name, scenario) in select(only, first) {
         tally += Tally::of(&project.report, name, |_| scenario(&test_cluster).map(|()| String::new()));
     }
