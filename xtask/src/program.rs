@@ -17,7 +17,10 @@ use closing::Closing;
 pub fn main(run: impl FnOnce(Cli, &Report) -> Result<i32>) -> ! {
     let cli = Cli::parse();
     let report = Report::new(cli.global.verbose).limited(cli.global.quiet, !cli.global.no_progress);
-    let report = cli.global.prefix.as_ref().map_or(report.clone(), |prefix| report.beside(prefix.clone()));
+    let report = match cli.global.prefix.clone() {
+        Some(prefix) => report.beside(prefix),
+        None => report,
+    };
     let closing = Closing::new(&cli);
     let (interrupted, closing_then) = (report.clone(), closing.clone());
     let handler = ctrlc::set_handler(move || {

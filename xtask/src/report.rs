@@ -88,10 +88,15 @@ impl Report {
         Self { prefix, ..self.clone() }
     }
 
-    /// Returns the same report beside other programs that print to the same terminal: each line begins with `prefix`, and there
-    /// are no live lines.
+    /// Returns the same writer beside other programs that print to the same terminal: as [`Report::within`], and without live
+    /// lines.
     pub fn beside(&self, prefix: String) -> Self {
-        Self { prefix: prefix.leak(), live: false, ..self.clone() }
+        Self { live: false, ..self.within(prefix.leak()) }
+    }
+
+    /// Returns the name of its job, if other jobs run in parallel.
+    pub fn prefix(&self) -> Option<&'static str> {
+        Some(self.prefix).filter(|prefix| !prefix.is_empty())
     }
 
     /// Prints one line of plain text, without the secrets known so far.

@@ -54,7 +54,7 @@ impl Database {
         let tools = test_cluster.tools()?;
         let engine = tools.engine.clone();
         let name = container(test_cluster);
-        engine.docker().args(["rm", "--force", "--volumes", &name]).run()?;
+        remove(&engine, &name)?;
         let image = test_cluster.origin_image(&test_cluster.project.settings.database.image)?;
         // A file, because `docker inspect` shows arguments and variables.
         let create = engine.docker().args(["create", "--name", &name, "--network", &test_cluster.profile]);
@@ -136,16 +136,19 @@ fn container(test_cluster: &TestCluster) -> String {
     format!("{}-database", test_cluster.profile)
 }
 
-/// Removes the container of a killed run, which would keep the cluster's network. If no engine answers, it does not run.
+fn remove(engine: &Engine, container: &str) -> Result<()> {
+    engine.docker().args(["rm", "--force", "--volumes", container]).run()
+}
+
+/// Removes the container of a killed run, because a teardown of the cluster refuses while it runs. Without an engine it does not
+/// run. If the removal fails, the teardown names the container.
 pub fn remove_left(test_cluster: &TestCluster) {
-    if let Ok(tools) = test_cluster.tools() {
-        let _ = tools.engine.docker().args(["rm", "--force", "--volumes", &container(test_cluster)]).run();
-    }
+    let _ = test_cluster.tools().and_then(|tools| remove(&tools.engine, &container(test_cluster)));
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let _ = self.engine.docker().args(["rm", "--force", "--volumes", &self.name]).run();
+        let _ = remove(&self.engine, &self.name);
     }
 }
 

@@ -31,7 +31,7 @@ use crate::process;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, Report, seconds};
 use crate::secrets::Secret;
-use crate::settings::{self, ImageSettings, Keys, Settings};
+use crate::settings::{ImageSettings, Keys, Settings};
 use crate::stages::machine;
 use crate::stages::proof::http;
 use crate::stages::release::secret_manifest;
@@ -456,12 +456,9 @@ impl<'a> Session<'a> {
     }
 
     fn print(&self, part: &'static str, line: &str) {
-        match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
-            Some(Ok(event)) => {
-                print_line(&self.toolchain.tools.report, &self.settings.dev, part, &self.describe(part, &event))
-            }
-            _ => print_line(&self.toolchain.tools.report, &self.settings.dev, part, line),
-        }
+        let event = line.strip_prefix(MARK).and_then(|event| serde_json::from_str::<Value>(event).ok());
+        let text = event.map_or(line.to_owned(), |event| self.describe(part, &event));
+        print_line(&self.toolchain.tools.report, &self.settings.dev.quiet, part, &text);
     }
 
     /// Returns the text for an event of a supervisor.
@@ -478,15 +475,15 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Prints a line of a container with its name in its colour.
-fn print_line(report: &Report, settings: &settings::Dev, part: &'static str, line: &str) {
+/// Prints a line of a container with its name in its colour, unless it is one of the log messages `quiet`.
+fn print_line(report: &Report, quiet: &[String], part: &'static str, line: &str) {
     let colour = match part {
         "proxy" | "postgres" if !report.is_verbose() => return,
         _ if part.starts_with(App::Backend.name()) => AnsiColor::Cyan,
         _ if part.starts_with(App::Frontend.name()) => AnsiColor::Magenta,
         _ => AnsiColor::Blue,
     };
-    let text = if report.is_verbose() { Some(readable("", line)) } else { shorten(line, &settings.quiet) };
+    let text = if report.is_verbose() { Some(readable("", line)) } else { shorten(line, quiet) };
     if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
         let colour = Style::new().fg_color(Some(colour.into()));
         report.line(format!("{colour}{part:<8}{colour:#} {text}"));

@@ -25,8 +25,9 @@ use crate::toolchain::Toolchain;
 /// Number of slowest tests in the list.
 const SLOWEST: usize = 20;
 /// The order of the suites: one stage after the other, the lanes of a stage side by side, the suites of a lane in order. `dev`
-/// runs alone because its limits are in wall-clock time, `faults` because it shortens the limits of all calls. `upgrade` may compile
-/// the earlier version's Kubernetes for ten minutes, so it comes after `ordinary`, and thus after the browser's tests of `e2e`.
+/// runs alone because its limits are in wall-clock time, `faults` because it shortens the limits of all calls. `upgrade` may
+/// compile the earlier version's Kubernetes for ten minutes. It comes after `ordinary`, so that the browser's tests of `e2e` are
+/// over by then.
 const STAGES: [&[&[Suite]]; 6] = [
     &[&[Suite::Rust, Suite::Scan, Suite::Chart], &[Suite::Backend, Suite::Frontend]],
     &[&[Suite::Dev]],
@@ -234,15 +235,13 @@ impl SuiteRunner<'_> {
         let wanted = |lane: &&[Suite]| lane.iter().copied().filter(|suite| wanted.contains(suite)).collect::<Vec<_>>();
         let lanes: Vec<Vec<Suite>> = stage.iter().map(wanted).filter(|lane| !lane.is_empty()).collect();
         let suites = lanes.concat();
-        // With a private engine, `upgrade` has one of its own. In the user's, `e2e` and `upgrade` would remove each other's images.
+        // With a private engine, `upgrade` has one of its own. In the user's, `e2e` and `upgrade` would remove each other's
+        // images.
         if lanes.len() < 2 || (suites.contains(&Suite::Upgrade) && !self.toolchain.tools.engine.private) {
             let suites = suites.into_iter().take_while(|_| !process::ending());
-            return suites.map(|suite| self.run(report, suite, &[])).collect();
+            return suites.map(|suite| self.run(report, suite)).collect();
         }
-        let run = |suite: &Suite| {
-            let name = suite.name();
-            self.run(&report.within(name), *suite, &[format!("--prefix={name}")])
-        };
+        let run = |suite: &Suite| self.run(&report.within(suite.name()), *suite);
         let run_lane = |lane: &[Suite]| lane.iter().take_while(|_| !process::ending()).map(run).collect::<Vec<_>>();
         std::thread::scope(|scope| {
             let started: Vec<_> = lanes.iter().map(|lane| scope.spawn(|| run_lane(lane))).collect();
@@ -258,13 +257,11 @@ impl SuiteRunner<'_> {
         })
     }
 
-    /// Runs `suite`. Suites that are separate programs also get `more` arguments.
-    fn run(&self, report: &Report, suite: Suite, more: &[String]) -> SuiteResult {
+    fn run(&self, report: &Report, suite: Suite) -> SuiteResult {
         report.heading(&format!("suite {}", suite.name()));
         let start = Instant::now();
         let Self { settings, root, toolchain, arguments, args } = self;
         let only = args.only.iter().map(|text| format!("--only={text}"));
-        let arguments = &[arguments, more].concat();
         let with = |more: Vec<String>| more.into_iter().chain(arguments.iter().cloned()).collect::<Vec<_>>();
         let tally = match suite {
             Suite::Rust => suites::rust(report, root, toolchain),

@@ -147,7 +147,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
                     if sources.apps.contains_key(&app) {
                         print_line(
                             &project.report,
-                            &project.settings.dev,
+                            &project.settings.dev.quiet,
                             suite.name(),
                             &format!("{DIM}{difference}{DIM:#}"),
                         );
@@ -186,7 +186,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
         }
         match event {
             Event::Saved(now) => next = Some(now),
-            Event::Line(part, line) => print_line(&project.report, &project.settings.dev, part, &line),
+            Event::Line(part, line) => print_line(&project.report, &project.settings.dev.quiet, part, &line),
             Event::Ended(part, number, error) => {
                 let ended = running.iter().find(|(_, (service, _))| service.has_number(number));
                 let Some((&suite, (_, began))) = ended else { continue };
@@ -200,7 +200,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
                     if error.is_none() { format!("{GOOD}passed{GOOD:#}") } else { format!("{BAD}failed{BAD:#}") };
                 print_line(
                     &project.report,
-                    &project.settings.dev,
+                    &project.settings.dev.quiet,
                     part,
                     &format!("{verdict} {DIM}{took}; the next save runs them again{DIM:#}"),
                 );

@@ -133,13 +133,14 @@ pub fn end_to_end(report: &Report, suite: Suite, args: &[String]) -> Result<Tall
     member(report, &members::build(report, "xtask-e2e")?, suite, args)
 }
 
-/// Runs a suite that is a separate program, which prints for itself.
+/// Runs a suite that is a separate program. It prints like `report`.
 pub fn member(report: &Report, program: &Utf8Path, suite: Suite, args: &[String]) -> Result<Tally> {
     // On Ctrl-C, the suite itself reports what it leaves.
     report.on_interrupt(|| ());
     let run = Process::new(program.as_str())
         .args(["test", suite.name()])
         .args(args.iter().cloned())
+        .args(report.prefix().map(|prefix| format!("--prefix={prefix}")))
         .inherit(ALL)
         .env(UNDER_TEST, running_program()?)
         .deadline(deadlines::SUITE)
