@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::database::Database;
 use super::lifecycle::references;
-use super::load::Load;
 use super::marker::{MARKER, Needles};
 use super::sampler::Sampler;
 use super::test_cluster::{AUTH, TestCluster};
@@ -206,20 +205,23 @@ fn change_one_value(test_cluster: &TestCluster, database: &Database) -> Result<(
         .expect(0, &["Secret of backend changed (OPENAI_API_KEY)"])?;
     Needles::new().absent("the dry run", dry.text)?;
 
-    let load = Load::start(test_cluster)?;
-    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (OPENAI_API_KEY)", "is up"])?;
-    let second = secret()?;
-    ensure!(first != second, "the Secret is still {first}");
-    ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
-    ensure!(test_cluster.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+    let changes = || -> Result<()> {
+        test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (OPENAI_API_KEY)", "is up"])?;
+        let second = secret()?;
+        ensure!(first != second, "the Secret is still {first}");
+        ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
+        ensure!(test_cluster.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
 
-    // Helm does not manage the Secrets. The previous revision names its own Secret, which must still exist.
-    test_cluster.tools()?.helm().args(["rollback", "todo", "--server-side=true", "--force-conflicts"]).run()?;
-    test_cluster.until_ready()?;
-    ensure!(secret()? == first, "after the rollback the backend has {} instead of {first}", secret()?);
-    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
-    ensure!(secret()? == second, "the deploy after the rollback brings {second} back");
-    let answers = load.stop()?;
+        // Helm does not manage the Secrets. The previous revision names its own Secret, which must still exist.
+        test_cluster.tools()?.helm().args(["rollback", "todo", "--server-side=true", "--force-conflicts"]).run()?;
+        test_cluster.until_ready()?;
+        ensure!(secret()? == first, "after the rollback the backend has {} instead of {first}", secret()?);
+        test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+        ensure!(secret()? == second, "the deploy after the rollback brings {second} back");
+        Ok(())
+    };
+    let (changed, answers) = test_cluster.load.during(test_cluster, changes)?;
+    changed?;
     test_cluster.project.report.note(format!("{answers} requests through three changes of the Secret, none failed"));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Continuous requests to the application during other actions.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,92 +24,125 @@ const END: u64 = u64::MAX / 2;
 
 /// Load that requests the paths in turn at a fixed rate, each over a new connection, until it is stopped.
 pub struct Load {
-    /// The number of the next request.
-    next: Arc<AtomicU64>,
-    users: Vec<JoinHandle<Answers>>,
+    requests: Arc<Requests>,
+    users: Vec<JoinHandle<()>>,
 }
 
+/// The requests of all users.
 #[derive(Default)]
-struct Answers {
-    good: u64,
-    bad: Vec<String>,
+struct Requests {
+    /// The number of the next request.
+    next: AtomicU64,
+    /// The number of good answers.
+    good: AtomicU64,
+    /// The failed requests.
+    bad: Mutex<Vec<String>>,
 }
 
 impl Load {
-    /// Starts a load on the test cluster.
-    pub fn start(test_cluster: &TestCluster) -> Result<Self> {
-        Ok(Self::at(&test_cluster.address()?))
-    }
-
     /// Starts a load on an address.
     pub fn at(address: &str) -> Self {
-        let (start, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let (start, requests) = (Instant::now(), Arc::new(Requests::default()));
         let user = || {
-            let (address, next) = (address.to_owned(), next.clone());
-            std::thread::spawn(move || user(&address, start, &next))
+            let (address, requests) = (address.to_owned(), requests.clone());
+            std::thread::spawn(move || user(&address, start, &requests))
         };
-        Self { users: (0..USERS).map(|_| user()).collect(), next }
+        Self { users: (0..USERS).map(|_| user()).collect(), requests }
     }
 
-    /// Returns the number of requests so far.
-    fn count(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
-    }
-
-    /// Stops the load. Returns the number of answers. Fails if any request failed, or if there were hardly any.
-    pub fn stop(self) -> Result<u64> {
-        let good = self.end()?;
-        ensure!(good > 20, "only {good} requests were made");
+    /// Returns the number of answers so far. Fails if any request failed.
+    pub fn answers(&self) -> Result<u64> {
+        let good = self.requests.good.load(Ordering::Relaxed);
+        let bad = self.requests.bad();
+        ensure!(bad.is_empty(), "{} of {} requests failed: {:?}", bad.len(), good + bad.len() as u64, &bad[..bad.len().min(5)]);
         Ok(good)
     }
 
-    /// Stops like [`Load::stop`], but accepts few requests.
-    pub fn end(self) -> Result<u64> {
-        self.next.store(END, Ordering::Relaxed);
-        let mut all = Answers::default();
-        for user in self.users {
-            let answers = user.join().map_err(|_| anyhow::anyhow!("a user panicked"))?;
-            all.good += answers.good;
-            all.bad.extend(answers.bad);
+    /// Ends the load. Returns the number of answers. Fails if any request failed.
+    pub fn end(mut self) -> Result<u64> {
+        self.requests.next.store(END, Ordering::Relaxed);
+        for user in self.users.drain(..) {
+            user.join().map_err(|_| anyhow::anyhow!("a user panicked"))?;
         }
-        let (bad, sum) = (all.bad.len(), all.good + all.bad.len() as u64);
-        ensure!(bad == 0, "{bad} of {sum} requests failed: {:?}", &all.bad[..bad.min(5)]);
-        Ok(all.good)
+        self.answers()
     }
 }
 
-fn user(address: &str, start: Instant, next: &AtomicU64) -> Answers {
-    let mut answers = Answers::default();
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.requests.next.store(END, Ordering::Relaxed);
+    }
+}
+
+impl Requests {
+    fn bad(&self) -> MutexGuard<'_, Vec<String>> {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn user(address: &str, start: Instant, requests: &Requests) {
     loop {
-        let number = next.fetch_add(1, Ordering::Relaxed);
+        let number = requests.next.fetch_add(1, Ordering::Relaxed);
         if number >= END {
-            return answers;
+            return;
         }
         let due = start + Duration::from_secs_f64(number as f64 / RATE);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let (path, server) = PATHS[number as usize % PATHS.len()];
         match http::get(address, "", path) {
-            Ok(answer) if answer.status < 400 && answer.header("X-Served-By").starts_with(server) => answers.good += 1,
-            other => answers.bad.push(format!("{path}: {other:?}")),
+            Ok(answer) if answer.status < 400 && answer.header("X-Served-By").starts_with(server) => {
+                requests.good.fetch_add(1, Ordering::Relaxed);
+            }
+            other => requests.bad().push(format!("{path}: {other:?}")),
         }
     }
 }
 
-/// No request fails during changes of backend and Secret, and during a failing deploy with its rollback.
+/// The load that scenarios share. It goes on from one to the next until [`SharedLoad::end`].
+#[derive(Default)]
+pub struct SharedLoad(Mutex<Option<Load>>);
+
+impl SharedLoad {
+    /// Runs `action` under load. Returns its result and the number of answers meanwhile. Fails if any request failed.
+    pub fn during<T>(&self, test_cluster: &TestCluster, action: impl FnOnce() -> T) -> Result<(T, u64)> {
+        let before = self.answers(test_cluster)?;
+        let result = action();
+        Ok((result, self.answers(test_cluster)? - before))
+    }
+
+    /// Returns the number of answers since the start. Starts the load if it does not run, and ends it if a request failed.
+    pub fn answers(&self, test_cluster: &TestCluster) -> Result<u64> {
+        let mut load = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = match load.take() {
+            Some(running) => running,
+            None => Load::at(&test_cluster.address()?),
+        };
+        let answers = running.answers()?;
+        *load = Some(running);
+        Ok(answers)
+    }
+
+    /// Ends the load if it runs. Fails if any request failed.
+    pub fn end(&self) -> Result<()> {
+        let load = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        load.map_or(Ok(()), |load| load.end().map(drop))
+    }
+}
+
+/// No request fails during changes of backend and Secret, and during a failing deploy with its rollback. The requests of the
+/// scenarios before this one count, too.
 pub fn through_changes(test_cluster: &TestCluster) -> Result<()> {
     causes::sound(test_cluster)?;
-    let load = Load::start(test_cluster)?;
     let mut rounds = 0;
-    let result = loop {
+    let answers = loop {
         rounds += 1;
-        let result = deploy_changes(test_cluster);
-        if result.is_err() || load.count() >= MANY + USERS as u64 {
-            break result;
+        test_cluster.load.during(test_cluster, || deploy_changes(test_cluster))?.0?;
+        let answers = test_cluster.load.answers(test_cluster)?;
+        if answers >= MANY {
+            break answers;
         }
     };
-    let answers = load.stop();
-    result?;
-    test_cluster.project.report.note(format!("{} requests through {rounds} rounds of changes, none failed", answers?));
+    test_cluster.project.report.note(format!("{answers} requests, none failed; {rounds} rounds of changes in this scenario"));
     Ok(())
 }
 

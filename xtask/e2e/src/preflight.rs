@@ -86,7 +86,7 @@ pub fn told_apart(test_cluster: &TestCluster) -> Result<()> {
         test_cluster.project.report.note(format!("{}: reported in {:.1} s", case.expected[0], ran.took.as_secs_f64()));
         ensure!(state(test_cluster)? == before, "something was changed: {before:?} is now {:?}", state(test_cluster)?);
     }
-    Ok(())
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))
 }
 
 pub fn used(test_cluster: &TestCluster) -> Result<()> {

@@ -4,7 +4,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::causes::{VALUES, check_evidence, check_time, mistake, nothing_to_do, sound, values};
 use super::database::Database;
-use super::load::Load;
 use super::neighbours::revisions;
 use super::test_cluster::{AUTH, TestCluster};
 
@@ -14,9 +13,7 @@ pub fn lost_history(test_cluster: &TestCluster) -> Result<()> {
     let before = [test_cluster.pods("backend")?, test_cluster.pods("frontend")?];
     test_cluster.tools()?.kubectl_here().args(["delete", "secrets", "-l", "owner=helm,name=todo"]).run()?;
     let edited = test_cluster.edit(VALUES, values("backend:\n  command: [no-such-program]"))?;
-    let load = Load::start(test_cluster)?;
-    let ran = test_cluster.xtask(&["deploy", "dev"]);
-    load.stop()?;
+    let (ran, _) = test_cluster.load.during(test_cluster, || test_cluster.xtask(&["deploy", "dev"]))?;
     drop(edited);
     let expected =
         ["no-such-program", "it could not be undone: nothing was removed: revision", "so this was no first install"];

@@ -11,7 +11,6 @@ use xtask::process::Process;
 use xtask::report::bytes;
 
 use super::interrupts::{self, Deploy};
-use super::load::Load;
 use super::test_cluster::{AUTH, TestCluster};
 use super::{Tally, causes, pairs};
 
@@ -44,13 +43,14 @@ pub fn run(test_cluster: &TestCluster, rounds: usize, only: Option<&str>) -> Res
 fn all_rounds(test_cluster: &TestCluster, rounds: usize) -> Result<Tally> {
     let mut tally = Tally::default();
     let before = Stores::measure(test_cluster)?;
-    let mut requests = 0;
     for round in 1..=rounds {
         tally += Tally::of(&test_cluster.project.report, &format!("round {round} of {rounds}"), |_| {
-            run_round(test_cluster, round, &mut requests)
+            run_round(test_cluster, round)
         });
     }
-    test_cluster.project.report.note(format!("{requests} requests, none failed"));
+    tally += Tally::of(&test_cluster.project.report, "no request of the rounds failed", |_| {
+        test_cluster.load.end().map(|()| String::new())
+    });
     let after = Stores::measure(test_cluster)?;
     tally += Tally::of(&test_cluster.project.report, "all stores together grow by at most 1 GB", |_| {
         let growth = format!("before: {before}; after: {after}");
@@ -60,14 +60,11 @@ fn all_rounds(test_cluster: &TestCluster, rounds: usize) -> Result<Tally> {
     Ok(tally)
 }
 
-fn run_round(test_cluster: &TestCluster, round: usize, requests: &mut u64) -> Result<String> {
-    let load = Load::start(test_cluster)?;
-    let result = disturb(test_cluster, round);
-    let answers = load.stop();
-    let summary = result?;
-    let answers = answers.context(summary.clone())?;
-    *requests += answers;
-    Ok(format!("{summary}, {answers} requests, none failed"))
+fn run_round(test_cluster: &TestCluster, round: usize) -> Result<String> {
+    test_cluster.load.answers(test_cluster)?;
+    let summary = disturb(test_cluster, round)?;
+    let answers = test_cluster.load.answers(test_cluster).with_context(|| summary.clone())?;
+    Ok(format!("{summary}, {answers} requests so far, none failed"))
 }
 
 /// Disturbs a deploy and expects the next one to converge. Returns a description.

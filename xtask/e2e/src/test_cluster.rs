@@ -1,5 +1,6 @@
 //! A test cluster: a copy of the checkout with its own profile, port and kubeconfig, and the xtask under test.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -7,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use super::database;
+use super::load::SharedLoad;
 use xtask::git;
 use xtask::origin;
 use xtask::process::{ALL, Process};
@@ -52,6 +54,10 @@ pub struct TestCluster {
     pub log: Utf8PathBuf,
     /// Environment variables of every xtask run.
     environment: Vec<(&'static str, String)>,
+    /// The load that scenarios share.
+    pub load: SharedLoad,
+    /// Whether the last run was a deploy that had nothing to do.
+    pub is_settled: AtomicBool,
 }
 
 impl TestCluster {
@@ -108,6 +114,8 @@ impl TestCluster {
             exe,
             log: project.log(if names.suffix == "test" { "e2e" } else { names.suffix }),
             environment: names.environment.clone(),
+            load: SharedLoad::default(),
+            is_settled: AtomicBool::new(false),
         };
         match dotenv {
             Some(text) => test_cluster.write_dotenv(&text)?,
@@ -163,6 +171,7 @@ impl TestCluster {
         for (name, value) in ours.chain(envs.iter().copied()) {
             process = process.env(name, value);
         }
+        self.is_settled.store(false, Ordering::Relaxed);
         let start = Instant::now();
         let output = process.output()?;
         Ok(Ran::of(output, start.elapsed()))

@@ -187,6 +187,8 @@ struct RunningCluster {
     live: LiveCluster,
     /// Whether the stage creates the node.
     is_new: bool,
+    /// Whether the stage creates or starts the node.
+    has_started: bool,
     /// The applications' images in the engine.
     images: Vec<ImageState>,
     /// The embedded database's image, if that database is in use.
@@ -210,6 +212,7 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
     let is_new = matches!(facts.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
     let images = facts.images_for_a_new_node(settings);
     let start = StartFacts::observe(&settings.cluster, tools, origin, &facts.profile, silence)?;
+    let has_started = !matches!(start, StartFacts::Running(_) | StartFacts::Other);
     let steps = cluster::decide(&settings.cluster, tools, origin, &facts.profile, start, &images)?;
     let mut changes = plan::apply(report, "cluster", mode, steps)?;
     if changes.any() && mode == Mode::Apply {
@@ -232,7 +235,7 @@ fn start_cluster(run: DeployContext<'_>, mut facts: Facts) -> Result<Option<Runn
     };
     let wait = release::wait_until_gone(tools, &live.release)?;
     changes += plan::apply(report, "release", mode, wait.into_iter().collect())?;
-    Ok(Some(RunningCluster { profile, live, is_new, images, database, changes }))
+    Ok(Some(RunningCluster { profile, live, is_new, has_started, images, database, changes }))
 }
 
 /// The result of the images stage: every node has the images.
@@ -251,7 +254,7 @@ fn bring_images(
 ) -> Result<LoadedImages> {
     let DeployContext { settings, root, mode, credentials, toolchain, supply, .. } = run;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
-    let RunningCluster { live, is_new, images: states, database, .. } = cluster;
+    let RunningCluster { live, is_new, has_started, images: states, database, .. } = cluster;
     let LiveCluster { ingress: controllers, release, on_nodes, .. } = live;
     let ingress = || {
         let image = &settings.cluster.ingress_image;
@@ -291,7 +294,7 @@ fn bring_images(
     let images = images?;
     let changes = images.changes + ingress?;
     supply.wait_for(&[Requirement::Tool(Tool::Helm)])?;
-    if *is_new && mode == Mode::Apply {
+    if *has_started && mode == Mode::Apply {
         // minikube did not wait for DNS, so that images could be loaded meanwhile.
         plan::apply(&tools.report, "cluster", mode, vec![cluster::dns_step(tools)])?;
     }

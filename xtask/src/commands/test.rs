@@ -24,15 +24,16 @@ use crate::toolchain::Toolchain;
 
 /// Number of slowest tests in the list.
 const SLOWEST: usize = 20;
-/// The order of the suites: one stage after the other, the lanes of a stage side by side, the suites of a lane in order. `dev`
-/// runs alone because its limits are in wall-clock time, `faults` because it shortens the limits of all calls. `upgrade` may
-/// compile the earlier version's Kubernetes for ten minutes. It comes after `ordinary`, so that the browser's tests of `e2e` are
-/// over by then.
-const STAGES: [&[&[Suite]]; 6] = [
-    &[&[Suite::Rust, Suite::Scan, Suite::Chart], &[Suite::Backend, Suite::Frontend]],
+/// The order of the suites: one stage after the other, the lanes of a stage side by side, the suites of a lane in order. `e2e`
+/// waits for its cluster for half of its time. `dev` runs alone because its limits are in wall-clock time, `faults` because it
+/// shortens the limits of all calls.
+const STAGES: [&[&[Suite]]; 5] = [
+    &[
+        &[Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::Ordinary, Suite::Upgrade],
+        &[Suite::E2e],
+    ],
     &[&[Suite::Dev]],
     &[&[Suite::Faults]],
-    &[&[Suite::E2e], &[Suite::Ordinary, Suite::Upgrade]],
     &[&[Suite::Policies]],
     &[&[Suite::Soak]],
 ];

@@ -64,10 +64,10 @@ pub fn observe(tools: &Toolbox) -> Result<Profile> {
     Ok(profile)
 }
 
-/// Returns the step that waits for the DNS of a new cluster: pods that start earlier could not resolve existing Services.
+/// Returns the step that waits for the DNS of a started cluster: pods that start earlier could not resolve existing Services.
 pub fn dns_step(tools: &Toolbox) -> Step<'_> {
     let command = format!("GET /apis/apps/v1/deployments?labelSelector={DNS}");
-    Step::new("wait for the cluster's DNS", "the cluster is new", command, move |_| {
+    Step::new("wait for the cluster's DNS", "the cluster has just started", command, move |_| {
         require_dns(available::wait(&tools.api()?, "the cluster's DNS", DNS)?)?;
         Ok(String::new())
     })

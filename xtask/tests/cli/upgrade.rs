@@ -134,7 +134,7 @@ fn a_stopped_profile_is_started_at_its_own_kubernetes() {
     assert!(
         run.stderr.contains(&format!(
             " start --driver=docker --container-runtime=containerd --keep-context \
-        --interactive=false --kubernetes-version={OLD} --wait=all"
+        --interactive=false --kubernetes-version={OLD} --wait=apiserver,"
         )),
         "{run}"
     );

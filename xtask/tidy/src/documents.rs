@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use clap::CommandFactory;
 use clap::Parser as _;
@@ -13,6 +14,11 @@ use crate::checkout::{Checkout, Mistake};
 
 /// Endings of the names of source files. A document may also name files that only exist at run time.
 const SOURCES: [&str; 11] = ["md", "mjs", "py", "rs", "sh", "toml", "tpl", "ts", "tsx", "yaml", "yml"];
+
+/// A path, a placeholder in one, and the name of a test. Documents have thousands of code spans.
+static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[A-Za-z0-9_.@-]+(/[A-Za-z0-9_.@-]+)*/?$").unwrap());
+static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| Regex::new("[A-Z]{3,}").unwrap());
+static NAME: LazyLock<Regex> = LazyLock::new(|| Regex::new("^[a-z0-9]+(_[a-z0-9]+){2,}$").unwrap());
 
 /// Returns dead links of all documents; of those that describe the checkout, also paths and commands that do not exist.
 pub fn check(checkout: &Checkout) -> Vec<Mistake> {
@@ -158,7 +164,7 @@ fn codes(text: &str) -> Vec<(String, usize)> {
 
 /// Returns a mistake if the code span looks like a path of the checkout, or the end of one, and no such file exists.
 fn missing_path(checkout: &Checkout, code: &str) -> Option<String> {
-    let is_path = Regex::new(r"^[A-Za-z0-9_.@-]+(/[A-Za-z0-9_.@-]+)*/?$").unwrap().is_match(code);
+    let is_path = PATH.is_match(code);
     let path = code.trim_end_matches('/');
     let begins_at_the_root = path.split_once('/').is_some_and(|(first, _)| checkout.has(first) && first != "target");
     let is_source = path.rsplit_once('.').is_some_and(|(name, ending)| !name.is_empty() && SOURCES.contains(&ending));
@@ -168,14 +174,14 @@ fn missing_path(checkout: &Checkout, code: &str) -> Option<String> {
         checkout.files.keys().any(|file| format!("/{file}").ends_with(&end) || format!("/{file}").contains(&folder))
     };
     // `values-ENVIRONMENT.yaml` stands for many.
-    let is_placeholder = Regex::new("[A-Z]{3,}").unwrap().is_match(path) && !path.ends_with(".md");
+    let is_placeholder = PLACEHOLDER.is_match(path) && !path.ends_with(".md");
     let is_missing = is_path && !is_placeholder && (begins_at_the_root || is_source) && !is_named();
     is_missing.then(|| format!("there is no file `{code}`"))
 }
 
 /// Returns a mistake if the code span looks like the name of a test (`three_words_long`) and no source file has it.
 fn missing_name(checkout: &Checkout, code: &str) -> Option<String> {
-    let is_name = Regex::new("^[a-z0-9]+(_[a-z0-9]+){2,}$").unwrap().is_match(code);
+    let is_name = NAME.is_match(code);
     let is_known = || checkout.texts().any(|(path, text)| !path.ends_with(".md") && text.contains(code));
     (is_name && !is_known()).then(|| format!("no source file has `{code}`"))
 }

@@ -389,9 +389,9 @@ fn start<'a>(
         .arg("start")
         .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
         .arg(format!("--kubernetes-version={kubernetes}"));
-    let (flags, wait, ports) = match new {
+    let (flags, ports) = match new {
         // An existing profile keeps its version, node and size: only the user may change them.
-        None => (origin.minikube_restart_flags(), "--wait=all", None),
+        None => (origin.minikube_restart_flags(), None),
         Some(NewNode { port, machine }) => {
             let port = port.ok_or_else(|| no_free_port(settings))?;
             let all = machine.machine.as_ref().map(|machine| (machine.memory, machine.cpus));
@@ -400,11 +400,11 @@ fn start<'a>(
             command = command
                 .args(reserved(all, size).map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")))
                 .args(SETTINGS_OF_NEW.map(|setting| format!("--extra-config={setting}")));
-            (origin.minikube_flags(), WAIT_FOR_NEW, Some(format!("--ports=127.0.0.1:{port}:80")))
+            (origin.minikube_flags(), Some(format!("--ports=127.0.0.1:{port}:80")))
         }
     };
     command =
-        command.args([wait, "--wait-timeout=5m"]).args(flags).log(log.clone()).deadline(deadlines::MINIKUBE_START);
+        command.args([WAIT, "--wait-timeout=5m"]).args(flags).log(log.clone()).deadline(deadlines::MINIKUBE_START);
     if rustix::process::geteuid().is_root() {
         // minikube refuses the docker driver for root otherwise.
         command = command.arg("--force");
@@ -481,9 +481,9 @@ fn lacks_inotify(tools: &Toolbox, words: &str) -> bool {
     by_systemd || tools.first_node().exec(grep).deadline(deadlines::NODE).succeeds()
 }
 
-/// The conditions that minikube waits for in a new cluster: all except `extra`, the readiness of each system pod, which took
-/// 17 s, mostly for second probes. A deploy loads images meanwhile and waits for the DNS itself.
-const WAIT_FOR_NEW: &str = "--wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods";
+/// The conditions that minikube waits for: all except `extra`, the readiness of each system pod, which took 13 to 17 s, mostly
+/// for second probes. A deploy loads images meanwhile and waits for the DNS itself.
+const WAIT: &str = "--wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods";
 
 /// Settings of a new cluster's Kubernetes. Most of them reduce the processor time of an idle cluster.
 const SETTINGS_OF_NEW: [&str; 5] = [
@@ -626,7 +626,7 @@ mod tests {
         let steps = start(None);
         assert!(steps.starts_with("start cluster todo: the profile is stopped\n"), "{steps}");
         // An existing node keeps its size and ports.
-        assert!(steps.contains("--wait=all") && !steps.contains("--cpus") && !steps.contains("--ports"), "{steps}");
+        assert!(steps.contains(WAIT) && !steps.contains("--cpus") && !steps.contains("--ports"), "{steps}");
         let refused = start(Some((8480, PortHolder { pid: Some(42), name: "nginx".to_owned() })));
         assert!(
             refused.starts_with("port 8480, which the profile publishes, is held by nginx (process 42)"),
