@@ -126,6 +126,7 @@ test("a session that ends in mid-use: said, kept, and sent after signing in in p
   await expect(dialog).toHaveCount(0);
   await expect(page.getByRole("status")).toBeEmpty();
   await expect(field(page)).toHaveValue("Half a thou");
+  await expect(row(page, "Not lost")).not.toHaveAttribute("aria-busy");
   await page.reload();
   await expect(row(page, "Not lost")).toHaveCount(1);
   refusedOnPurpose(complaints);

@@ -53,11 +53,9 @@ async function signIn(context: BrowserContext, baseURL: string | undefined, acco
 
 export const field = (page: Page): Locator => page.getByPlaceholder("What needs to be done?");
 
-export const row = (page: Page, title: string): Locator =>
-  page.getByRole("listitem").filter({ hasText: title });
+export const row = (page: Page, title: string): Locator => page.getByRole("listitem").filter({ hasText: title });
 
-export const box = (page: Page, title: string): Locator =>
-  page.getByRole("checkbox", { name: title, exact: true });
+export const box = (page: Page, title: string): Locator => page.getByRole("checkbox", { name: title, exact: true });
 
 /** Opens a page and waits for its JavaScript, without which forms work differently. */
 export async function open(page: Page, path = "/"): Promise<void> {

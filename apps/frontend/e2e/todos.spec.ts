@@ -1,5 +1,7 @@
 import { add, box, expect, field, open, row, test } from "./fixtures.ts";
 
+const UNDO_TIME = 6_000; // of the page, in milliseconds
+
 test("a todo that is added is stored, and still there after a reload", async ({ page, todos }) => {
   await open(page);
   const title = "Buy milk";
@@ -37,6 +39,7 @@ test("completing and reopening, with the counter", async ({ page, todos }) => {
 
 test("editing: Enter and leaving save, Escape cancels, empty deletes", async ({ page, todos }) => {
   const title = await todos.create("Call Ada");
+  await page.clock.install();
   await open(page);
   const editor = page.getByRole("textbox", { name: /^Edit/ });
 
@@ -61,6 +64,7 @@ test("editing: Enter and leaving save, Escape cancels, empty deletes", async ({ 
   await editor.fill("");
   await editor.press("Enter");
   await expect(row(page, title)).toHaveCount(0);
+  await page.clock.fastForward(UNDO_TIME);
   await todos.expectTodos({});
 });
 
@@ -109,6 +113,7 @@ test("filters have addresses, and the back button works", async ({ page, todos }
 
 test("all are toggled, the completed ones cleared", async ({ page, todos }) => {
   const [one, two] = [await todos.create("First of all"), await todos.create("Last of all", true)];
+  await page.clock.install();
   await open(page);
   const all = page.getByRole("checkbox", { name: "Mark all as complete" });
   await all.click();
@@ -121,11 +126,13 @@ test("all are toggled, the completed ones cleared", async ({ page, todos }) => {
   await todos.expectTodos({ [one]: true, [two]: false });
   await page.getByRole("button", { name: "Clear completed" }).click();
   await expect(row(page, one)).toHaveCount(0);
+  await page.clock.fastForward(UNDO_TIME);
   await todos.expectTodos({ [two]: false });
   await expect(page.getByRole("button", { name: "Clear completed" })).toHaveCount(0);
 });
 
 test("everything works by keyboard", async ({ page, todos }) => {
+  await page.clock.install();
   await open(page);
   await expect(field(page)).toBeFocused();
   const title = "No mouse";
@@ -144,6 +151,8 @@ test("everything works by keyboard", async ({ page, todos }) => {
   await page.keyboard.press("Tab");
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
+  await expect(box(page, `${title}!`)).toHaveCount(0);
+  await page.clock.fastForward(UNDO_TIME);
   await todos.expectTodos({});
   // The focus is near, not at the top of the page.
   await expect(page.locator("#new-todo, [role=checkbox]").and(page.locator(":focus"))).toHaveCount(1);

@@ -66,7 +66,6 @@ test("a refusal: taken back, said, and what was typed returned", async ({ page, 
     await page.getByRole("button", { name: "Dismiss" }).first().click();
     await expect(page.getByRole("button", { name: "Dismiss" })).toHaveCount(left);
   }
-  await expect(page.getByRole("button", { name: "Dismiss" })).toHaveCount(0);
 });
 
 test("a page that the server has spoilt: trying again loads it anew", async ({ page, todos, complaints }) => {
