@@ -2,10 +2,12 @@
 //! under test takes them over, running and stopped.
 //!
 //! All files are in `<cache>-upgrade/<commit>`: the earlier checkout with its programs, and a cache with a separate engine.
-//! Compiled programs stay there; cluster and engine are removed at the end.
+//! Cluster and engine are removed at the end. Compiled programs, base images and BuildKit's cache stay there: a key or a digest
+//! determines their content.
 
 mod old;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use xtask::cache::CACHE_VARIABLE;
 use xtask::engine::paths::EnginePaths;
-use xtask::engine::{network, reap};
+use xtask::engine::{Engine, network, reap};
 use xtask::lock;
 use xtask::project::Project;
 use xtask::tally::Tally;
@@ -41,13 +43,18 @@ struct Upgrade {
     test_cluster: TestCluster,
 }
 
-/// The data of the earlier version's user.
-struct UserData {
+/// What the earlier version leaves.
+struct OldState {
+    /// The user's session.
     token: String,
     todos: Value,
+    base_images: ImageNames,
 }
 
-type Scenario = (&'static str, fn(&Upgrade, &UserData) -> Result<()>);
+/// The names of images: pairs of ID and name.
+type ImageNames = BTreeSet<(String, String)>;
+
+type Scenario = (&'static str, fn(&Upgrade, &OldState) -> Result<()>);
 
 /// Order matters: each scenario starts from the state that the previous one leaves.
 const SCENARIOS: &[Scenario] = &[
@@ -83,6 +90,8 @@ fn run_recipe(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> 
     let cache = folder.join("cache");
     old::lend_origin(project, &cache)?;
     let lent = old::lend_programs(&project.cache, &cache)?;
+    let kept = folder.join("images");
+    old::lend_engine(&project.cache, &cache, &kept)?;
     report.note(format!("{folder} is kept for the next run; {lent} compiled programs were lent to it"));
 
     let names = Names {
@@ -99,8 +108,9 @@ fn run_recipe(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> 
     let _ = std::fs::remove_dir_all(folder.join("data"));
     let upgrade = Upgrade { recipe: recipe.clone(), old, test_cluster };
     let tally = upgrade.run_scenarios();
-    // Cleans up after failures too; only compiled programs stay.
-    let cleaned = upgrade.clean();
+    // Cleans up after failures too. Then no image stays, because it may be the cause.
+    let passed = tally.as_ref().is_ok_and(|tally| tally.failed == 0);
+    let cleaned = upgrade.clean(passed.then_some(&kept));
     let tally = tally?;
     cleaned?;
     let left =
@@ -146,11 +156,15 @@ impl Upgrade {
         for (name, scenario) in SCENARIOS {
             tally += Tally::of(report, name, |_| scenario(self, &kept).map(|()| String::new()));
         }
+        if tally.failed == 0 {
+            // The next run starts with these images.
+            self.restore_names(&kept)?;
+        }
         Ok(tally)
     }
 
     /// Creates the old state: its xtask deploys, a user signs up and stores todos.
-    fn make(&self) -> Result<UserData> {
+    fn make(&self) -> Result<OldState> {
         let dotenv = format!("AUTH_SECRET={AUTH}\n");
         self.old.write_dotenv(&dotenv)?;
         self.test_cluster.write_dotenv(&dotenv)?;
@@ -166,11 +180,29 @@ impl Upgrade {
         let todos = self.answer(200, "GET", "/api/v1/todos", Some(&token), None)?;
         let count = todos.as_array().map_or(0, Vec::len);
         ensure!(count == TODOS, "{count} todos instead of {TODOS}: {todos}");
-        Ok(UserData { token, todos })
+        Ok(OldState { token, todos, base_images: self.base_images()? })
+    }
+
+    /// Returns the names of the base images.
+    fn base_images(&self) -> Result<ImageNames> {
+        let list = self.test_cluster.tools()?.engine.docker().args(["image", "ls", "--filter=dangling=false"]);
+        let list =
+            list.args(["--filter=label=todo-xtask.key", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]).read()?;
+        Ok(list.lines().filter_map(|line| line.split_once(' ')).map(|(id, name)| (id.into(), name.into())).collect())
+    }
+
+    /// Gives the old base images their names back, which those of the new xtask took.
+    fn restore_names(&self, old: &OldState) -> Result<()> {
+        let engine = self.test_cluster.tools()?.engine;
+        for (id, name) in old.base_images.difference(&self.base_images()?) {
+            engine.docker().args(["tag", id, name]).run()?;
+        }
+        Ok(())
     }
 
     /// Creates record, release and ingress controller again with the old xtask, on the existing cluster.
-    fn make_again(&self) -> Result<()> {
+    fn make_again(&self, old: &OldState) -> Result<()> {
+        self.restore_names(old)?;
         self.old.run(&self.test_cluster, &["teardown"])?;
         self.old.run(&self.test_cluster, &["deploy", &self.recipe.environment]).map(drop)
     }
@@ -182,7 +214,7 @@ impl Upgrade {
     }
 
     /// Fails unless the session is valid and each todo has all its old fields. A newer release may add fields.
-    fn check_data(&self, kept: &UserData) -> Result<()> {
+    fn check_data(&self, kept: &OldState) -> Result<()> {
         self.test_cluster.until("the application answers", ANSWERS, || {
             Ok(self.test_cluster.http("GET", "/api/v1/health", None, None).is_ok_and(|(status, _)| status == 200))
         })?;
@@ -218,7 +250,7 @@ impl Upgrade {
         self.pinned() != self.recipe.kubernetes
     }
 
-    fn running(&self, kept: &UserData) -> Result<()> {
+    fn running(&self, kept: &OldState) -> Result<()> {
         let text = self.deploy()?;
         if self.is_older() {
             let expected = format!(
@@ -233,7 +265,7 @@ impl Upgrade {
         self.check_data(kept)
     }
 
-    fn settled(&self, kept: &UserData) -> Result<()> {
+    fn settled(&self, kept: &OldState) -> Result<()> {
         let environment = &self.recipe.environment;
         self.test_cluster
             .xtask(&["deploy", environment])?
@@ -242,8 +274,8 @@ impl Upgrade {
         self.check_data(kept)
     }
 
-    fn stopped(&self, kept: &UserData) -> Result<()> {
-        self.make_again()?;
+    fn stopped(&self, kept: &OldState) -> Result<()> {
+        self.make_again(kept)?;
         self.test_cluster.tools()?.engine.docker().args(["stop", &self.test_cluster.profile]).run()?;
         self.kill_private_engine()?;
         self.test_cluster
@@ -258,11 +290,11 @@ impl Upgrade {
         reap::reap(&EnginePaths::new(&self.test_cluster.project.cache)).map(drop)
     }
 
-    fn killed_in_creation(&self, _: &UserData) -> Result<()> {
+    fn killed_in_creation(&self, _: &OldState) -> Result<()> {
         self.kill_at(&format!("> create cluster {}", self.test_cluster.profile), Duration::from_secs(5))
     }
 
-    fn killed_before_restore(&self, _: &UserData) -> Result<()> {
+    fn killed_before_restore(&self, _: &OldState) -> Result<()> {
         self.kill_at("(the database first: the dump is restored before the application starts)", Duration::from_secs(1))
     }
 
@@ -291,7 +323,7 @@ impl Upgrade {
         Ok(())
     }
 
-    fn upgraded(&self, kept: &UserData) -> Result<()> {
+    fn upgraded(&self, kept: &OldState) -> Result<()> {
         let ran = self.test_cluster.xtask(&["cluster", "upgrade"])?;
         if self.is_older() {
             ran.expect(0, &["is not finished", "as in the dump", "is up", "the dump stays"])?;
@@ -302,12 +334,12 @@ impl Upgrade {
         self.check_data(kept)
     }
 
-    fn upgraded_twice(&self, kept: &UserData) -> Result<()> {
+    fn upgraded_twice(&self, kept: &OldState) -> Result<()> {
         self.test_cluster.xtask(&["cluster", "upgrade"])?.expect(0, &["nothing to upgrade"])?;
         self.settled(kept)
     }
 
-    fn newer_record(&self, kept: &UserData) -> Result<()> {
+    fn newer_record(&self, kept: &OldState) -> Result<()> {
         let tools = self.test_cluster.tools()?;
         let ask = ["get", "configmap", "todo-xtask", "--output", "jsonpath={.data.record\\.json}"];
         let before = tools.kubectl_here().args(ask).read()?;
@@ -329,16 +361,29 @@ impl Upgrade {
         self.settled(kept)
     }
 
-    /// Deletes the cluster and stops the engine. Programs in the cache stay for the next run.
-    fn clean(&self) -> Result<()> {
+    /// Deletes the cluster and removes the engine. Programs in the cache stay for the next run, and images in `kept`.
+    fn clean(&self, kept: Option<&Utf8PathBuf>) -> Result<()> {
         // As a restart of the machine leaves it: the node is there, its engine does not run.
         self.kill_private_engine()?;
         self.test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
         let left = leftovers(&self.test_cluster)?;
         ensure!(left.is_empty(), "left behind: {left:?}");
-        if self.test_cluster.tools().is_ok_and(|tools| tools.engine.private) {
+        let tools = self.test_cluster.tools()?;
+        if tools.engine.private {
+            if let Some(kept) = kept {
+                self.remove_builds(&tools.engine)?;
+                old::keep_images(&tools.cache, kept)?;
+            }
             self.test_cluster.xtask(&["teardown", "--engine"])?.expect(0, &[])?;
         }
         Ok(())
+    }
+
+    /// Removes the application's images, which each run builds again, and images without a name.
+    fn remove_builds(&self, engine: &Engine) -> Result<()> {
+        let names = self.test_cluster.project.settings.images.keys().map(|name| format!("--filter=reference={name}"));
+        let list = engine.docker().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]).args(names).read()?;
+        engine.docker().args(["image", "rm"]).args(list.split_whitespace()).run()?;
+        engine.docker().args(["image", "prune", "--force"]).run()
     }
 }

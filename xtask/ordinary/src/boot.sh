@@ -51,7 +51,7 @@ echo '127.0.0.1 localhost ordinary' >/etc/hosts
 cp /shared/resolv.conf /etc/resolv.conf
 cp /shared/offer/bundle.pem /etc/ssl/certs/ca-certificates.crt
 mkdir -p /etc/docker
-cp /shared/daemon.json /etc/docker/daemon.json
+ln -s /shared/daemon.json /etc/docker/daemon.json
 run_clean() { env -i PATH="$PATH" "$@"; }
 run_clean docker-registry serve /shared/registry.yml >/shared/registry.log 2>&1 &
 run_clean /shared/xtask-ordinary internet /shared >/shared/internet.log 2>&1 &
@@ -60,7 +60,8 @@ if [ -f /shared/tinyproxy.conf ]; then
     proxy='mount --make-rprivate / && mount --bind /shared/proxy.hosts /etc/hosts && exec tinyproxy -d -c /shared/tinyproxy.conf'
     run_clean unshare --mount sh -c "$proxy" >/shared/proxy.log 2>&1 &
 fi
-run_clean dockerd >/shared/dockerd.log 2>&1 &
+# The suite ends it to change its settings.
+run_clean sh -c 'while :; do dockerd; done' >/shared/dockerd.log 2>&1 &
 echo ready >/shared/ready
 # As PID 1, it must reap orphans.
 wait

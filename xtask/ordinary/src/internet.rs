@@ -26,7 +26,7 @@ const FORWARD_LOG: &str = "passed-on.log";
 /// Log of requests to the official hosts, a line each: host, method, path, status.
 const REQUESTS: &str = "requests.log";
 
-/// Configuration of the forward proxy, in the shared folder. It exists if the machine reaches official hosts by proxy only.
+/// Configuration of the forward proxy, in the shared folder. It exists while the machine reaches official hosts by proxy only.
 pub const PROXY: &str = "tinyproxy.conf";
 
 /// Delay of the first answer behind a proxy.
@@ -64,9 +64,9 @@ pub fn serve(shared: &Utf8Path) -> Result<()> {
             vec![CertificateDer::from_pem_slice(&read("server.pem")?)?],
             PrivateKeyDer::from_pem_slice(&read("server.key")?)?,
         )?;
-    let behind_proxy = shared.join(PROXY).is_file();
-    let busy = AtomicBool::new(behind_proxy);
-    let slow = AtomicBool::new(behind_proxy);
+    let is_behind_proxy = || shared.join(PROXY).is_file();
+    let busy = AtomicBool::new(is_behind_proxy());
+    let slow = AtomicBool::new(is_behind_proxy());
     let requests = OpenOptions::new().create(true).append(true).open(shared.join(REQUESTS))?;
     let internet = Arc::new(Internet {
         shared: shared.to_owned(),
@@ -82,7 +82,7 @@ pub fn serve(shared: &Utf8Path) -> Result<()> {
         }
     }
     listen(hosts::OFFICIAL, 443, move |tcp| internet.connection(tcp))?;
-    resolver::serve(behind_proxy)
+    resolver::serve(is_behind_proxy)
 }
 
 /// Serves each connection on a separate thread, so that an error ends only its own connection.

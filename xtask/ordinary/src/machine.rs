@@ -52,8 +52,8 @@ pub enum Store {
 pub struct MachineKind {
     /// The image store of its engine.
     pub store: Store,
-    /// Whether it reaches the official hosts only through a forward proxy. Then the first answer is late, and Docker Hub
-    /// refuses one request.
+    /// Whether it first reaches the official hosts only through a forward proxy. Then the first answer is late, and Docker
+    /// Hub refuses one request.
     pub behind_proxy: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct Machine {
     folder: Utf8PathBuf,
     /// Log of the user's commands.
     log: Utf8PathBuf,
-    behind_proxy: bool,
+    store: Store,
 }
 
 /// Creates the machine's file system unless the cache has it. Removes outdated ones.
@@ -152,12 +152,7 @@ impl Machine {
             std::fs::create_dir(&offer).with_context(|| format!("creating {offer}"))?;
             certificates(&offer)?;
         }
-        let mut daemon = json!({});
-        if kind.store == Store::Containerd {
-            daemon["features"] = json!({"containerd-snapshotter": true});
-        }
         if kind.behind_proxy {
-            daemon["proxies"] = json!({"http-proxy": proxy(), "https-proxy": proxy()});
             let (address, port) = hosts::PROXY;
             let configuration = format!("Listen {address}\nPort {port}\nTimeout 600\nConnectPort 443\n");
             std::fs::write(shared.join(internet::PROXY), configuration)?;
@@ -165,7 +160,7 @@ impl Machine {
             std::fs::write(shared.join("proxy.hosts"), known)?;
         }
         let files = [
-            ("daemon.json", daemon.to_string()),
+            ("daemon.json", engine_settings(kind)),
             ("registry.yml", registry::CONFIGURATION.to_owned()),
             ("resolv.conf", format!("nameserver {}\n", hosts::RESOLVER)),
         ];
@@ -193,7 +188,7 @@ impl Machine {
             .deadline(deadlines::SUITE)
             .pipe_from(None)?;
         let log = project.log("ordinary");
-        let mut machine = Self { process, first_pid: 0, shared, folder, log, behind_proxy: kind.behind_proxy };
+        let mut machine = Self { process, first_pid: 0, shared, folder, log, store: kind.store };
         machine.wait_until("its first process is ready", || Ok(machine.shared.join("ready").is_file()))?;
         let parent = machine.process.reader().pids().first().copied().context("unshare has no process ID")?;
         let list = format!("/proc/{parent}/task/{parent}/children");
@@ -202,6 +197,19 @@ impl Machine {
         machine
             .wait_until("its engine answers", || Ok(machine.root(&["docker", "version"]).output()?.status.success()))?;
         Ok(machine)
+    }
+
+    /// Ends the proxy and restarts the engine without it. The resolver then knows the official hosts.
+    pub fn leave_proxy(&self) -> Result<()> {
+        std::fs::remove_file(self.shared.join(internet::PROXY))?;
+        let settings = engine_settings(MachineKind { store: self.store, behind_proxy: false });
+        std::fs::write(self.shared.join("daemon.json"), settings)?;
+        self.root(&["pkill", "--exact", "dockerd|tinyproxy"]).run()?;
+        self.wait_until("its engine uses no proxy", || {
+            // Without an engine, both are empty.
+            let info = self.root(&["docker", "info", "--format", "{{.ServerVersion}} {{.HTTPSProxy}}"]).read()?;
+            Ok(info.split_whitespace().count() == 1)
+        })
     }
 
     /// Waits until `holds`. Fails with the log if the machine ends, or after [`deadlines::ENGINE_START`].
@@ -238,7 +246,7 @@ impl Machine {
             environment.push(("SSL_CERT_FILE", TRUSTED));
         }
         let proxy = proxy();
-        if self.behind_proxy {
+        if self.shared.join(internet::PROXY).is_file() {
             environment.extend([("HTTP_PROXY", proxy.as_str()), ("HTTPS_PROXY", proxy.as_str())]);
         }
         let variables: Vec<String> =
@@ -269,6 +277,18 @@ impl Drop for Machine {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// Returns the content of the engine's daemon.json.
+fn engine_settings(kind: MachineKind) -> String {
+    let mut settings = json!({});
+    if kind.store == Store::Containerd {
+        settings["features"] = json!({"containerd-snapshotter": true});
+    }
+    if kind.behind_proxy {
+        settings["proxies"] = json!({"http-proxy": proxy(), "https-proxy": proxy()});
+    }
+    settings.to_string()
 }
 
 /// Returns the URL of the forward proxy.

@@ -21,16 +21,13 @@ use xtask::process;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let inside = match args.get(1..) {
-        Some([command, shared]) if command == "internet" => Some(internet::serve(Utf8Path::new(shared))),
-        Some([command, shared]) if command == "push" => Some(registry::push(Utf8Path::new(shared))),
-        _ => None,
-    };
-    if let Some(result) = inside {
-        if let Err(error) = &result {
+    if let Some([command, shared]) = args.get(1..)
+        && command == "internet"
+    {
+        if let Err(error) = internet::serve(Utf8Path::new(shared)) {
             eprintln!("{error:#}");
         }
-        std::process::exit(i32::from(result.is_err()));
+        std::process::exit(1);
     }
     xtask::program::main(|cli, report| {
         let (Some(args), Ok(xtask)) = (cli.test(), std::env::var(UNDER_TEST)) else { return Err(usage_error()) };

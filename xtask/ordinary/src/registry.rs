@@ -1,11 +1,13 @@
 //! The simulated registry: Debian's `docker-registry` with images of an engine, in the form in which publishers push
 //! them: an index of two platforms with an attestation, and compressed layers.
+//!
+//! The suite writes the registry's files itself, because pushing copies and hashes a gigabyte several times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -19,14 +21,17 @@ pub const ADDRESS: &str = "127.0.0.1:5000";
 pub const CONFIGURATION: &str = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /shared/offer/registry\nhttp:\n  \
                                  addr: 127.0.0.1:5000\n";
 
-/// Folder of the unpacked `docker save` archive, in the shared folder.
-const SAVED: &str = "saved";
-
-/// List of the images to push, in the shared folder.
-const LIST: &str = "images.json";
+/// Folder of the registry's files, in the shared folder.
+const FILES: &str = "offer/registry/docker/registry/v2";
 
 /// The second platform of each image. It never runs: its only layer has one file.
 const OTHER: &str = "arm64";
+
+/// Files of `docker save` up to this size in bytes are kept in memory. Those that describe images are smaller.
+const SMALL: u64 = 1 << 20;
+
+/// Like publishers' layers, ours are gzip files. Their data is stored, because compressing it costs more than all pulls.
+const COMPRESSION: Compression = Compression::none();
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -34,8 +39,8 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 
-/// An image to push.
-pub struct PushedImage {
+/// An image of the registry.
+pub struct RegistryImage {
     /// Its name in the engine.
     pub engine: String,
     /// Its repository in the simulated registry: the folder of its host, and its name.
@@ -48,7 +53,7 @@ pub struct PushedImage {
     pub command: Option<Vec<String>>,
 }
 
-impl PushedImage {
+impl RegistryImage {
     /// Returns the engine's image with the official name `name`.
     pub fn official(name: &str) -> Self {
         let (path, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
@@ -62,49 +67,31 @@ impl PushedImage {
     }
 }
 
-/// Prepares [`push`]: unpacks `tar`, the output of `docker save` for the images, and lists the images.
-pub fn prepare(shared: &Utf8Path, tar: impl Read, images: &[PushedImage]) -> Result<()> {
-    let saved = shared.join(SAVED);
-    std::fs::create_dir_all(&saved)?;
-    tar::Archive::new(tar).unpack(&saved).context("unpacking the output of docker save")?;
-    let mut list = Vec::new();
-    for (number, image) in images.iter().enumerate() {
-        let layer = format!("layer-{number}.tar");
-        if !image.files.is_empty() {
-            let mut builder = tar::Builder::new(File::create(saved.join(&layer))?);
-            for (path, mode, content) in &image.files {
-                let mut header = tar::Header::new_ustar();
-                header.set_size(content.len() as u64);
-                header.set_mode(*mode);
-                builder.append_data(&mut header, path, content.as_slice())?;
-            }
-            builder.finish()?;
+/// Writes `images` from `tar`, the output of `docker save`.
+pub fn fill(shared: &Utf8Path, tar: impl Read, images: &[RegistryImage]) -> Result<()> {
+    let mut registry = Registry { folder: shared.join(FILES), small: BTreeMap::new(), layers: BTreeMap::new() };
+    for entry in tar::Archive::new(tar).entries()? {
+        let mut entry = entry.context("reading the output of docker save")?;
+        let name = entry.path()?.to_string_lossy().into_owned();
+        if entry.size() > SMALL {
+            let layer = registry.layer(&mut entry)?;
+            registry.layers.insert(name, layer);
+        } else {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            registry.small.insert(name, bytes);
         }
-        list.push(json!({"engine": image.engine, "repository": image.repository, "tag": image.tag,
-            "layer": if image.files.is_empty() { None } else { Some(layer) }, "command": image.command}));
     }
-    Ok(std::fs::write(shared.join(LIST), serde_json::to_vec(&list)?)?)
-}
-
-/// Pushes the images of [`prepare`] and removes their files. Runs in the machine.
-pub fn push(shared: &Utf8Path) -> Result<()> {
-    let saved = shared.join(SAVED);
-    let parse = |path: Utf8PathBuf| -> Result<Vec<Value>> {
-        let text = std::fs::read(&path).with_context(|| format!("reading {path}"))?;
-        Ok(serde_json::from_slice(&text)?)
-    };
-    let manifests = parse(saved.join("manifest.json"))?;
-    let mut registry =
-        Registry { agent: ureq::Agent::new_with_defaults(), saved, blobs: BTreeMap::new(), layers: BTreeMap::new() };
-    for image in parse(shared.join(LIST))? {
+    let manifests: Vec<Value> = serde_json::from_slice(registry.small("manifest.json")?)?;
+    for image in images {
         let named = |manifest: &&Value| {
             let tags = manifest["RepoTags"].as_array();
-            tags.into_iter().flatten().any(|tag| *tag == image["engine"])
+            tags.into_iter().flatten().any(|tag| *tag == image.engine)
         };
-        let manifest = manifests.iter().find(named).with_context(|| format!("no {} was saved", image["engine"]))?;
-        registry.push(&image, manifest).with_context(|| format!("pushing {}", image["repository"]))?;
+        let manifest = manifests.iter().find(named).with_context(|| format!("no {} was saved", image.engine))?;
+        registry.add(image, manifest).with_context(|| format!("writing {}", image.repository))?;
     }
-    Ok(std::fs::remove_dir_all(&registry.saved)?)
+    Ok(())
 }
 
 /// Digest and size of a blob.
@@ -118,152 +105,156 @@ impl Blob {
     fn descriptor(&self, kind: &str) -> Value {
         json!({"mediaType": kind, "digest": self.digest, "size": self.size})
     }
+
+    /// Returns the path of a link to the blob in the registry's folder `from`: `sha256/<digest>/link`.
+    fn link(&self, from: &str) -> String {
+        format!("{from}/{}/link", self.digest.replace(':', "/"))
+    }
+}
+
+/// A layer: digest of its tar archive, and the compressed blob.
+#[derive(Clone)]
+struct Layer {
+    archive: String,
+    blob: Blob,
 }
 
 struct Registry {
-    agent: ureq::Agent,
-    saved: Utf8PathBuf,
-    /// Repositories of each blob, by digest.
-    blobs: BTreeMap<String, BTreeSet<String>>,
-    /// Compressed layers by source file: digest of the file, the blob, and its path.
-    layers: BTreeMap<String, (String, Blob, Utf8PathBuf)>,
+    folder: Utf8PathBuf,
+    /// Small files of `docker save`, by name.
+    small: BTreeMap<String, Vec<u8>>,
+    /// Compressed layers, by name of the file.
+    layers: BTreeMap<String, Layer>,
 }
 
 impl Registry {
-    fn push(&mut self, image: &Value, saved: &Value) -> Result<()> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (repository, tag) = (text(&image["repository"]), text(&image["tag"]));
-        let mut config = std::fs::read(self.saved.join(text(&saved["Config"])))?;
-        let files =
-            saved["Layers"].as_array().into_iter().flatten().chain(image["layer"].as_str().map(|_| &image["layer"]));
+    fn small(&self, name: &str) -> Result<&[u8]> {
+        Ok(self.small.get(name).with_context(|| format!("docker save wrote no {name}"))?)
+    }
+
+    fn add(&mut self, image: &RegistryImage, saved: &Value) -> Result<()> {
+        let repository = &image.repository;
+        let mut config = self.small(saved["Config"].as_str().unwrap_or_default())?.to_owned();
         let mut layers = Vec::new();
-        let mut last = String::new();
-        for file in files {
-            let (file_digest, blob, path) = self.compress(&text(file))?;
-            self.blob_file(&repository, &blob, &path)?;
-            layers.push(blob.descriptor(LAYER));
-            last = file_digest;
+        for file in saved["Layers"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !self.layers.contains_key(file) {
+                let layer = self.layer(self.small(file)?)?;
+                self.layers.insert(file.to_owned(), layer);
+            }
+            layers.push(self.layers[file].clone());
         }
-        if image["layer"].is_string() {
+        if !image.files.is_empty() {
+            let mut archive = tar::Builder::new(Vec::new());
+            for (path, mode, content) in &image.files {
+                append(&mut archive, path, *mode, content)?;
+            }
+            layers.push(self.layer(archive.into_inner()?.as_slice())?);
             let mut value: Value = serde_json::from_slice(&config)?;
-            let ids = value["rootfs"]["diff_ids"].as_array_mut().context("the image's layers")?;
-            ids.push(last.into());
-            if image["command"].is_array() {
-                value["config"]["Cmd"] = image["command"].clone();
+            value["rootfs"]["diff_ids"] = layers.iter().map(|layer| layer.archive.as_str()).collect();
+            if let Some(command) = &image.command {
+                value["config"]["Cmd"] = json!(command);
             }
             config = serde_json::to_vec(&value)?;
         }
-        let own = self.manifest(&repository, &config, CONFIG, layers)?;
-        let other = json!({"architecture": OTHER, "os": "linux"});
-        let other = self.put_small_manifest(&repository, &other, LAYER, b"another platform\n")?;
-        let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "subject": []}).to_string();
+        let layers = layers.into_iter().map(|layer| (layer.blob, LAYER)).collect();
+        let own = self.manifest(repository, &config, layers)?;
+        let mut archive = tar::Builder::new(Vec::new());
+        append(&mut archive, "platform", 0o644, b"another platform\n")?;
+        let layer = self.layer(archive.into_inner()?.as_slice())?;
+        let platform = |name: &str| json!({"architecture": name, "os": "linux"});
+        let mut config = platform(OTHER);
+        config["rootfs"] = json!({"type": "layers", "diff_ids": [layer.archive]});
+        let other = self.manifest(repository, &serde_json::to_vec(&config)?, vec![(layer.blob, LAYER)])?;
         let nowhere = json!({"architecture": "unknown", "os": "unknown"});
-        let attestation = self.put_small_manifest(&repository, &nowhere, STATEMENT, statement.as_bytes())?;
+        let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "subject": []}).to_string();
+        let statement = self.blob(statement.as_bytes())?;
+        let mut config = nowhere.clone();
+        config["rootfs"] = json!({"type": "layers", "diff_ids": [statement.digest]});
+        let attestation = self.manifest(repository, &serde_json::to_vec(&config)?, vec![(statement, STATEMENT)])?;
         let entry = |blob: &Blob, platform: Value| {
             let mut entry = blob.descriptor(MANIFEST);
             entry["platform"] = platform;
             entry
         };
-        let mut about = entry(&attestation, nowhere.clone());
+        let mut about = entry(&attestation, nowhere);
         about["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest",
             "vnd.docker.reference.digest": own.digest});
-        let platform = |name: &str| json!({"architecture": name, "os": "linux"});
         let index = json!({"schemaVersion": 2, "mediaType": INDEX,
             "manifests": [entry(&other, platform(OTHER)), entry(&own, platform("amd64")), about]});
-        self.put_manifest(&repository, &tag, INDEX, &serde_json::to_vec(&index)?).map(drop)
+        let index = self.revision(repository, &index)?;
+        let tag = format!("repositories/{repository}/_manifests/tags/{}", image.tag);
+        self.write(&format!("{tag}/current/link"), index.digest.as_bytes())?;
+        self.write(&index.link(&format!("{tag}/index")), index.digest.as_bytes())
     }
 
-    /// Pushes a manifest with one small layer of the media type `kind`.
-    fn put_small_manifest(&mut self, repository: &str, platform: &Value, kind: &str, content: &[u8]) -> Result<Blob> {
-        let layer = if kind == LAYER {
-            let mut builder = tar::Builder::new(Vec::new());
-            let mut header = tar::Header::new_ustar();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            builder.append_data(&mut header, "platform", content)?;
-            builder.into_inner()?
-        } else {
-            content.to_owned()
-        };
-        let mut config = platform.clone();
-        config["rootfs"] = json!({"type": "layers", "diff_ids": [digest(&layer)]});
-        let blob = if kind == LAYER { gzip(&layer)? } else { layer };
-        let layer = self.blob(repository, &blob)?;
-        let config = serde_json::to_vec(&config)?;
-        self.manifest(repository, &config, CONFIG, vec![layer.descriptor(kind)])
-    }
-
-    fn manifest(&mut self, repository: &str, config: &[u8], kind: &str, layers: Vec<Value>) -> Result<Blob> {
-        let config = self.blob(repository, config)?;
-        let manifest =
-            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config.descriptor(kind), "layers": layers});
-        let bytes = serde_json::to_vec(&manifest)?;
-        self.put_manifest(repository, &digest(&bytes), MANIFEST, &bytes)
-    }
-
-    fn put_manifest(&self, repository: &str, reference: &str, kind: &str, bytes: &[u8]) -> Result<Blob> {
-        let url = format!("http://{ADDRESS}/v2/{repository}/manifests/{reference}");
-        self.agent.put(&url).header("content-type", kind).send(bytes).context("putting a manifest")?;
-        Ok(Blob { digest: digest(bytes), size: bytes.len() as u64 })
-    }
-
-    fn blob(&mut self, repository: &str, bytes: &[u8]) -> Result<Blob> {
-        let blob = Blob { digest: digest(bytes), size: bytes.len() as u64 };
-        if let Some(url) = self.start_upload(repository, &blob)? {
-            self.agent.put(&url).header("content-type", "application/octet-stream").send(bytes)?;
+    /// Writes a manifest with its configuration. `layers` have their media types.
+    fn manifest(&self, repository: &str, config: &[u8], layers: Vec<(Blob, &str)>) -> Result<Blob> {
+        let config = self.blob(config)?;
+        let descriptors: Vec<Value> = layers.iter().map(|(layer, kind)| layer.descriptor(kind)).collect();
+        for blob in layers.iter().map(|(layer, _)| layer).chain([&config]) {
+            self.write(&blob.link(&format!("repositories/{repository}/_layers")), blob.digest.as_bytes())?;
         }
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config.descriptor(CONFIG),
+            "layers": descriptors});
+        self.revision(repository, &manifest)
+    }
+
+    /// Writes a manifest or an index.
+    fn revision(&self, repository: &str, content: &Value) -> Result<Blob> {
+        let blob = self.blob(&serde_json::to_vec(content)?)?;
+        self.write(&blob.link(&format!("repositories/{repository}/_manifests/revisions")), blob.digest.as_bytes())?;
         Ok(blob)
     }
 
-    fn blob_file(&mut self, repository: &str, blob: &Blob, path: &Utf8Path) -> Result<()> {
-        if let Some(url) = self.start_upload(repository, blob)? {
-            let request = self.agent.put(&url).header("content-type", "application/octet-stream");
-            request.header("content-length", blob.size.to_string()).send(File::open(path)?)?;
-        }
-        Ok(())
+    fn blob(&self, bytes: &[u8]) -> Result<Blob> {
+        let blob = Blob { digest: format_digest(&Sha256::digest(bytes)), size: bytes.len() as u64 };
+        self.write(&data(&blob), bytes)?;
+        Ok(blob)
     }
 
-    /// Returns the upload URL for a blob, or `None` if the repository has it. Mounts blobs of other repositories.
-    fn start_upload(&mut self, repository: &str, blob: &Blob) -> Result<Option<String>> {
-        let repositories = self.blobs.entry(blob.digest.clone()).or_default();
-        let from = repositories.first().map_or(String::new(), |other| format!("?mount={}&from={other}", blob.digest));
-        if !repositories.insert(repository.to_owned()) {
-            return Ok(None);
-        }
-        let url = format!("http://{ADDRESS}/v2/{repository}/blobs/uploads/{from}");
-        let answer = self.agent.post(&url).send_empty()?;
-        if answer.status() == 201 {
-            return Ok(None);
-        }
-        let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
-        let location = location.context("the registry sent no location for a blob")?;
-        ensure!(location.contains('?'), "the registry sent an unexpected location: {location}");
-        Ok(Some(format!("{location}&digest={}", blob.digest)))
-    }
-
-    fn compress(&mut self, file: &str) -> Result<(String, Blob, Utf8PathBuf)> {
-        if let Some(known) = self.layers.get(file) {
-            return Ok(known.clone());
-        }
-        let path = self.saved.join(format!("{}.gz", file.replace('/', "-")));
-        let mut from = File::open(self.saved.join(file)).with_context(|| format!("opening {file}"))?;
-        let mut whole = Sha256::new();
-        let mut encoder = GzEncoder::new(HashingFile::new(File::create(&path)?), Compression::fast());
+    /// Compresses an archive.
+    fn layer(&self, mut archive: impl Read) -> Result<Layer> {
+        let new = self.create("new")?;
+        let mut hash = Sha256::new();
+        let mut encoder = GzEncoder::new(HashingFile { file: new, hash: Sha256::new(), size: 0 }, COMPRESSION);
         let mut buffer = vec![0; 1 << 20];
         loop {
-            let count = from.read(&mut buffer)?;
+            let count = archive.read(&mut buffer)?;
             if count == 0 {
                 break;
             }
-            whole.update(&buffer[..count]);
+            hash.update(&buffer[..count]);
             encoder.write_all(&buffer[..count])?;
         }
         let written = encoder.finish()?;
-        let blob = Blob { size: written.size, digest: format_digest(written.hash.finalize().as_slice()) };
-        let known = (format_digest(whole.finalize().as_slice()), blob, path);
-        self.layers.insert(file.to_owned(), known.clone());
-        Ok(known)
+        let blob = Blob { size: written.size, digest: format_digest(&written.hash.finalize()) };
+        drop(self.create(&data(&blob))?);
+        std::fs::rename(self.folder.join("new"), self.folder.join(data(&blob)))?;
+        Ok(Layer { archive: format_digest(&hash.finalize()), blob })
     }
+
+    fn write(&self, path: &str, content: &[u8]) -> Result<()> {
+        self.create(path)?.write_all(content).with_context(|| format!("writing {path}"))
+    }
+
+    fn create(&self, path: &str) -> Result<File> {
+        let path = self.folder.join(path);
+        std::fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+        File::create(&path).with_context(|| format!("creating {path}"))
+    }
+}
+
+/// Returns the path of a blob's content.
+fn data(blob: &Blob) -> String {
+    let hex = blob.digest.trim_start_matches("sha256:");
+    format!("blobs/sha256/{}/{hex}/data", &hex[..2])
+}
+
+fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    header.set_mode(mode);
+    Ok(archive.append_data(&mut header, path, content)?)
 }
 
 /// A file that computes size and digest of the written bytes.
@@ -271,12 +262,6 @@ struct HashingFile {
     file: File,
     hash: Sha256,
     size: u64,
-}
-
-impl HashingFile {
-    fn new(file: File) -> Self {
-        Self { file, hash: Sha256::new(), size: 0 }
-    }
 }
 
 impl Write for HashingFile {
@@ -292,16 +277,6 @@ impl Write for HashingFile {
     }
 }
 
-fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes)?;
-    Ok(encoder.finish()?)
-}
-
-fn digest(bytes: &[u8]) -> String {
-    format_digest(&Sha256::digest(bytes))
-}
-
 fn format_digest(hash: &[u8]) -> String {
     let hex = xtask::units::hex(hash);
     format!("sha256:{hex}")
@@ -314,11 +289,51 @@ mod tests {
     #[test]
     fn a_repository_is_named_after_host_and_path() {
         let of = |name: &str| {
-            let image = PushedImage::official(name);
+            let image = RegistryImage::official(name);
             (image.repository, image.tag)
         };
         assert_eq!(of("python:3"), ("docker.io/library/python".into(), "3".into()));
         assert_eq!(of("kindest/kindnetd:v1"), ("docker.io/kindest/kindnetd".into(), "v1".into()));
         assert_eq!(of("registry.k8s.io/coredns/coredns:v1"), ("registry.k8s.io/coredns/coredns".into(), "v1".into()));
+    }
+
+    #[test]
+    fn an_image_becomes_an_index_of_two_platforms_with_an_attestation() {
+        let temp = tempfile::tempdir().unwrap();
+        let shared = Utf8Path::from_path(temp.path()).unwrap();
+        let manifest = json!([{"Config": "c", "RepoTags": ["a/b:1"], "Layers": ["l"]}]).to_string();
+        let config = json!({"config": {}, "rootfs": {"type": "layers", "diff_ids": ["old"]}}).to_string();
+        let mut saved = tar::Builder::new(Vec::new());
+        for (name, content) in [("l", "layer"), ("c", &config), ("manifest.json", &manifest)] {
+            append(&mut saved, name, 0o644, content.as_bytes()).unwrap();
+        }
+        let mut image = RegistryImage::official("a/b:1");
+        image.files = vec![("f".to_owned(), 0o644, b"more".to_vec())];
+        image.command = Some(vec!["run".to_owned()]);
+        fill(shared, saved.into_inner().unwrap().as_slice(), &[image]).unwrap();
+        let folder = shared.join(FILES);
+        let blob = |digest: &Value| {
+            let (digest, size) = (digest.as_str().unwrap().to_owned(), 0);
+            let bytes = std::fs::read(folder.join(data(&Blob { digest: digest.clone(), size }))).unwrap();
+            assert_eq!(format_digest(&Sha256::digest(&bytes)), digest);
+            bytes
+        };
+        let json = |digest: &Value| serde_json::from_slice::<Value>(&blob(digest)).unwrap();
+        let repository = folder.join("repositories/docker.io/a/b");
+        let tag = std::fs::read_to_string(repository.join("_manifests/tags/1/current/link")).unwrap();
+        let index = json(&json!(tag));
+        let platforms: Vec<&Value> = (0..3).map(|at| &index["manifests"][at]["platform"]["architecture"]).collect();
+        assert_eq!(platforms, ["arm64", "amd64", "unknown"]);
+        let own = json(&index["manifests"][1]["digest"]);
+        let config = json(&own["config"]["digest"]);
+        assert_eq!(config["config"]["Cmd"], json!(["run"]));
+        for (at, layer) in own["layers"].as_array().unwrap().iter().enumerate() {
+            let mut archive = Vec::new();
+            flate2::read::GzDecoder::new(blob(&layer["digest"]).as_slice()).read_to_end(&mut archive).unwrap();
+            assert_eq!(config["rootfs"]["diff_ids"][at], format_digest(&Sha256::digest(&archive)));
+            let hex = layer["digest"].as_str().unwrap().replace(':', "/");
+            assert!(repository.join(format!("_layers/{hex}/link")).is_file());
+        }
+        assert_eq!(own["layers"].as_array().unwrap().len(), 2);
     }
 }

@@ -9,13 +9,13 @@ use crate::hosts;
 /// Length of a header in bytes.
 const HEADER: usize = 12;
 
-/// Answers queries without end. With `behind_proxy`, the official hosts have no address.
-pub fn serve(behind_proxy: bool) -> Result<()> {
+/// Answers queries without end. While `is_behind_proxy` returns true, the official hosts have no address.
+pub fn serve(is_behind_proxy: impl Fn() -> bool) -> Result<()> {
     let socket = UdpSocket::bind((hosts::RESOLVER, 53)).context("listening as resolver")?;
     let mut buffer = [0; 512];
     loop {
         let (length, from) = socket.recv_from(&mut buffer)?;
-        if let Some(answer) = answer(&buffer[..length], behind_proxy) {
+        if let Some(answer) = answer(&buffer[..length], is_behind_proxy()) {
             // Clients repeat a query without an answer.
             let _ = socket.send_to(&answer, from);
         }

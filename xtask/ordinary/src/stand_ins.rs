@@ -20,7 +20,7 @@ use xtask::project::Project;
 use xtask::toolchain::Toolchain;
 
 use crate::internet::{DOWNLOADS, OFFER};
-use crate::registry::{self, PushedImage};
+use crate::registry::{self, RegistryImage};
 use crate::{hosts, machine::Machine};
 
 /// The platform of the artifacts of `packages`.
@@ -119,7 +119,7 @@ impl StandIns {
         Ok(())
     }
 
-    /// Fills the machine's registry.
+    /// Fills the registry.
     fn offer_images(&self, project: &Project, machine: &Machine) -> Result<()> {
         let mut images = self.images(project, &machine.shared)?;
         images.sort_by(|a, b| a.engine.cmp(&b.engine));
@@ -127,17 +127,16 @@ impl StandIns {
         names.dedup();
         let save = self.toolchain.tools.engine.docker().arg("save").args(names).deadline(deadlines::IMAGE_STREAM);
         let save = save.pipe_from(None)?;
-        registry::prepare(&machine.shared, save.reader(), &images)?;
-        save.finish()?;
-        machine.root(&["/shared/xtask-ordinary", "push", "/shared"]).deadline(deadlines::IMAGE_STREAM).run()
+        registry::fill(&machine.shared, save.reader(), &images)?;
+        save.finish().map(drop)
     }
 
-    fn images(&self, project: &Project, shared: &Utf8Path) -> Result<Vec<PushedImage>> {
-        let mut images: Vec<PushedImage> =
-            self.pins.iter().filter_map(|(_, pin)| pin.image.as_deref().map(PushedImage::official)).collect();
+    fn images(&self, project: &Project, shared: &Utf8Path) -> Result<Vec<RegistryImage>> {
+        let mut images: Vec<RegistryImage> =
+            self.pins.iter().filter_map(|(_, pin)| pin.image.as_deref().map(RegistryImage::official)).collect();
         for part in ["apiserver", "controller-manager", "scheduler", "proxy"] {
             let name = self.pins.render(file!(), &format!("registry.k8s.io/kube-{part}:v{{kubernetes}}"))?;
-            images.push(PushedImage::official(&name));
+            images.push(RegistryImage::official(&name));
         }
         // Like the official node image, this one must trust the official hosts, and pods must reach its resolver. The image
         // of `packages` needs a flag for the resolver that `release` does not pass.
@@ -149,19 +148,19 @@ impl StandIns {
             entrypoint.replace(last, &format!("cat /etc/kubernetes/resolv.conf >/etc/resolv.conf\n{last}"));
         let bundle = std::fs::read(shared.join(OFFER).join("bundle.pem"))?;
         let (name, _digest) = self.kicbase.split_once('@').context("a digest")?;
-        images.push(PushedImage {
+        images.push(RegistryImage {
             engine: self.pins.render(file!(), "todo-xtask/minikube-node:v{minikube}")?,
             files: vec![
                 ("etc/ssl/certs/ca-certificates.crt".to_owned(), 0o644, bundle),
                 ("usr/local/bin/entrypoint".to_owned(), 0o755, entrypoint.into_bytes()),
             ],
-            ..PushedImage::official(name)
+            ..RegistryImage::official(name)
         });
-        images.push(PushedImage {
+        images.push(RegistryImage {
             engine: self.pins.render(file!(), "{debian.image}")?,
             files: vec![("usr/bin/kindnetd".to_owned(), 0o755, KINDNET.as_bytes().to_owned())],
             command: Some(vec!["/usr/bin/kindnetd".to_owned()]),
-            ..PushedImage::official(&self.kindnet)
+            ..RegistryImage::official(&self.kindnet)
         });
         Ok(images)
     }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
+use xtask::engine::paths::EnginePaths;
+use xtask::engine::{debian, mounts};
 use xtask::failure::{Class, Failure};
 use xtask::members;
 use xtask::process::{ALL, Process};
@@ -18,6 +20,8 @@ const RECIPES: &str = include_str!("../../upgrades.toml");
 const BUILD: Duration = Duration::from_secs(1800);
 /// Time limit for a first deploy, which may compile Kubernetes.
 const DEPLOY: Duration = Duration::from_secs(2700);
+/// The part of the engine's data that contains images and BuildKit's cache. BuildKit uses only the cache of its own engine-id.
+const IMAGES: [&str; 4] = ["buildkit", "engine-id", "image", "overlay2"];
 
 /// The content of upgrades.toml.
 #[derive(Deserialize)]
@@ -173,6 +177,41 @@ pub fn lend_programs(from: &Utf8Path, to: &Utf8Path) -> Result<usize> {
         lent += 1;
     }
     Ok(lent)
+}
+
+/// Prepares the engine of the cache `to`, unless a killed run left one. Copies the root file systems of the engine in the
+/// cache `from`, which have the keys of their recipes as names. Moves the images of [`keep_images`] back.
+pub fn lend_engine(from: &Utf8Path, to: &Utf8Path, kept: &Utf8Path) -> Result<()> {
+    let (from, to) = (EnginePaths::new(from), EnginePaths::new(to));
+    std::fs::create_dir_all(to.dir()).with_context(|| format!("creating {}", to.dir()))?;
+    // Other folders are incomplete.
+    for tree in from.trees()?.iter().filter(|tree| debian::versions_file(tree).is_file()) {
+        let target = to.dir().join(tree.file_name().context("a tree has a name")?);
+        let new = Utf8PathBuf::from(format!("{target}.new"));
+        mounts::remove_tree(&new)?;
+        if !target.exists() {
+            Process::new("cp").args(["--archive", tree.as_str(), new.as_str()]).run()?;
+            std::fs::copy(debian::versions_file(tree), debian::versions_file(&target))?;
+            std::fs::rename(&new, &target).with_context(|| format!("moving {new}"))?;
+        }
+    }
+    if kept.exists() && !to.data().exists() {
+        std::fs::rename(kept, to.data()).with_context(|| format!("moving {kept}"))?;
+    }
+    Ok(())
+}
+
+/// Moves images and BuildKit's cache out of the engine in `cache`, which is about to be removed.
+pub fn keep_images(cache: &Utf8Path, kept: &Utf8Path) -> Result<()> {
+    let (data, new) = (EnginePaths::new(cache).data(), Utf8PathBuf::from(format!("{kept}.new")));
+    for folder in [&new, kept] {
+        mounts::remove_tree(folder)?;
+    }
+    std::fs::create_dir(&new).with_context(|| format!("creating {new}"))?;
+    for name in IMAGES {
+        std::fs::rename(data.join(name), new.join(name)).with_context(|| format!("moving {data}/{name}"))?;
+    }
+    std::fs::rename(&new, kept).with_context(|| format!("moving {new}"))
 }
 
 #[cfg(test)]
