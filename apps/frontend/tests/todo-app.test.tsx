@@ -430,12 +430,14 @@ it("signing out waits until everything is saved, a deletion that could be undone
   await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
   expect(backend.titles).toContain("Milk");
   const answer = fetch;
+  const shown = Promise.withResolvers<undefined>();
   vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await shown.promise;
     return answer(url, init);
   });
   await user.click(screen.getByText("Sign out"));
   expect(screen.getByText("Saving…")).toBeDisabled();
+  shown.resolve(undefined);
   await waitFor(() => { expect(submit).toHaveBeenCalledOnce(); });
   expect(new FormData(submit.mock.contexts[0] as HTMLFormElement).get("do")).toBe("sign-out");
   expect(new FormData(submit.mock.contexts[0] as HTMLFormElement).get("user")).toBe(ADA.id);
