@@ -83,9 +83,9 @@ fn scan(root: &Utf8Path, random_key: &str, scratch: &Utf8Path, gitleaks: &Proces
     }
     let scanner =
         Scanner { gitleaks: gitleaks.clone(), rules, root: root.to_owned(), random_key: random_key.to_owned() };
-    scanner.check_rules()?;
     let mut result = ScanResult::default();
     let repository = git::in_work_tree(root)?;
+    let messages = scanner.scan_messages(repository)?;
     let files = if repository { tree::listed_by_git(root)? } else { tree::walked(root)? };
     result.files = files.len();
     let mirror = tree::mirror(root, &files, scratch)?;
@@ -95,7 +95,7 @@ fn scan(root: &Utf8Path, random_key: &str, scratch: &Utf8Path, gitleaks: &Proces
     if repository {
         leaks.extend(scanner.scan_index()?);
         leaks.extend(scanner.scan_history()?);
-        leaks.extend(scanner.scan_messages()?);
+        leaks.extend(messages);
         let commits = git::git(root).args(["rev-list", "--all", "--count"]).read()?;
         result.history = Some(commits.trim().parse().unwrap_or_default());
         if git::git(root).args(["rev-parse", "--is-shallow-repository"]).read()?.trim() == "true" {

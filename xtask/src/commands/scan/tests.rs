@@ -111,10 +111,11 @@ fn every_kind_is_found_in_the_history() {
     checkout.commit("add");
     std::fs::remove_file(checkout.root().join("old.py")).unwrap();
     checkout.commit("remove");
-    let found = checkout.scan();
+    let leaks = checkout.result().leaks;
+    let found: Vec<String> = leaks.iter().map(Leak::to_string).collect();
     assert_found(&found, &expected, "(commit ");
     assert!(found.iter().all(|f| f.contains("(commit ")), "{found:#?}");
-    let failure = failure(&checkout.result().leaks);
+    let failure = failure(&leaks);
     assert_eq!(failure.class, Class::Check);
     assert!(failure.to_string().ends_with("in the history") && failure.hints().len() == 3, "{failure:?}");
 }
