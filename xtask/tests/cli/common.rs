@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 use regex::Regex;
 use serde_json::{Value, json};
+use xtask::units::quote;
 
 use crate::api_server::{ApiServer, Reply};
 
@@ -176,7 +177,8 @@ impl Sandbox {
         let mut rules = self.rules.lock().unwrap();
         let name = format!("reply-{}", rules.len());
         fs::write(self.fakes.join(&name), script).unwrap();
-        rules.insert(0, format!("{name}|{pattern}\n"));
+        let pattern = quote(pattern);
+        rules.insert(0, format!("p={pattern}; case $all in $p) . \"$FAKES/{name}\"; exit 0 ;; esac\n"));
         fs::write(self.fakes.join("rules"), rules.concat()).unwrap();
     }
 

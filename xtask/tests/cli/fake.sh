@@ -1,29 +1,22 @@
 # Plays a tool for the tests: symbolic links with the tool's name lead here. What it was given goes to files in $FAKES;
-# what it answers is the script of the first rule whose pattern fits the command line.
+# what it answers is the script of the first rule whose pattern fits the command line. Programs are started only where
+# no builtin does: thousands of fakes run.
 answer() {
     all=$*
     shift
-    while IFS='|' read -r reply pattern <&9; do
-        # shellcheck disable=SC2254 # the pattern is one
-        case $all in
-        $pattern)
-            . "$FAKES/$reply"
-            exit 0
-            ;;
-        esac
-    done 9<"$FAKES/rules"
+    . "$FAKES/rules"
     echo "no rule for: $all" >&2
     exit 1
 }
 tool=${0##*/}
 printf '%s\n' "$tool $*" >>"$FAKES/calls"
-cat /proc/$PPID/task/*/children >>"$FAKES/children" 2>/dev/null
+for list in /proc/$PPID/task/*/children; do read -r ids <"$list"; echo "$ids"; done >>"$FAKES/children" 2>/dev/null
 export -p >>"$FAKES/environment"
 # A container that gives back what it gets, for as long as it gets something.
 case " $* " in *" --entrypoint=cat "*) exec cat ;; esac
 # The client of a restore waits for an answer before it ends the input: the rule reads it.
 case " $* " in *"; then echo 'COMMIT;'; else "*) answer "$tool" "$@" ;; esac
-cat >>"$FAKES/stdin"
+[ /dev/stdin -ef /dev/null ] || cat >>"$FAKES/stdin"
 case "$tool $*" in
 "docker inspect "*)
     # A name with a tag is an image, any other one a container.
