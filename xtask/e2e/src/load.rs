@@ -54,7 +54,13 @@ impl Load {
     pub fn answers(&self) -> Result<u64> {
         let good = self.requests.good.load(Ordering::Relaxed);
         let bad = self.requests.bad();
-        ensure!(bad.is_empty(), "{} of {} requests failed: {:?}", bad.len(), good + bad.len() as u64, &bad[..bad.len().min(5)]);
+        ensure!(
+            bad.is_empty(),
+            "{} of {} requests failed: {:?}",
+            bad.len(),
+            good + bad.len() as u64,
+            &bad[..bad.len().min(5)]
+        );
         Ok(good)
     }
 
@@ -142,7 +148,10 @@ pub fn through_changes(test_cluster: &TestCluster) -> Result<()> {
             break answers;
         }
     };
-    test_cluster.project.report.note(format!("{answers} requests, none failed; {rounds} rounds of changes in this scenario"));
+    test_cluster
+        .project
+        .report
+        .note(format!("{answers} requests, none failed; {rounds} rounds of changes in this scenario"));
     Ok(())
 }
 

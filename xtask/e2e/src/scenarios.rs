@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::test_cluster::TestCluster;
 use super::{
-    application, backup, canaries, causes, cluster, drift, guard, interrupts, lifecycle, load, neighbours, pairs, planted,
-    preflight, premises, refusals, routes, views,
+    application, backup, canaries, causes, cluster, drift, guard, interrupts, lifecycle, load, neighbours, pairs,
+    planted, preflight, premises, refusals, routes, views,
 };
 
 /// A scenario: the expected behaviour, and the test for it.
@@ -32,11 +32,7 @@ pub const STAGES: [Stage; 5] = [
 ];
 
 /// Returns the scenarios whose names contain `only`, or all without it. `first` adds the one that creates the cluster.
-pub fn select<'a>(
-    lane: &'a [Scenario],
-    only: Option<&'a str>,
-    first: bool,
-) -> impl Iterator<Item = &'a Scenario> {
+pub fn select<'a>(lane: &'a [Scenario], only: Option<&'a str>, first: bool) -> impl Iterator<Item = &'a Scenario> {
     lane.iter().filter(move |(name, _)| only.is_none_or(|text| name.contains(text)) || first && *name == FIRST)
 }
 
@@ -55,12 +51,10 @@ const CREATION: &[Scenario] = &[
 ];
 
 /// The browser's tests, which mostly wait.
-const BROWSER: &[Scenario] = &[
-    (
-        "a browser signs up, adds, completes, edits and deletes todos; without a key the assistant says so",
-        application::browser,
-    ),
-];
+const BROWSER: &[Scenario] = &[(
+    "a browser signs up, adds, completes, edits and deletes todos; without a key the assistant says so",
+    application::browser,
+)];
 
 /// Scenarios that leave the running application unchanged.
 const UNCHANGED: &[Scenario] = &[
