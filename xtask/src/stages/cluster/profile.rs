@@ -27,6 +27,8 @@ use crate::units::quote;
 
 /// The reason why a recorded profile without a node is half deleted.
 const NODE_GONE: &str = "minikube has a record of it but its node is gone";
+/// A node without an address in minikube's record. Kubernetes has never run in it, and minikube cannot start it.
+const UNFINISHED: &str = "the creation of its node was interrupted";
 
 /// The state of a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +127,9 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
         (Some(Value::Null), _) => ProfileState::HalfDeleted("minikube's record of it is cut off"),
         (None, Some(_)) => ProfileState::HalfDeleted("its node exists but minikube has no record of it"),
         (Some(_), None) => ProfileState::HalfDeleted(NODE_GONE),
+        (Some(config), Some(_)) if config.pointer("/Nodes/0/IP").is_some_and(|address| address == "") => {
+            ProfileState::HalfDeleted(UNFINISHED)
+        }
         (Some(_), Some(c)) => match c.pointer("/State/Status").and_then(Value::as_str) {
             Some("running") => ProfileState::Running,
             Some("paused") => ProfileState::Paused,
@@ -177,10 +182,10 @@ impl StartFacts {
         silence: Option<&str>,
     ) -> Result<Self> {
         let new = || {
-            anyhow::Ok(NewNode {
-                port: free_port(settings.port, &tools.report),
-                machine: NodeMachine::observe(&tools.engine)?,
-            })
+            // The interrupted node holds its port until it is removed.
+            let held = profile.port.filter(|_| profile.state == ProfileState::HalfDeleted(UNFINISHED));
+            let port = held.or_else(|| free_port(settings.port, &tools.report));
+            anyhow::Ok(NewNode { port, machine: NodeMachine::observe(&tools.engine)? })
         };
         Ok(match (&profile.state, silence) {
             (ProfileState::Running, None) => Self::Running(ContextEntry::observe(tools, profile)?),
@@ -193,12 +198,17 @@ impl StartFacts {
             (ProfileState::HalfDeleted(how), _) => {
                 let (name, is_elsewhere) = (&tools.profile, is_elsewhere(tools)?);
                 let content = || origin.node_content();
-                let has_data =
-                    is_elsewhere || *how != NODE_GONE || volume::has_data(&tools.engine, name, content().as_ref())?;
+                let has_data = is_elsewhere
+                    || match *how {
+                        UNFINISHED => false,
+                        NODE_GONE => volume::has_data(&tools.engine, name, content().as_ref())?,
+                        _ => true,
+                    };
                 if has_data || prune::was_deployed(&tools.cache, name)? {
                     Self::HalfDeleted { how, is_elsewhere, has_data }
                 } else {
-                    Self::New("minikube has a record of it, but it has no node and no data", new()?)
+                    let gone = "minikube has a record of it, but it has no node and no data";
+                    Self::New(if *how == UNFINISHED { UNFINISHED } else { gone }, new()?)
                 }
             }
             (ProfileState::Paused | ProfileState::Foreign | ProfileState::OtherDriver(_), _) => Self::Other,
@@ -225,9 +235,14 @@ pub fn decide<'a>(
         }
         StartFacts::Start(why, None) => Ok(vec![start(settings, tools, origin, profile, &why, None)?]),
         StartFacts::New(why, node) => {
-            let start = start(settings, tools, origin, profile, why, Some(node))?;
+            let mut profile = profile.clone();
+            let remove = (profile.state == ProfileState::HalfDeleted(UNFINISHED)).then(|| remove_unfinished(tools));
+            if remove.is_some() {
+                profile.state = ProfileState::HalfDeleted(NODE_GONE);
+            }
+            let start = start(settings, tools, origin, &profile, why, Some(node))?;
             let fill = volume::step(tools, origin, &version::pinned(settings)?.to_string(), images);
-            Ok(fill.into_iter().chain([start]).collect())
+            Ok(remove.into_iter().chain(fill).chain([start]).collect())
         }
         StartFacts::Other if profile.state == ProfileState::Paused => {
             let unpause = tools.engine.docker().args(["unpause", name]);
@@ -244,7 +259,7 @@ pub fn decide<'a>(
             }
             let record = tools.profile_config();
             let mut failure = Failure::new(Class::Cluster, message);
-            if how != NODE_GONE {
+            if ![NODE_GONE, UNFINISHED].contains(&how) {
                 failure = failure.help(format!("to keep the data in its node, put minikube's record back: {record}"));
             }
             Err(failure
@@ -253,6 +268,19 @@ pub fn decide<'a>(
                 .into())
         }
     }
+}
+
+/// Returns the step that removes a node whose creation was interrupted. Its volume stays, which the next node uses.
+fn remove_unfinished(tools: &Toolbox) -> Step<'_> {
+    let remove = tools.engine.docker().args(["rm", "--force", &tools.profile]);
+    Step::new(format!("remove the node {}", tools.profile), UNFINISHED, remove.clone(), move |_| {
+        let state = observe(tools)?.state;
+        if state != ProfileState::HalfDeleted(UNFINISHED) {
+            let what = format!("profile `{}` is {state:?} now; its node was not removed", tools.profile);
+            return Err(Failure::new(Class::Cluster, what).help("run the same command again").into());
+        }
+        remove.run().map(|()| String::new())
+    })
 }
 
 /// Returns whether the profile's node is in the private engine although xtask uses the user's own one.
@@ -620,6 +648,16 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_creation_was_interrupted_is_made_again() {
+        let profile = Profile { state: ProfileState::HalfDeleted(UNFINISHED), ..recorded() };
+        let steps = decided(&profile, StartFacts::New(UNFINISHED, node(Some(8080), None)));
+        let order =
+            ["remove the node todo: the creation", "docker rm --force todo", "create cluster todo: the creation"];
+        let places: Vec<_> = order.iter().map(|part| steps.find(part)).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in {steps}");
+    }
+
+    #[test]
     fn starts_a_stopped_node_only_if_its_port_is_free() {
         let profile = Profile { state: ProfileState::Stopped, ..recorded() };
         let start = |held| decided(&profile, StartFacts::Start("the profile is stopped".to_owned(), held));
@@ -682,6 +720,9 @@ mod tests {
         assert!(matches!(state(config(), None), ProfileState::HalfDeleted(_)));
         assert!(matches!(state(None, Some(container("running"))), ProfileState::HalfDeleted(_)));
         assert!(matches!(state(Some(Value::Null), Some(container("running"))), ProfileState::HalfDeleted(_)));
+        let unfinished = || Some(json!({"Nodes": [{"IP": "", "Port": 8443}]}));
+        assert_eq!(state(unfinished(), Some(container("running"))), ProfileState::HalfDeleted(UNFINISHED));
+        assert_eq!(state(unfinished(), None), ProfileState::HalfDeleted(NODE_GONE));
         let somebodys = json!({"State": {"Status": "running"}, "Config": {"Labels": {}}});
         assert_eq!(state(None, Some(somebodys.clone())), ProfileState::Foreign);
         assert_eq!(state(config(), Some(somebodys)), ProfileState::Foreign);
