@@ -58,7 +58,6 @@ pub fn nothing_to_do(test_cluster: &TestCluster) -> Result<()> {
 fn fails(test_cluster: &TestCluster, name: &str, words: &[&str]) -> Result<Ran> {
     let before = all_pods(test_cluster)?;
     let (ran, answers) = test_cluster.load.during(test_cluster, || test_cluster.xtask(&["deploy", "dev"]))?;
-    ensure!(answers > 20, "only {answers} requests were answered");
     let ran = ran?.expect(7, &["rolled back to revision", "runs now: todo-backend     2/2 ready"])?.expect(7, words)?;
     check_time(&ran)?;
     check_evidence(test_cluster, &ran, name)?;

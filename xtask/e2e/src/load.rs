@@ -109,11 +109,14 @@ fn user(address: &str, start: Instant, requests: &Requests) {
 pub struct SharedLoad(Mutex<Option<Load>>);
 
 impl SharedLoad {
-    /// Runs `action` under load. Returns its result and the number of answers meanwhile. Fails if any request failed.
+    /// Runs `action` under load. Returns its result and the number of answers meanwhile. Fails if any request failed, or if
+    /// there were hardly any.
     pub fn during<T>(&self, test_cluster: &TestCluster, action: impl FnOnce() -> T) -> Result<(T, u64)> {
         let before = self.answers(test_cluster)?;
         let result = action();
-        Ok((result, self.answers(test_cluster)? - before))
+        let answers = self.answers(test_cluster)? - before;
+        ensure!(answers > 20, "only {answers} requests were answered");
+        Ok((result, answers))
     }
 
     /// Returns the number of answers since the start. Starts the load if it does not run, and ends it if a request failed.

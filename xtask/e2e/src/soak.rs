@@ -61,10 +61,8 @@ fn all_rounds(test_cluster: &TestCluster, rounds: usize) -> Result<Tally> {
 }
 
 fn run_round(test_cluster: &TestCluster, round: usize) -> Result<String> {
-    test_cluster.load.answers(test_cluster)?;
-    let summary = disturb(test_cluster, round)?;
-    let answers = test_cluster.load.answers(test_cluster).with_context(|| summary.clone())?;
-    Ok(format!("{summary}, {answers} requests so far, none failed"))
+    let (summary, answers) = test_cluster.load.during(test_cluster, || disturb(test_cluster, round))?;
+    Ok(format!("{}, {answers} requests, none failed", summary?))
 }
 
 /// Disturbs a deploy and expects the next one to converge. Returns a description.
