@@ -27,8 +27,8 @@ use crate::units::quote;
 
 /// The reason why a recorded profile without a node is half deleted.
 const NODE_GONE: &str = "minikube has a record of it but its node is gone";
-/// A node without an address in minikube's record. Kubernetes has never run in it, and minikube cannot start it.
-const UNFINISHED: &str = "the creation of its node was interrupted";
+/// minikube is just creating the node, or was interrupted; then it cannot start the node. Kubernetes has never run in it.
+const UNFINISHED: &str = "minikube has not recorded the address of its node";
 
 /// The state of a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -652,7 +652,7 @@ mod tests {
         let profile = Profile { state: ProfileState::HalfDeleted(UNFINISHED), ..recorded() };
         let steps = decided(&profile, StartFacts::New(UNFINISHED, node(Some(8080), None)));
         let order =
-            ["remove the node todo: the creation", "docker rm --force todo", "create cluster todo: the creation"];
+            ["remove the node todo: minikube has", "docker rm --force todo", "create cluster todo: minikube has"];
         let places: Vec<_> = order.iter().map(|part| steps.find(part)).collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in {steps}");
     }
