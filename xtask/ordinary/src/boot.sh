@@ -61,7 +61,7 @@ if [ -f /shared/tinyproxy.conf ]; then
     run_clean unshare --mount sh -c "$proxy" >/shared/proxy.log 2>&1 &
 fi
 # The suite ends it to change its settings.
-run_clean sh -c 'while :; do dockerd; done' >/shared/dockerd.log 2>&1 &
+run_clean sh -c 'while :; do dockerd; sleep 1; done' >/shared/dockerd.log 2>&1 &
 echo ready >/shared/ready
 # As PID 1, it must reap orphans.
 wait
