@@ -16,8 +16,6 @@ use xtask::report::{BOLD, DIM};
 
 use super::test_cluster::{AUTH, Names, TestCluster};
 
-/// Distance of the benchmark's port from the port that `deploy` prefers.
-const PORT_OFFSET: u16 = 500;
 /// Shortest part of a deploy that is reported, in milliseconds.
 const SHORTEST: u64 = 10;
 
@@ -80,13 +78,7 @@ impl Measured {
 /// Measures `args.runs` deploys of each kind. Keeps the cluster for the next run.
 pub fn run(project: &Project, xtask: &str, args: &BenchDeploy) -> Result<()> {
     let report = &project.report;
-    let names = Names {
-        folder: project.target().join("bench"),
-        suffix: "bench",
-        port_offset: PORT_OFFSET,
-        environment: Vec::new(),
-    };
-    let test_cluster = TestCluster::named(project, xtask, &names, false)?;
+    let test_cluster = TestCluster::make(project, xtask, &Names::new(project, "bench", "bench", 500), false)?;
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     let running =
         report.step("bench", format!("deploy to the profile {}", test_cluster.profile), "what is measured changes it");

@@ -87,7 +87,12 @@ fn with_database(test_cluster: &TestCluster) -> Result<()> {
     }
     let samples = sampler.finish()?;
     let kubectl = test_cluster.tools()?.kubectl();
-    let started = |command: &&Vec<u8>| command.split(|byte| *byte == 0).next() == Some(kubectl.program().as_bytes());
+    // Another suite may call kubectl for its own cluster.
+    let started = |command: &&Vec<u8>| {
+        let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+        let is_elsewhere = |pair: &[&[u8]]| pair[0] == b"--context" && pair[1] != test_cluster.profile.as_bytes();
+        words[0] == kubectl.program().as_bytes() && !words.windows(2).any(is_elsewhere)
+    };
     if let Some(command) = samples.commands.iter().find(started) {
         bail!("kubectl was started: {}", String::from_utf8_lossy(command).replace('\0', " "));
     }

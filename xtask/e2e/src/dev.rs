@@ -12,16 +12,13 @@ use serde_json::{Value, json};
 
 use xtask::commands::dev::browser_reference;
 use xtask::engine::Engine;
-use xtask::lock;
 use xtask::project::Project;
 use xtask::tally::Tally;
 
 use crate::application::browser_image;
 use crate::interrupts::Deploy;
-use crate::test_cluster::{Names, TestCluster};
+use crate::test_cluster::{Names, TestCluster, is_within};
 
-/// Distance of the suite's port from the port that `deploy` prefers.
-const PORT_OFFSET: u16 = 470;
 /// Number of saves per median.
 const ROUNDS: usize = 10;
 /// Limit for the median time from a save to the new answer.
@@ -69,10 +66,7 @@ const SCENARIOS: &[Scenario] = &[
 
 /// Runs the suite.
 pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
-    let _lock = lock::take(&project.cache.join("locks"), &format!("{}-dev-tests", project.settings.cluster.profile))?;
-    let folder = project.target().join("dev");
-    let names = Names { folder, suffix: "dev", port_offset: PORT_OFFSET, environment: Vec::new() };
-    let test_cluster = TestCluster::named(project, xtask, &names, true)?;
+    let test_cluster = TestCluster::make(project, xtask, &Names::new(project, "dev", "dev", 470), true)?;
     let engine = test_cluster.tools()?.engine;
     let stage = Stage { test_cluster, engine, running: Mutex::default(), token: Mutex::default() };
     // An earlier run may have been killed.
@@ -108,7 +102,7 @@ impl Stage {
         ensure!(heard, "it has ended:\n{output}");
         let took = started.elapsed();
         self.note(&format!("ready in {:.1} s", took.as_secs_f64()));
-        ensure!(took < limit, "ready after {} s instead of {}", took.as_secs(), limit.as_secs());
+        ensure!(is_within(took, limit), "ready after {} s instead of {}", took.as_secs(), limit.as_secs());
         Ok(took)
     }
 
@@ -123,7 +117,7 @@ impl Stage {
         let (code, output) = dev.end()?;
         let took = began.elapsed();
         self.note(&format!("ended in {:.1} s", took.as_secs_f64()));
-        ensure!(code == Some(130) && took < ENDED, "exit code {code:?} after {took:?}:\n{output}");
+        ensure!(code == Some(130) && is_within(took, ENDED), "exit code {code:?} after {took:?}:\n{output}");
         ensure!(output.contains("stopped, and removed all containers"), "{output}");
         Ok(())
     }
@@ -287,7 +281,7 @@ fn check_median(stage: &Stage, mut times: Vec<Duration>) -> Result<()> {
     let median = (times[ROUNDS / 2 - 1] + times[ROUNDS / 2]) / 2;
     let all: Vec<String> = times.iter().map(|time| format!("{:.2}", time.as_secs_f64())).collect();
     stage.note(&format!("median {:.2} s of {}", median.as_secs_f64(), all.join(" ")));
-    ensure!(median <= SAVED, "the median is {median:?}");
+    ensure!(is_within(median, SAVED), "the median is {median:?}");
     Ok(())
 }
 

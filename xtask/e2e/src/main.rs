@@ -38,14 +38,13 @@ use xtask::commands::bench::Subject;
 use xtask::commands::output;
 use xtask::commands::test::Suite;
 use xtask::failure::{Class, Failure};
-use xtask::lock;
 use xtask::members::UNDER_TEST;
 use xtask::process;
 use xtask::project::Project;
 use xtask::tally::Tally;
 
-use scenarios::{STAGES, Scenario, select};
-use test_cluster::TestCluster;
+use scenarios::{E2E, RECOVERY, Scenario, Stage, select};
+use test_cluster::{Names, TestCluster};
 
 fn main() {
     xtask::program::main(|cli, report| {
@@ -56,14 +55,12 @@ fn main() {
         }
         let args = cli.test().ok_or_else(usage_error)?;
         let tally = match args.suites[..] {
-            [Suite::E2e] => run(&project, &xtask, args.only.as_deref())?,
+            [Suite::E2e] => run(&project, &xtask, &Names::of_e2e(&project), &E2E, args.only.as_deref())?,
+            [Suite::Recovery] => run(&project, &xtask, &Names::of_recovery(&project), &RECOVERY, args.only.as_deref())?,
             [Suite::Dev] => dev::run(&project, &xtask, args.only.as_deref())?,
             [Suite::Upgrade] => upgrade::run(&project, &xtask)?,
-            [Suite::Policies] => {
-                let _lock = lock_tests(&project)?;
-                policies::run(&TestCluster::make(&project, &xtask, false)?)?
-            }
-            [Suite::Soak] => soak(&project, &xtask, args.rounds, args.only.as_deref())?,
+            [Suite::Policies] => policies::run(&kept(&project, &xtask)?)?,
+            [Suite::Soak] => soak::run(&kept(&project, &xtask)?, args.rounds, args.only.as_deref())?,
             _ => return Err(usage_error()),
         };
         if process::ending() {
@@ -77,37 +74,30 @@ fn main() {
 
 fn usage_error() -> anyhow::Error {
     let what = format!(
-        "xtask-e2e runs a suite (dev, e2e, upgrade, policies, soak) or `bench deploy` with the xtask that {UNDER_TEST} names"
+        "xtask-e2e runs a suite (dev, e2e, recovery, upgrade, policies, soak) or `bench deploy` with the xtask that {UNDER_TEST} names"
     );
     Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
 }
 
-/// Runs `test soak` and keeps its cluster for the next run.
-fn soak(project: &Project, xtask: &str, rounds: usize, only: Option<&str>) -> Result<Tally> {
-    let _lock = lock_tests(project)?;
-    soak::run(&TestCluster::make(project, xtask, false)?, rounds, only)
+/// Returns the test cluster of `e2e`, for suites that keep it for their next run.
+fn kept(project: &Project, xtask: &str) -> Result<TestCluster> {
+    TestCluster::make(project, xtask, &Names::of_e2e(project), false)
 }
 
-/// Locks the test profile, which all checkouts of this user share.
-fn lock_tests(project: &Project) -> Result<lock::Lock> {
-    lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))
-}
-
-/// Runs all scenarios, or those whose names contain `only`. The latter use the cluster of an earlier run; if none answers,
-/// [`FIRST`] creates or starts it.
-fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
-    let mut lanes = STAGES.iter().flat_map(|stage| stage.lanes);
+/// Runs all scenarios of the stages, or those whose names contain `only`. The latter use the cluster of an earlier run; if none
+/// answers, [`FIRST`](scenarios::FIRST) creates or starts it.
+fn run(project: &Project, xtask: &str, names: &Names, stages: &[Stage], only: Option<&str>) -> Result<Tally> {
+    let mut lanes = stages.iter().flat_map(|stage| stage.lanes);
     if let Some(text) = only.filter(|_| lanes.all(|lane| select(lane, only, false).next().is_none())) {
         return Err(Failure::new(Class::Config, format!("no scenario's name contains `{text}`"))
             .help("xtask/e2e/src/scenarios.rs lists the names")
             .into());
     }
-    let _lock = lock_tests(project)?;
-    let test_cluster = TestCluster::make(project, xtask, only.is_none())?;
+    let test_cluster = TestCluster::make(project, xtask, names, only.is_none())?;
     let mut tally = Tally::default();
     let answers = || matches!(test_cluster.http("GET", "/api/v1/health", None, None), Ok((200, _)));
     let first = only.is_some() && !answers();
-    for stage in &STAGES {
+    for stage in stages {
         let run_lane = |lane: &[Scenario]| {
             let mut tally = Tally::default();
             let mut scenarios = select(lane, only, first).peekable();

@@ -1,4 +1,4 @@
-//! The scenarios of `test e2e`, in order: each starts from the state that the previous one leaves.
+//! The scenarios of `test e2e` and `test recovery`, in order: each starts from the state that the previous one leaves.
 
 use anyhow::Result;
 
@@ -22,14 +22,20 @@ pub struct Stage {
     pub keeps_load: bool,
 }
 
-/// All scenarios, one stage after the other.
-pub const STAGES: [Stage; 5] = [
+/// The stages of `e2e`, one after the other.
+pub const E2E: [Stage; 5] = [
     Stage { lanes: &[CREATION], keeps_load: false },
     Stage { lanes: &[BROWSER, UNCHANGED], keeps_load: false },
     Stage { lanes: &[CHANGES], keeps_load: false },
     Stage { lanes: &[ROLLOUTS], keeps_load: true },
-    Stage { lanes: &[DISTURBANCES], keeps_load: false },
+    Stage { lanes: &[&[LAST]], keeps_load: false },
 ];
+
+/// The stages of `recovery`.
+pub const RECOVERY: [Stage; 1] = [Stage { lanes: &[DISTURBANCES], keeps_load: false }];
+
+/// The scenario that removes the cluster.
+const LAST: Scenario = ("teardown --cluster removes the profile and may run twice", lifecycle::teardown_cluster);
 
 /// Returns the scenarios whose names contain `only`, or all without it. `first` adds the one that creates the cluster.
 pub fn select<'a>(lane: &'a [Scenario], only: Option<&'a str>, first: bool) -> impl Iterator<Item = &'a Scenario> {
@@ -155,6 +161,7 @@ const ROLLOUTS: &[Scenario] = &[
 
 /// Broken premises, neighbours, and kills.
 const DISTURBANCES: &[Scenario] = &[
+    (FIRST, lifecycle::first),
     ("rollout: a drained node is named at once with kubectl uncordon", causes::drained),
     ("premises: a value that renames the objects is refused before Helm, and the data stays", premises::renamed),
     ("premises: a deploy that fails after Helm's history was deleted removes nothing", premises::lost_history),
@@ -180,28 +187,28 @@ const DISTURBANCES: &[Scenario] = &[
     ("neighbours: a deploy waits until a terminating namespace is gone", neighbours::ending_namespace),
     ("a failed first install is removed (a PersistentVolumeClaim without a volume)", causes::first_install),
     ("a failed first install keeps the data", causes::first_install_keeps_data),
-    ("teardown --cluster removes the profile and may run twice", lifecycle::teardown_cluster),
+    LAST,
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(only: Option<&str>, first: bool) -> Vec<&'static str> {
-        let lanes = STAGES.iter().flat_map(|stage| stage.lanes);
+    fn names(stages: &[Stage], only: Option<&str>, first: bool) -> Vec<&'static str> {
+        let lanes = stages.iter().flat_map(|stage| stage.lanes);
         lanes.flat_map(|lane| select(lane, only, first).map(|(name, _)| *name).collect::<Vec<_>>()).collect()
     }
 
     #[test]
     fn only_selects_scenarios_by_name() {
-        assert!(names(None, false).len() > 90);
-        assert_eq!(names(Some("liveness probe"), false).len(), 1);
-        assert_eq!(names(Some("no such scenario"), false), [""; 0]);
+        assert_eq!(names(&E2E, Some("liveness probe"), false).len(), 1);
+        assert_eq!(names(&E2E, Some("no such scenario"), false), [""; 0]);
     }
 
     #[test]
     fn the_deploy_that_creates_the_cluster_comes_first() {
-        assert_eq!(names(Some("liveness probe"), true)[0], FIRST);
-        assert_eq!(names(Some("from nothing"), true), [FIRST]);
+        assert_eq!(names(&E2E, Some("liveness probe"), true)[0], FIRST);
+        assert_eq!(names(&RECOVERY, Some("in helm"), true)[0], FIRST);
+        assert_eq!(names(&E2E, Some("from nothing"), true), [FIRST]);
     }
 }

@@ -9,20 +9,22 @@ use serde_json::{Value, json};
 
 use super::database;
 use super::load::SharedLoad;
+use xtask::api::{Scope, kinds};
 use xtask::git;
+use xtask::lock::{self, Lock};
 use xtask::origin;
 use xtask::process::{ALL, Process};
 use xtask::project::Project;
+use xtask::snapshot::text;
 use xtask::stages::machine;
 use xtask::toolbox::Toolbox;
 use xtask_faults::ran::Ran;
 
-/// Distance of the tests' port from the port that `deploy` prefers.
-const PORT_OFFSET: u16 = 400;
-/// Skips the evicted pods that Kubernetes keeps. One whose process exited with 0 counts as succeeded.
-const ALIVE: &str = "--field-selector=status.phase!=Failed,status.phase!=Succeeded";
 /// An AUTH_SECRET for tests.
 pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
+
+/// The file that gets a comment, so that each cluster has a backend image of its own: scenarios change images under their tags.
+const MARK: &str = "apps/backend/app/__init__.py";
 
 /// Names that separate the test clusters of the suites.
 pub struct Names {
@@ -34,6 +36,23 @@ pub struct Names {
     pub port_offset: u16,
     /// Environment variables of its runs.
     pub environment: Vec<(&'static str, String)>,
+}
+
+impl Names {
+    /// Returns the names for a cluster in the user's engine, with files in `folder` of the checkout's target folder.
+    pub fn new(project: &Project, folder: &str, suffix: &'static str, port_offset: u16) -> Self {
+        Self { folder: project.target().join(folder), suffix, port_offset, environment: Vec::new() }
+    }
+
+    /// Returns the names for `e2e`, `policies` and `soak`.
+    pub fn of_e2e(project: &Project) -> Self {
+        Self::new(project, "e2e", "test", 400)
+    }
+
+    /// Returns the names for `recovery`.
+    pub fn of_recovery(project: &Project) -> Self {
+        Self::new(project, "recovery", "recovery", 420)
+    }
 }
 
 /// The cluster and the checkout that scenarios use.
@@ -58,6 +77,8 @@ pub struct TestCluster {
     pub load: SharedLoad,
     /// Whether the last run was a deploy that had nothing to do.
     pub is_settled: AtomicBool,
+    /// Keeps the other suites of this user from the profile.
+    _lock: Lock,
 }
 
 impl TestCluster {
@@ -73,15 +94,11 @@ impl TestCluster {
         Ok(server)
     }
 
-    /// Copies the checkout and the program `xtask`. `clean` also removes the remains of an earlier run.
-    pub fn make(project: &Project, xtask: &str, clean: bool) -> Result<Self> {
-        let folder = project.target().join("e2e");
-        let names = Names { folder, suffix: "test", port_offset: PORT_OFFSET, environment: Vec::new() };
-        Self::named(project, xtask, &names, clean)
-    }
-
-    /// Makes a test cluster like [`TestCluster::make`], under other names.
-    pub fn named(project: &Project, xtask: &str, names: &Names, clean: bool) -> Result<Self> {
+    /// Locks the profile, and copies the checkout and the program `xtask`. `clean` also removes the remains of an earlier run.
+    pub fn make(project: &Project, xtask: &str, names: &Names, clean: bool) -> Result<Self> {
+        let cluster = &project.settings.cluster;
+        let profile = format!("{}-{}", cluster.profile, names.suffix);
+        let lock = lock::take(&project.cache.join("locks"), &format!("{profile}-tests"))?;
         let dir = &names.folder;
         let root = dir.join("checkout");
         let dotenv = std::fs::read_to_string(root.join(".env")).ok().filter(|_| !clean);
@@ -98,15 +115,17 @@ impl TestCluster {
                 std::fs::copy(&from, &to).with_context(|| format!("copying {from}"))?;
             }
         }
+        let mark = root.join(MARK);
+        let text = std::fs::read_to_string(&mark).with_context(|| format!("reading {mark}"))?;
+        std::fs::write(&mark, format!("{text}# {profile}\n"))?;
         let kubeconfig = dir.join("kubeconfig");
         if clean {
             let _ = std::fs::remove_file(&kubeconfig);
         }
         let exe = dir.join("xtask");
         copy_program(xtask, &exe)?;
-        let cluster = &project.settings.cluster;
         let test_cluster = Self {
-            profile: format!("{}-{}", cluster.profile, names.suffix),
+            profile,
             port: cluster.port.saturating_add(names.port_offset),
             project: project.clone(),
             root,
@@ -116,6 +135,7 @@ impl TestCluster {
             environment: names.environment.clone(),
             load: SharedLoad::default(),
             is_settled: AtomicBool::new(false),
+            _lock: lock,
         };
         match dotenv {
             Some(text) => test_cluster.write_dotenv(&text)?,
@@ -193,10 +213,8 @@ impl TestCluster {
 
     /// Returns the names of the running pods of a component.
     pub fn pod_names(&self, component: &str) -> Result<Vec<String>> {
-        let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
-        let path = "jsonpath={.items[*].metadata.name}";
-        let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, "-o", path]).read()?;
-        Ok(text.split_whitespace().map(str::to_owned).collect())
+        let pods = self.list_pods(component)?;
+        Ok(pods.iter().map(|pod| text(pod, "/metadata/name").to_owned()).collect())
     }
 
     /// Returns the tools for the test cluster.
@@ -231,16 +249,21 @@ impl TestCluster {
 
     /// Returns the sorted UIDs of the running pods of a component.
     pub fn pods(&self, component: &str) -> Result<Vec<String>> {
-        let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
-        let path = "jsonpath={range .items[*]}{.metadata.uid} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
-        let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, ALIVE, "-o", path]).read()?;
-        let mut uids: Vec<String> = text
-            .lines()
-            .filter(|line| line.split_whitespace().count() == 1)
-            .map(|line| line.trim().to_owned())
-            .collect();
+        let pods = self.list_pods(component)?;
+        let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+        let mut uids: Vec<String> =
+            pods.iter().filter(stays).map(|pod| text(pod, "/metadata/uid").to_owned()).collect();
         uids.sort();
         Ok(uids)
+    }
+
+    /// Lists the pods of a component, without the evicted ones that Kubernetes keeps. One whose process exited with 0 counts as
+    /// succeeded.
+    fn list_pods(&self, component: &str) -> Result<Vec<Value>> {
+        let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
+        let mut pods = self.tools()?.api()?.select(&kinds::POD, Scope::Namespace, &selector)?;
+        pods.retain(|pod| !["Failed", "Succeeded"].contains(&text(pod, "/status/phase")));
+        Ok(pods)
     }
 
     /// Sends an HTTP request, anonymously or as the user of `token`. Returns status and body.
@@ -282,6 +305,11 @@ impl TestCluster {
             Ok(!progress.is_empty() && progress.iter().all(|p| p.complete))
         })
     }
+}
+
+/// Returns whether something that took `took` was within `limit`. On a busy machine, time counts less.
+pub fn is_within(took: Duration, limit: Duration) -> bool {
+    took.mul_f64(xtask::deadlines::machine_speed()) <= limit
 }
 
 /// Writes a file that only its owner can read.

@@ -102,7 +102,7 @@ fn run_recipe(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> 
     };
     // The helpers of the test cluster must find the engine of this cache.
     let own = Project { cache, ..project.clone() };
-    let mut test_cluster = TestCluster::named(&own, xtask, &names, true)?;
+    let mut test_cluster = TestCluster::make(&own, xtask, &names, true)?;
     // The copy is independent of edits in the original checkout.
     test_cluster.project.root.clone_from(&test_cluster.root);
     let _ = std::fs::remove_dir_all(folder.join("data"));

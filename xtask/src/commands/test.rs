@@ -25,15 +25,13 @@ use crate::toolchain::Toolchain;
 /// Number of slowest tests in the list.
 const SLOWEST: usize = 20;
 /// The order of the suites: one stage after the other, the lanes of a stage side by side, the suites of a lane in order. `e2e`
-/// waits for its cluster for half of its time. `dev` runs alone because its limits are in wall-clock time, `faults` because it
-/// shortens the limits of all calls.
-const STAGES: [&[&[Suite]]; 5] = [
+/// and `recovery` wait for their clusters for half of their time.
+const STAGES: [&[&[Suite]]; 3] = [
     &[
-        &[Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::Ordinary, Suite::Upgrade],
-        &[Suite::E2e],
+        &[Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::Ordinary, Suite::Faults],
+        &[Suite::E2e, Suite::Dev],
+        &[Suite::Upgrade, Suite::Recovery],
     ],
-    &[&[Suite::Dev]],
-    &[&[Suite::Faults]],
     &[&[Suite::Policies]],
     &[&[Suite::Soak]],
 ];
@@ -43,7 +41,7 @@ const STAGES: [&[&[Suite]]; 5] = [
 pub struct Test {
     /// Suites to run (default: all but `policies` and `soak`)
     pub suites: Vec<Suite>,
-    /// Run only the scenarios of dev and e2e whose names contain TEXT, each from the current state; or only such runs of faults
+    /// Run only the scenarios of dev, e2e and recovery whose names contain TEXT, each from the current state; or only such runs of faults
     /// and soak (`rounds`: the rounds of soak without its single faults)
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
@@ -72,8 +70,10 @@ pub enum Suite {
     Dev,
     /// Each external call fails once, against a real API server; the messages of xtask must match the real state
     Faults,
-    /// Deploys, drift, diagnosed and rolled back failures, kills and teardown on a separate profile, with a browser
+    /// Deploys, drift, diagnosed and rolled back failures, and teardown on a separate profile, with a browser
     E2e,
+    /// Kills, failing calls, broken premises and foreign objects on a profile of its own; the next deploy must converge
+    Recovery,
     /// Upgrades from an earlier version's state, running and stopped, to this version and to the pinned Kubernetes
     Upgrade,
     /// The first hour of a user who is not root: an engine with default settings, and origin `release` from a simulated
@@ -99,6 +99,7 @@ impl Suite {
             Self::Dev => "dev",
             Self::Faults => "faults",
             Self::E2e => "e2e",
+            Self::Recovery => "recovery",
             Self::Upgrade => "upgrade",
             Self::Ordinary => "ordinary",
             Self::Policies => "policies",
@@ -124,7 +125,7 @@ impl Suite {
             Self::Upgrade | Self::Ordinary => Vec::new(),
             Self::Dev => dev::requirements(settings, true),
             Self::Faults => faults::requirements(root)?,
-            Self::E2e | Self::Policies | Self::Soak => deploy::requirements(settings, true, true),
+            Self::E2e | Self::Recovery | Self::Policies | Self::Soak => deploy::requirements(settings, true, true),
         })
     }
 }
@@ -271,7 +272,7 @@ impl SuiteRunner<'_> {
             Suite::Backend => suites::image(report, settings, toolchain, &settings.components.backend),
             Suite::Frontend => suites::image(report, settings, toolchain, &settings.components.frontend),
             Suite::Faults => faults::run(report, &with(only.chain(args.all.then(|| "--all".to_owned())).collect())),
-            Suite::Dev | Suite::E2e => suites::end_to_end(report, suite, &with(only.collect())),
+            Suite::Dev | Suite::E2e | Suite::Recovery => suites::end_to_end(report, suite, &with(only.collect())),
             Suite::Upgrade | Suite::Policies => suites::end_to_end(report, suite, arguments),
             Suite::Ordinary => members::build(report, "xtask-ordinary")
                 .and_then(|program| suites::member(report, &program, suite, &with(only.collect()))),

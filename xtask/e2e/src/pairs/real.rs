@@ -4,6 +4,7 @@
 //! like the user's own, the origin is `release`, and MINIKUBE_HOME has the profile. `docker inspect` of the node shows one
 //! changed value: the API server's port is the port of a proxy, which has the API server's certificate.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +59,15 @@ pub struct RealCluster<'a> {
     control: Arc<Control>,
 }
 
+/// The builds that runs have made, by name.
+#[derive(Default)]
+struct Built {
+    /// Since the run started.
+    now: Vec<String>,
+    /// Ever, and those that the profile needed at the start. The engine also has builds of other checkouts.
+    all: BTreeSet<String>,
+}
+
 struct Control {
     ledger: Ledger,
     folder: String,
@@ -67,8 +77,7 @@ struct Control {
     profile: String,
     /// The API server's published port, and the proxy's port.
     ports: [u16; 2],
-    /// The builds since the run started.
-    built: Mutex<Vec<String>>,
+    built: Mutex<Built>,
 }
 
 impl<'a> RealCluster<'a> {
@@ -91,6 +100,10 @@ impl<'a> RealCluster<'a> {
             std::fs::create_dir_all(&shared_folder)?;
             symlink(shared_folder, folder.join("cache").join(shared))?;
         }
+
+        let needed = folder.join("cache/needed").join(&test_cluster.profile);
+        let needed = std::fs::read_to_string(&needed).with_context(|| format!("reading {needed}"))?;
+        let needed = needed.lines().map(str::to_owned).collect();
 
         let tools = test_cluster.tools()?;
         let profile = xtask::stages::cluster::profile(&tools)?;
@@ -134,7 +147,7 @@ impl<'a> RealCluster<'a> {
             engine,
             profile: test_cluster.profile.clone(),
             ports: [api, proxy],
-            built: Mutex::default(),
+            built: Mutex::new(Built { now: Vec::new(), all: needed }),
         });
         listen(control.clone(), UnixListener::bind(folder.join(SOCKET))?);
         Ok(Self { test_cluster, tools, _temp: temp, envs, scaled, ledger, control })
@@ -144,7 +157,7 @@ impl<'a> RealCluster<'a> {
     pub fn run(&self, args: &[&str], planned: Option<(Call, Fault)>) -> Result<(RunOutcome, Duration)> {
         let hangs = planned.as_ref().is_some_and(|(_, fault)| *fault == Fault::Hang);
         self.ledger.begin(planned);
-        self.control.built().clear();
+        self.control.built().now.clear();
         let mut envs: Vec<(&str, &str)> = self.envs.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let program = if hangs { &self.scaled } else { self.test_cluster.exe() };
         if hangs {
@@ -161,7 +174,7 @@ impl<'a> RealCluster<'a> {
             took: begun.elapsed(),
         });
         let Called { calls, struck, unknown, .. } = self.ledger.end();
-        let machine = Machine { done: self.control.built().clone(), ..Machine::default() };
+        let machine = Machine { done: self.control.built().now.clone(), ..Machine::default() };
         let outcome = RunOutcome {
             code: (ran.code >= 0).then_some(ran.code),
             text: ran.text.replace(&self.control.folder, "<sandbox>").replace(&revision, "to revision <asked>"),
@@ -212,9 +225,9 @@ impl<'a> RealCluster<'a> {
         state.objects = Arc::new(objects);
         state.machine.node = Some("running".to_owned());
         state.machine.node_images = node_images;
+        let built = &self.control.built().all;
         let images = images?;
-        let ours =
-            images.lines().filter(|name| name.starts_with("todo-backend:") || name.starts_with("todo-frontend:"));
+        let ours = images.lines().filter(|name| built.contains(*name));
         state.machine.images = ours.map(|name| BuiltImage::new(name, name)).collect();
         state.files.insert("cache/minikube/.minikube/profiles/todo/config.json".into(), Default::default());
         Ok(state)
@@ -222,7 +235,7 @@ impl<'a> RealCluster<'a> {
 }
 
 impl Control {
-    fn built(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+    fn built(&self) -> std::sync::MutexGuard<'_, Built> {
         self.built.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -256,7 +269,9 @@ impl Tools for Control {
         if words.iter().any(|word| word == "build")
             && let Some(at) = words.iter().position(|word| word == "--tag")
         {
-            self.built().push(format!("build {}", words[at + 1]));
+            let mut built = self.built();
+            built.now.push(format!("build {}", words[at + 1]));
+            built.all.insert(words[at + 1].clone());
         }
         let program = self.programs.iter().find(|(name, _)| *name == words[0]).context("a tool without a program")?;
         Ok(Reply { become_program: Some(program.1.clone()), cut, ..Reply::default() })
