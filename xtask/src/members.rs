@@ -21,17 +21,11 @@ pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
 ///
 /// The member comes from the checkout that this xtask was compiled from: the two share the library.
 pub fn build(report: &Report, package: &str) -> Result<Utf8PathBuf> {
-    build_with(report, package, &[])
-}
-
-/// Builds like [`build`], with `more` arguments for cargo.
-pub fn build_with(report: &Report, package: &str, more: &[&str]) -> Result<Utf8PathBuf> {
     report.note(format!("building {package}, which only this command needs"));
     let cargo = cargo()
         .args(["build", "--locked", "--message-format=json-render-diagnostics"])
         .args(report.is_quiet().then_some("--quiet"))
         .args(["--package", package])
-        .args(more.iter().copied())
         .cwd(checkout::compiled_from())
         .deadline(deadlines::CARGO)
         .show_stderr();

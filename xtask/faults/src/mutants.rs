@@ -3,9 +3,10 @@
 //!
 //! All mutants are compiled into the program under test, in a copy of the sources: each is an `if` around an
 //! expression. An environment variable switches one on. Without it, every `if` evaluates the original expression, so
-//! the pairs run with the same program: compiling a second one takes 50 s of processor time.
+//! the pairs run with the same program: compiling a second one takes 25 s of processor time.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
@@ -54,15 +55,16 @@ fn all() -> Result<Vec<Mutant>> {
     Ok(toml::from_str::<List>(LIST).context("mutants.toml")?.mutant)
 }
 
-/// Builds the program under test: xtask with all mutants and with scaled time limits. Returns its path.
-pub fn build_all(setting: &SuiteSettings<'_>) -> Result<Utf8PathBuf> {
-    let built = build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &all()?)?;
-    keep(&built, &setting.folder.join("mutants"))
-}
-
-/// Builds the xtask of `checkout` with `mutants` in the folder `copy`. Returns the program's path.
-fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
-    let changed = changed_files(checkout, mutants)?.into_iter();
+/// Builds the program under test: the xtask of `checkout` with all mutants and with scaled time limits. Returns the
+/// path of its copy in `folder`. The suites `faults` and `e2e` use the same program.
+pub fn build_all(checkout: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
+    let mutants = all()?;
+    let copy = checkout.join("target/faults/mutants");
+    std::fs::create_dir_all(&copy)?;
+    // Until it is dropped: another suite may build the program at the same time.
+    let lock = File::create(copy.with_extension("lock"))?;
+    lock.lock()?;
+    let changed = changed_files(checkout, &mutants)?.into_iter();
     let mut changed: BTreeMap<Utf8PathBuf, String> = changed.map(|(file, text)| (copy.join(file), text)).collect();
     let library = copy.join("xtask/src/lib.rs");
     let text =
@@ -87,7 +89,7 @@ fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf
         .deadline(deadlines::CARGO)
         .show_stderr();
     cargo.run()?;
-    Ok(target.join("debug/xtask"))
+    keep(&target.join("debug/xtask"), folder)
 }
 
 /// Returns the changed text of each file that `mutants` change, by its path in `checkout`. Fails unless every

@@ -811,8 +811,9 @@ pub fn whole(
     std::thread::scope(|scope| {
         let building = scope.spawn(|| {
             // The sandboxes wait for this value, so it is set even if the build fails or panics.
-            let built = std::panic::catch_unwind(|| mutants::build_all(setting))
-                .unwrap_or_else(|_| bail!("the build of the program under test panicked"));
+            let built =
+                std::panic::catch_unwind(|| mutants::build_all(&setting.checkout, &setting.folder.join("mutants")))
+                    .unwrap_or_else(|_| bail!("the build of the program under test panicked"));
             setting.program.get_or_init(|| built.as_ref().ok().cloned());
             built
         });

@@ -28,6 +28,7 @@ use xtask_faults::control::{Tools, listen};
 use xtask_faults::etcd::{Objects, Stored};
 use xtask_faults::gate::Gate;
 use xtask_faults::machine::{BuiltImage, Machine};
+use xtask_faults::mutants;
 use xtask_faults::pki::{Pair, Pki};
 use xtask_faults::proxy::Proxy;
 use xtask_faults::ran::Ran;
@@ -53,7 +54,7 @@ pub struct RealCluster<'a> {
     tools: Toolbox,
     _temp: tempfile::TempDir,
     envs: Vec<(&'static str, String)>,
-    /// The xtask under test, built with scalable time limits.
+    /// The program under test of the suite `faults`, which has scalable time limits.
     scaled: Utf8PathBuf,
     ledger: Ledger,
     control: Arc<Control>,
@@ -83,20 +84,20 @@ struct Control {
 impl<'a> RealCluster<'a> {
     /// Starts to intercept calls to the running cluster of `test_cluster`.
     pub fn new(test_cluster: &'a TestCluster) -> Result<Self> {
-        let programs =
-            members::build_with(&test_cluster.project.report, "xtask-faults", &["--features", "under-test"])?;
+        let project = &test_cluster.project;
+        let suite_program = members::build(&project.report, "xtask-faults")?;
         let (temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
         for name in ["bin", "cache", "home"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
         // Copies, because Cargo may replace the originals during the runs.
-        let keep = |name: &str| suite::keep(&programs.with_file_name(name), &folder);
-        let (scaled, tool) = (keep("xtask-under-test")?, keep("xtask-tool")?);
+        let tool = suite::keep(&suite_program.with_file_name("xtask-tool"), &folder)?;
+        let scaled = mutants::build_all(&project.root, &folder)?;
         xtask_faults::sandbox::tools(&folder, &test_cluster.root, &tool)?;
         std::fs::write(folder.join("cache/origin"), "release")?;
         // Shares the locks of the profile and the list of builds that other checkouts need.
         for shared in ["locks", "needed"] {
-            let shared_folder = test_cluster.project.cache.join(shared);
+            let shared_folder = project.cache.join(shared);
             std::fs::create_dir_all(&shared_folder)?;
             symlink(shared_folder, folder.join("cache").join(shared))?;
         }
