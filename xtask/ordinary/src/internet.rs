@@ -112,7 +112,7 @@ impl Internet {
                 std::thread::sleep(LATE);
             }
             let status = match registry {
-                Some(_) if is_hub && self.busy.swap(false, Ordering::Relaxed) => refuse_request(&mut client)?,
+                Some(_) if is_hub && self.busy.swap(false, Ordering::Relaxed) => refuse_request(&mut client, method)?,
                 Some((_, folder)) => ask_registry(&mut client, folder, &request, target, method)?,
                 None => self.download(&mut client, &host, target, method)?,
             };
@@ -153,11 +153,13 @@ impl Internet {
     }
 }
 
-fn refuse_request(client: &mut Client) -> Result<u16> {
+fn refuse_request(client: &mut Client, method: &str) -> Result<u16> {
     let client = client.get_mut();
     let length = TOO_MANY.len();
     let head = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json";
-    write!(client, "{head}\r\ncontent-length: {length}\r\n\r\n{TOO_MANY}")?;
+    // To HEAD, a body would be the beginning of the next answer.
+    let body = if method == "HEAD" { "" } else { TOO_MANY };
+    write!(client, "{head}\r\ncontent-length: {length}\r\n\r\n{body}")?;
     client.flush()?;
     Ok(429)
 }
