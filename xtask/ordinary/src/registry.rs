@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use xtask::engine::Engine;
+use xtask::stages::images::store::{StoredImage, StoredLayer};
 
 /// The registry's address in the machine.
 pub const ADDRESS: &str = "127.0.0.1:5000";
@@ -26,9 +28,6 @@ const FILES: &str = "offer/registry/docker/registry/v2";
 
 /// The second platform of each image. It never runs: its only layer has one file.
 const OTHER: &str = "arm64";
-
-/// Files of `docker save` up to this size in bytes are kept in memory. Those that describe images are smaller.
-const SMALL: u64 = 1 << 20;
 
 /// Like publishers' layers, ours are gzip files. Their data is stored, because compressing it costs more than all pulls.
 const COMPRESSION: Compression = Compression::none();
@@ -67,29 +66,16 @@ impl RegistryImage {
     }
 }
 
-/// Writes `images` from `tar`, the output of `docker save`.
-pub fn fill(shared: &Utf8Path, tar: impl Read, images: &[RegistryImage]) -> Result<()> {
-    let mut registry = Registry { folder: shared.join(FILES), small: BTreeMap::new(), layers: BTreeMap::new() };
-    for entry in tar::Archive::new(tar).entries()? {
-        let mut entry = entry.context("reading the output of docker save")?;
-        let name = entry.path()?.to_string_lossy().into_owned();
-        if entry.size() > SMALL {
-            let layer = registry.layer(&mut entry)?;
-            registry.layers.insert(name, layer);
-        } else {
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes)?;
-            registry.small.insert(name, bytes);
-        }
-    }
-    let manifests: Vec<Value> = serde_json::from_slice(registry.small("manifest.json")?)?;
+/// Writes `images` from the files of `engine`, which must be the private engine.
+pub fn fill(shared: &Utf8Path, engine: &Engine, images: &[RegistryImage]) -> Result<()> {
+    let data = engine.data.as_ref().context("only the private engine's files are readable")?;
+    let ids = engine.image_ids(&images.iter().map(|image| image.engine.clone()).collect::<Vec<_>>())?;
+    let mut registry = Registry { folder: shared.join(FILES), layers: BTreeMap::new() };
     for image in images {
-        let named = |manifest: &&Value| {
-            let tags = manifest["RepoTags"].as_array();
-            tags.into_iter().flatten().any(|tag| *tag == image.engine)
-        };
-        let manifest = manifests.iter().find(named).with_context(|| format!("no {} was saved", image.engine))?;
-        registry.add(image, manifest).with_context(|| format!("writing {}", image.repository))?;
+        let id = ids.get(&image.engine).with_context(|| format!("the engine has no {}", image.engine))?;
+        let stored = StoredImage::open(data, id)?;
+        let layers = stored.layers.iter().map(|layer| registry.stored_layer(layer)).collect::<Result<_>>()?;
+        registry.add(image, stored.config, layers).with_context(|| format!("writing {}", image.repository))?;
     }
     Ok(())
 }
@@ -121,28 +107,24 @@ struct Layer {
 
 struct Registry {
     folder: Utf8PathBuf,
-    /// Small files of `docker save`, by name.
-    small: BTreeMap<String, Vec<u8>>,
-    /// Compressed layers, by name of the file.
+    /// The engine's layers, by digest of the archive.
     layers: BTreeMap<String, Layer>,
 }
 
 impl Registry {
-    fn small(&self, name: &str) -> Result<&[u8]> {
-        Ok(self.small.get(name).with_context(|| format!("docker save wrote no {name}"))?)
+    /// Compresses a layer of the engine, unless an earlier image has it.
+    fn stored_layer(&mut self, stored: &StoredLayer) -> Result<Layer> {
+        if let Some(layer) = self.layers.get(&stored.digest) {
+            return Ok(layer.clone());
+        }
+        let layer = self.layer(stored.tar()?.1)?;
+        ensure!(layer.archive == stored.digest, "the engine's files of layer {} have changed", stored.digest);
+        self.layers.insert(stored.digest.clone(), layer.clone());
+        Ok(layer)
     }
 
-    fn add(&mut self, image: &RegistryImage, saved: &Value) -> Result<()> {
+    fn add(&self, image: &RegistryImage, mut config: Vec<u8>, mut layers: Vec<Layer>) -> Result<()> {
         let repository = &image.repository;
-        let mut config = self.small(saved["Config"].as_str().unwrap_or_default())?.to_owned();
-        let mut layers = Vec::new();
-        for file in saved["Layers"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !self.layers.contains_key(file) {
-                let layer = self.layer(self.small(file)?)?;
-                self.layers.insert(file.to_owned(), layer);
-            }
-            layers.push(self.layers[file].clone());
-        }
         if !image.files.is_empty() {
             let mut archive = tar::Builder::new(Vec::new());
             for (path, mode, content) in &image.files {
@@ -301,17 +283,14 @@ mod tests {
     fn an_image_becomes_an_index_of_two_platforms_with_an_attestation() {
         let temp = tempfile::tempdir().unwrap();
         let shared = Utf8Path::from_path(temp.path()).unwrap();
-        let manifest = json!([{"Config": "c", "RepoTags": ["a/b:1"], "Layers": ["l"]}]).to_string();
         let config = json!({"config": {}, "rootfs": {"type": "layers", "diff_ids": ["old"]}}).to_string();
-        let mut saved = tar::Builder::new(Vec::new());
-        for (name, content) in [("l", "layer"), ("c", &config), ("manifest.json", &manifest)] {
-            append(&mut saved, name, 0o644, content.as_bytes()).unwrap();
-        }
+        let registry = Registry { folder: shared.join(FILES), layers: BTreeMap::new() };
         let mut image = RegistryImage::official("a/b:1");
         image.files = vec![("f".to_owned(), 0o644, b"more".to_vec())];
         image.command = Some(vec!["run".to_owned()]);
-        fill(shared, saved.into_inner().unwrap().as_slice(), &[image]).unwrap();
-        let folder = shared.join(FILES);
+        let layer = registry.layer("layer".as_bytes()).unwrap();
+        registry.add(&image, config.into_bytes(), vec![layer]).unwrap();
+        let folder = registry.folder;
         let blob = |digest: &Value| {
             let (digest, size) = (digest.as_str().unwrap().to_owned(), 0);
             let bytes = std::fs::read(folder.join(data(&Blob { digest: digest.clone(), size }))).unwrap();

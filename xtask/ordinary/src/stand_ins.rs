@@ -10,7 +10,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use regex::Regex;
 use xtask::commands::test::{Suite, refuse_ordinary};
-use xtask::deadlines;
 use xtask::origin::download::checksum;
 use xtask::origin::{Tool, release};
 use xtask::pins::{self, Pins};
@@ -80,7 +79,8 @@ impl StandIns {
             std::fs::copy(&kept, &manifest).with_context(|| format!("copying {kept}"))?;
             return Ok(());
         }
-        self.offer_images(project, machine)?;
+        let images = self.images(project, &machine.shared)?;
+        registry::fill(&machine.shared, &self.toolchain.tools.engine, &images)?;
         self.offer_downloads(checkout, &machine.shared)?;
         std::fs::copy(&manifest, &kept).with_context(|| format!("copying {manifest}"))?;
         Ok(())
@@ -119,18 +119,7 @@ impl StandIns {
         Ok(())
     }
 
-    /// Fills the registry.
-    fn offer_images(&self, project: &Project, machine: &Machine) -> Result<()> {
-        let mut images = self.images(project, &machine.shared)?;
-        images.sort_by(|a, b| a.engine.cmp(&b.engine));
-        let mut names: Vec<String> = images.iter().map(|image| image.engine.clone()).collect();
-        names.dedup();
-        let save = self.toolchain.tools.engine.docker().arg("save").args(names).deadline(deadlines::IMAGE_STREAM);
-        let save = save.pipe_from(None)?;
-        registry::fill(&machine.shared, save.reader(), &images)?;
-        save.finish().map(drop)
-    }
-
+    /// Returns the images of the registry.
     fn images(&self, project: &Project, shared: &Utf8Path) -> Result<Vec<RegistryImage>> {
         let mut images: Vec<RegistryImage> =
             self.pins.iter().filter_map(|(_, pin)| pin.image.as_deref().map(RegistryImage::official)).collect();

@@ -30,14 +30,16 @@ const BYTES: u64 = 2;
 
 /// An image in the files of the private engine.
 pub struct StoredImage {
-    config: Vec<u8>,
-    layers: Vec<Layer>,
+    /// Its configuration: JSON, whose digest is the image's ID.
+    pub config: Vec<u8>,
+    /// Its layers, the lowest first.
+    pub layers: Vec<StoredLayer>,
 }
 
 /// A layer of an image.
-struct Layer {
+pub struct StoredLayer {
     /// The digest of its tar, with `sha256:`.
-    digest: String,
+    pub digest: String,
     /// The file with the list of the tar's pieces.
     list: Utf8PathBuf,
     /// The folder of its files.
@@ -68,7 +70,7 @@ impl StoredImage {
             let folder = store.join("layerdb/sha256").join(hex_of(&chain)?);
             let folder_of_files = String::from_utf8(read(&folder.join("cache-id"))?)?;
             let files = data.join("overlay2").join(folder_of_files.trim()).join("diff").canonicalize_utf8()?;
-            layers.push(Layer { digest: layer.to_owned(), list: folder.join("tar-split.json.gz"), files });
+            layers.push(StoredLayer { digest: layer.to_owned(), list: folder.join("tar-split.json.gz"), files });
         }
         Ok(Self { config, layers })
     }
@@ -87,8 +89,7 @@ impl StoredImage {
         let mut out = tar::Builder::new(output);
         let mut layers = Vec::new();
         for layer in &self.layers {
-            let pieces = layer.pieces()?;
-            let size = pieces.iter().map(Piece::size).sum();
+            let (size, tar) = layer.tar()?;
             layers.push(json!({"mediaType": LAYER, "digest": layer.digest, "size": size}));
             transfer.total += size;
             if have.contains(&layer.digest) {
@@ -96,7 +97,6 @@ impl StoredImage {
                 continue;
             }
             let before = transfer.sent;
-            let tar = LayerTar { files: &layer.files, pieces: pieces.into_iter(), current: Box::new(std::io::empty()) };
             let counted = Counted { inner: tar, count: 0, each: |count| progress(before + count) };
             append_entry(&mut out, &blob(&layer.digest)?, size, counted)?;
             transfer.sent += size;
@@ -127,7 +127,14 @@ impl StoredImage {
     }
 }
 
-impl Layer {
+impl StoredLayer {
+    /// Returns the size of its tar in bytes, and a reader of the tar.
+    pub fn tar(&self) -> Result<(u64, impl Read + '_)> {
+        let pieces = self.pieces()?;
+        let size = pieces.iter().map(Piece::size).sum();
+        Ok((size, LayerTar { files: &self.files, pieces: pieces.into_iter(), current: Box::new(std::io::empty()) }))
+    }
+
     /// Reads the pieces of its tar, in order.
     fn pieces(&self) -> Result<Vec<Piece>> {
         let mut text = String::new();
