@@ -80,7 +80,12 @@ impl Packages {
         Ok(self.dir.join("go").join(self.manifest.key(&Artifact::Go(name.to_owned()))?))
     }
 
-    /// Returns the missing `artifacts`. Checks programs by file, images by label.
+    /// Returns an npm folder, filled or not.
+    fn npm_dir(&self, name: &str) -> Result<Utf8PathBuf> {
+        Ok(self.dir.join("npm").join(self.manifest.key(&Artifact::Npm(name.to_owned()))?))
+    }
+
+    /// Returns the missing `artifacts`. Checks programs and npm folders by file, images by label.
     fn missing(&self, artifacts: &[Artifact], engine: &Engine) -> Result<BTreeSet<Artifact>> {
         let names: Vec<String> = artifacts.iter().flat_map(|artifact| self.manifest.names(artifact)).collect();
         let present = make::keys_of_images(engine, &names)?;
@@ -88,7 +93,7 @@ impl Packages {
         for artifact in artifacts {
             let there = match artifact {
                 Artifact::Go(name) => files::exists(&self.program_dir(name)?.join(name))?,
-                Artifact::Npm(_) => true,
+                Artifact::Npm(name) => files::exists(&self.npm_dir(name)?)?,
                 Artifact::Debian | Artifact::Image(_) => {
                     let key = self.manifest.key(artifact)?;
                     self.manifest.names(artifact).iter().all(|name| present.get(name) == Some(&key))
@@ -131,6 +136,8 @@ impl Origin for Packages {
             .manifest
             .closure(&self.wanted(requirements)?)
             .into_iter()
+            // Only making an image needs its npm folder.
+            .filter(|part| !matches!(part, Artifact::Npm(_)))
             .partition(|part| matches!(part, Artifact::Go(_)));
         // Checks programs first: while some are missing, it need not ask the engine.
         Ok(self.missing(&programs, engine)?.is_empty()
@@ -219,8 +226,6 @@ impl Packages {
     ) -> Result<MissingArtifacts<'_>> {
         let parts: Vec<Artifact> = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact)).collect();
         missing.extend(self.missing(&parts, engine)?);
-        let npm = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact));
-        missing.extend(npm.filter(|part| matches!(part, Artifact::Npm(_))).collect::<Vec<_>>());
         let order: Vec<Artifact> = self.manifest.closure(wanted).into_iter().filter(|a| missing.contains(a)).collect();
         // An unreadable record is reported before minutes of work.
         let mut images = order.iter().flat_map(|artifact| self.manifest.names(artifact));

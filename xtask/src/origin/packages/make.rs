@@ -297,20 +297,18 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    fn npm_dir(&self, name: &str) -> Utf8PathBuf {
-        self.origin.dir.join("npm").join(name)
-    }
-
     fn npm(&self, artifact: &Artifact, name: &str) -> Result<()> {
-        let (from, to) = (self.manifest().folder(artifact).context("an npm folder")?, self.npm_dir(name));
-        std::fs::create_dir_all(&to)?;
+        let from = self.manifest().folder(artifact).context("an npm folder")?;
+        let (new, dir) = (self.origin.dir.join("npm").join(format!("{name}.new")), self.origin.npm_dir(name)?);
+        std::fs::create_dir_all(&new)?;
         for file in ["package.json", "package-lock.json"] {
-            std::fs::copy(from.join(file), to.join(file)).with_context(|| format!("copying {from}/{file}"))?;
+            std::fs::copy(from.join(file), new.join(file)).with_context(|| format!("copying {from}/{file}"))?;
         }
         // Without scripts, no fetched code runs on this machine.
-        let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
+        let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(&new);
         let ci = ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(deadlines::NPM);
-        self.cancellable(ci).run()
+        self.cancellable(ci).run()?;
+        std::fs::rename(&new, &dir).with_context(|| format!("moving {new} to {dir}"))
     }
 
     fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
@@ -367,7 +365,7 @@ impl<'a> Maker<'a> {
             build = build.args(["--build-context", &format!("bin={bin}")]);
         }
         if let Some(npm) = &image.npm {
-            build = build.args(["--build-context", &format!("packages={}", self.npm_dir(npm))]);
+            build = build.args(["--build-context", &format!("packages={}", self.origin.npm_dir(npm)?)]);
         }
         if let Some(ca) = &self.origin.settings.ca_bundle {
             build = build.args(["--secret", &format!("id=ca,src={ca}")]);
