@@ -3,6 +3,8 @@
 pub mod faults;
 mod suites;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -24,17 +26,28 @@ use crate::toolchain::Toolchain;
 
 /// Number of slowest tests in the list.
 const SLOWEST: usize = 20;
-/// The order of the suites: one stage after the other, the lanes of a stage side by side, the suites of a lane in order. `e2e`
-/// and `recovery` wait for their clusters for half of their time.
-const STAGES: [&[&[Suite]]; 3] = [
+/// The order of the suites: one stage after the other. In a stage, suites start in this order, [`AT_ONCE`] at a time: long ones
+/// first, and not all those that need most of a processor together.
+const STAGES: [&[Suite]; 3] = [
     &[
-        &[Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::Ordinary, Suite::Faults],
-        &[Suite::E2e, Suite::Dev],
-        &[Suite::Upgrade, Suite::Recovery],
+        Suite::E2e,
+        Suite::Rust,
+        Suite::Upgrade,
+        Suite::Scan,
+        Suite::Chart,
+        Suite::Backend,
+        Suite::Frontend,
+        Suite::Recovery,
+        Suite::Ordinary,
+        Suite::Faults,
+        Suite::Dev,
     ],
-    &[&[Suite::Policies]],
-    &[&[Suite::Soak]],
+    &[Suite::Policies],
+    &[Suite::Soak],
 ];
+/// Number of suites that run at the same time: those with a cluster wait for it for half of their time. With the cluster of the
+/// user, four nodes exist, which is as many as Linux' default of 128 inotify instances allows.
+const AT_ONCE: usize = 3;
 
 /// Run all test suites, or the named ones
 #[derive(Args, Debug)]
@@ -232,30 +245,28 @@ struct SuiteRunner<'a> {
 }
 
 impl SuiteRunner<'_> {
-    /// Runs the wanted suites of a stage: its lanes side by side, the suites of a lane in order.
-    fn run_stage(&self, report: &Report, stage: &[&[Suite]], wanted: &[Suite]) -> Vec<SuiteResult> {
-        let wanted = |lane: &&[Suite]| lane.iter().copied().filter(|suite| wanted.contains(suite)).collect::<Vec<_>>();
-        let lanes: Vec<Vec<Suite>> = stage.iter().map(wanted).filter(|lane| !lane.is_empty()).collect();
-        let suites = lanes.concat();
+    /// Runs the wanted suites of a stage.
+    fn run_stage(&self, report: &Report, stage: &[Suite], wanted: &[Suite]) -> Vec<SuiteResult> {
+        let suites: Vec<Suite> = stage.iter().copied().filter(|suite| wanted.contains(suite)).collect();
         // With a private engine, `upgrade` has one of its own. In the user's, `e2e` and `upgrade` would remove each other's
         // images.
-        if lanes.len() < 2 || (suites.contains(&Suite::Upgrade) && !self.toolchain.tools.engine.private) {
+        if suites.len() < 2 || (suites.contains(&Suite::Upgrade) && !self.toolchain.tools.engine.private) {
             let suites = suites.into_iter().take_while(|_| !process::ending());
             return suites.map(|suite| self.run(report, suite)).collect();
         }
-        let run = |suite: &Suite| self.run(&report.within(suite.name()), *suite);
-        let run_lane = |lane: &[Suite]| lane.iter().take_while(|_| !process::ending()).map(run).collect::<Vec<_>>();
-        std::thread::scope(|scope| {
-            let started: Vec<_> = lanes.iter().map(|lane| scope.spawn(|| run_lane(lane))).collect();
-            let panicked = |suite: &Suite| SuiteResult {
-                suite: *suite,
+        let waiting = Mutex::new(suites.into_iter());
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next().filter(|_| !process::ending());
+        let run = |suite: Suite| {
+            let tried = AssertUnwindSafe(|| self.run(&report.within(suite.name()), suite));
+            catch_unwind(tried).unwrap_or_else(|_| SuiteResult {
+                suite,
                 tally: Tally::failure("the suite panicked"),
                 took: Duration::ZERO,
-            };
-            let results = started.into_iter().zip(&lanes);
-            results
-                .flat_map(|(thread, lane)| thread.join().unwrap_or_else(|_| lane.iter().map(panicked).collect()))
-                .collect()
+            })
+        };
+        std::thread::scope(|scope| {
+            let started = [(); AT_ONCE].map(|()| scope.spawn(|| std::iter::from_fn(next).map(run).collect::<Vec<_>>()));
+            started.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
         })
     }
 
@@ -294,10 +305,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_suite_is_in_one_lane() {
-        let in_lanes: Vec<Suite> = STAGES.iter().flat_map(|stage| stage.concat()).collect();
+    fn every_suite_is_in_one_stage() {
+        let in_stages = STAGES.concat();
         for suite in Suite::value_variants() {
-            assert_eq!(in_lanes.iter().filter(|other| *other == suite).count(), 1, "{suite:?}");
+            assert_eq!(in_stages.iter().filter(|other| *other == suite).count(), 1, "{suite:?}");
         }
     }
 
