@@ -10,9 +10,11 @@ mod show;
 mod watchdog;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -305,7 +307,8 @@ impl Process {
         if !self.is_question {
             guardian::ready();
         }
-        let expression = duct::cmd(&self.program, &self.args).full_env(self.environment());
+        let environment = self.environment();
+        let expression = duct::cmd(self.path(&environment), &self.args).full_env(environment);
         let mut expression = expression.before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
             // After Ctrl-C, a retry or a rollback must not begin anything new.
@@ -315,6 +318,18 @@ impl Process {
             expression = expression.dir(dir);
         }
         expression
+    }
+
+    /// Returns the program's path, or its name if no absolute folder of `PATH` has it. Given a name, the standard library
+    /// would fork, which copies the page tables of this process for each child.
+    fn path(&self, environment: &BTreeMap<OsString, OsString>) -> PathBuf {
+        let name = Path::new(&self.program);
+        let folders = environment.get(OsStr::new("PATH")).into_iter().flat_map(std::env::split_paths);
+        let is_program = |file: &PathBuf| {
+            file.is_absolute() && file.metadata().is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
+        };
+        // Joined to a folder, an absolute path stays as it is.
+        folders.map(|folder| folder.join(name)).find(is_program).unwrap_or_else(|| name.to_owned())
     }
 
     /// Returns the child's whole environment.
