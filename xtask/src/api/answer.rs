@@ -7,6 +7,7 @@ use ureq::http::StatusCode;
 use super::kinds::Resource;
 use super::request::Request;
 use super::server::Server;
+use crate::json;
 
 /// Number of characters that an error shows of an answer that is no `Status`.
 const SHOWN: usize = 200;
@@ -23,7 +24,7 @@ impl ServerAnswer {
         if !self.status.is_success() {
             return Err(server.refusal(request, self).into());
         }
-        match serde_json::from_slice(&self.body) {
+        match json::parse(&self.body) {
             Ok(object @ Value::Object(_)) => Ok(object),
             Ok(_) => Err(server.unexpected(request, "that is JSON but no object").into()),
             Err(error) => Err(server.unexpected(request, &format!("that is not JSON: {error}")).into()),
@@ -51,7 +52,7 @@ impl ServerAnswer {
         if self.status.is_success() {
             return None;
         }
-        let status: Value = serde_json::from_slice(&self.body).ok()?;
+        let status = json::parse(&self.body).ok()?;
         (status["kind"] == "Status" && status["apiVersion"] == "v1" && status["status"] == "Failure").then_some(status)
     }
 
