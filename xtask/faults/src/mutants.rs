@@ -81,6 +81,8 @@ pub fn build_all(checkout: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> 
     }
     let cargo = members::cargo()
         .args(["build", "--locked", "--package", "xtask", "--features", "scaled-deadlines"])
+        // It runs a thousand times.
+        .args(["--config", "profile.dev.package.xtask.opt-level=1"])
         .cwd(copy)
         .env("CARGO_TARGET_DIR", target.as_str())
         // Nobody debugs this program, and its sources change as a whole.

@@ -1,9 +1,11 @@
 //! A real etcd and a real API server, without a node and without the rest of a control plane.
 
 use std::net::TcpListener;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use xtask::deadlines;
 use xtask::process::{Piped, Process};
@@ -11,6 +13,8 @@ use xtask::process::{Piped, Process};
 use crate::etcd::Etcd;
 use crate::pki::Pki;
 
+/// The ports of the servers.
+const PORTS: Range<u16> = 20_000..32_000;
 /// The time limit for etcd and the API server to become ready, together, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -95,17 +99,23 @@ impl Servers {
                 GROUPS,
             ]);
         let (etcd, apiserver) = (etcd.pipe_from(None)?, apiserver.pipe_from(None)?);
+        // The folder is removed after a failure.
+        let log = |name: &str| {
+            let text = std::fs::read_to_string(folder.join(name).with_extension("log")).unwrap_or_default();
+            let last: Vec<&str> = text.lines().rev().take(5).collect();
+            format!("{name} has printed:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
         let begun = Instant::now();
         let store = loop {
             match Etcd::connect(client) {
                 Ok(store) => break store,
-                Err(error) if begun.elapsed() > PATIENCE => return Err(error.context(format!("see {folder}/etcd.log"))),
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error.context(log("etcd"))),
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
         };
         let this = Self { _apiserver: apiserver, _etcd: etcd, port, store };
         while !this.is_ready() {
-            ensure!(begun.elapsed() < PATIENCE, "the API server did not become ready: see {folder}/apiserver.log");
+            ensure!(begun.elapsed() < PATIENCE, "the API server did not become ready; {}", log("apiserver"));
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(this)
@@ -126,7 +136,26 @@ fn server(program: &str, log: &Utf8Path) -> Process {
         .deadline(deadlines::SUITE)
 }
 
-/// Returns a port that was free a moment ago.
+/// Returns a free port that no other call of this process returns. It is below those that Linux gives to connections: other
+/// suites make fifty a second, and one would take the port before its server listens.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two suites begin at different ports.
+    let first = std::process::id().wrapping_mul(100) as u16;
+    let next = || first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    PORTS.map(|_| PORTS.start + next()).find(is_free).context("no port is free")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_returns_another_port_that_no_connection_gets() {
+        let ports = [(); 30].map(|()| free_port().unwrap());
+        let different: std::collections::BTreeSet<u16> = ports.into();
+        assert_eq!(different.len(), ports.len());
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+    }
 }
