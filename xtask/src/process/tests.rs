@@ -31,6 +31,21 @@ fn missing_program_is_named() {
 }
 
 #[test]
+fn a_program_is_started_by_its_path_in_the_childs_environment() {
+    let path = |name: &str, folders: &str| {
+        Process::new(name)
+            .path(&BTreeMap::from([("PATH".into(), folders.into())]))
+            .into_os_string()
+            .into_string()
+            .unwrap()
+    };
+    assert_eq!(path("sh", "/no/such/folder:relative:/bin:/usr/bin"), "/bin/sh");
+    assert_eq!(path("sh", "relative"), "sh", "depends on the child's folder");
+    assert_eq!(path("fd", "/proc/self:/bin"), "fd", "a folder is no program");
+    assert_eq!(path("/bin/sh", "/usr/bin"), "/bin/sh");
+}
+
+#[test]
 fn deadline_ends_the_whole_group() {
     let start = std::time::Instant::now();
     let process = Process::new("sh").args(["-c", "sleep 600 & sleep 600"]).deadline(Duration::from_millis(300));
