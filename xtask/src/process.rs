@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Seek, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -322,14 +322,15 @@ impl Process {
 
     /// Returns the program's path, or its name if no absolute folder of `PATH` has it. Given a name, the standard library
     /// would fork, which copies the page tables of this process for each child.
-    fn path(&self, environment: &BTreeMap<OsString, OsString>) -> PathBuf {
-        let name = Path::new(&self.program);
+    fn path(&self, environment: &BTreeMap<OsString, OsString>) -> OsString {
         let folders = environment.get(OsStr::new("PATH")).into_iter().flat_map(std::env::split_paths);
         let is_program = |file: &PathBuf| {
             file.is_absolute() && file.metadata().is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
         };
-        // Joined to a folder, an absolute path stays as it is.
-        folders.map(|folder| folder.join(name)).find(is_program).unwrap_or_else(|| name.to_owned())
+        // Joined to a folder, an absolute path stays as it is. A name stays a string: duct makes a relative `Path` one of the
+        // current folder.
+        let mut files = folders.map(|folder| folder.join(&self.program));
+        files.find(is_program).map_or_else(|| (&self.program).into(), PathBuf::into_os_string)
     }
 
     /// Returns the child's whole environment.

@@ -74,7 +74,7 @@ fn main() {
 
 fn usage_error() -> anyhow::Error {
     let what = format!(
-        "xtask-e2e runs a suite (dev, e2e, recovery, upgrade, policies, soak) or `bench deploy` with the xtask that {UNDER_TEST} names"
+        "xtask-e2e runs a suite (dev, e2e, recovery, upgrade, policies, soak) or `bench deploy` with the xtask of {UNDER_TEST}"
     );
     Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
 }
@@ -90,7 +90,7 @@ fn run(project: &Project, xtask: &str, names: &Names, stages: &[Stage], only: Op
     let mut lanes = stages.iter().flat_map(|stage| stage.lanes);
     if let Some(text) = only.filter(|_| lanes.all(|lane| select(lane, only, false).next().is_none())) {
         return Err(Failure::new(Class::Config, format!("no scenario's name contains `{text}`"))
-            .help("xtask/e2e/src/scenarios.rs lists the names")
+            .help("xtask/e2e/src/scenarios.rs lists the names, by suite")
             .into());
     }
     let test_cluster = TestCluster::make(project, xtask, names, only.is_none())?;

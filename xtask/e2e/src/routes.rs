@@ -1,6 +1,5 @@
 //! The routes of the live Ingress, and the causes of their failures.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -157,7 +156,7 @@ fn break_one_by_one(test_cluster: &TestCluster) -> Result<()> {
 
 /// Fails unless a closed port is distinguished from a cluster without a controller.
 fn nothing_listens(test_cluster: &TestCluster) -> Result<()> {
-    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let free = xtask_faults::servers::free_port()?;
     let tools = test_cluster.tools()?;
     let routes = proof::routes(&test_cluster.project.settings, &Snapshot::take(&tools)?);
     let answers = proof::measure(&routes, &format!("http://localhost:{free}"), 1);

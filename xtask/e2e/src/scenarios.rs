@@ -32,7 +32,7 @@ pub const E2E: [Stage; 5] = [
 ];
 
 /// The stages of `recovery`.
-pub const RECOVERY: [Stage; 1] = [Stage { lanes: &[DISTURBANCES], keeps_load: false }];
+pub const RECOVERY: [Stage; 1] = [Stage { lanes: &[RECOVERY_SCENARIOS], keeps_load: false }];
 
 /// The scenario that removes the cluster.
 const LAST: Scenario = ("teardown --cluster removes the profile and may run twice", lifecycle::teardown_cluster);
@@ -160,7 +160,7 @@ const ROLLOUTS: &[Scenario] = &[
 ];
 
 /// Broken premises, neighbours, and kills.
-const DISTURBANCES: &[Scenario] = &[
+const RECOVERY_SCENARIOS: &[Scenario] = &[
     (FIRST, lifecycle::first),
     ("rollout: a drained node is named at once with kubectl uncordon", causes::drained),
     ("premises: a value that renames the objects is refused before Helm, and the data stays", premises::renamed),
@@ -201,6 +201,7 @@ mod tests {
 
     #[test]
     fn only_selects_scenarios_by_name() {
+        assert!(names(&E2E, None, false).len() > 70 && names(&RECOVERY, None, false).len() > 20);
         assert_eq!(names(&E2E, Some("liveness probe"), false).len(), 1);
         assert_eq!(names(&E2E, Some("no such scenario"), false), [""; 0]);
     }

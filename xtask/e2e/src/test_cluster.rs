@@ -39,7 +39,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Returns the names for a cluster in the user's engine, with files in `folder` of the checkout's target folder.
+    /// Returns the names for a cluster in the engine of `deploy`, with files in `folder` of the checkout's target folder.
     pub fn new(project: &Project, folder: &str, suffix: &'static str, port_offset: u16) -> Self {
         Self { folder: project.target().join(folder), suffix, port_offset, environment: Vec::new() }
     }
@@ -307,9 +307,9 @@ impl TestCluster {
     }
 }
 
-/// Returns whether something that took `took` was within `limit`. On a busy machine, time counts less.
-pub fn is_within(took: Duration, limit: Duration) -> bool {
-    took.mul_f64(xtask::deadlines::machine_speed()) <= limit
+/// Returns how much of the time that just passed counts: on a busy machine, less.
+pub fn machine_time(passed: Duration) -> Duration {
+    passed.mul_f64(xtask::deadlines::machine_speed())
 }
 
 /// Writes a file that only its owner can read.

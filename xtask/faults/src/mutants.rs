@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
@@ -56,7 +57,7 @@ fn all() -> Result<Vec<Mutant>> {
 }
 
 /// Builds the program under test: the xtask of `checkout` with all mutants and with scaled time limits. Returns the
-/// path of its copy in `folder`. The suites `faults` and `e2e` use the same program.
+/// path of its copy in `folder`. The pairs on a real cluster use it, too, if a call hangs.
 pub fn build_all(checkout: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
     let mutants = all()?;
     let copy = checkout.join("target/faults/mutants");
@@ -77,7 +78,9 @@ pub fn build_all(checkout: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> 
     // so the compiled ones are linked instead of compiled again.
     let target = copy.with_file_name("target");
     if !target.exists() {
-        lend(&checkout.join("target/debug"), &target.join("debug"))?;
+        let new = target.with_extension("new");
+        lend(&checkout.join("target/debug"), &new.join("debug"))?;
+        std::fs::rename(&new, &target)?;
     }
     let cargo = members::cargo()
         .args(["build", "--locked", "--package", "xtask", "--features", "scaled-deadlines"])
@@ -165,17 +168,23 @@ fn catch(sandbox: &PreparedSandbox, references: &References, number: usize, muta
     Ok(None)
 }
 
-/// Hard-links the compiled dependencies in the target folder `from` into `to`. Skips the packages of xtask.
+/// Hard-links the compiled dependencies in the target folder `from` into `to`. Skips the packages of xtask, and files that go
+/// meanwhile: another suite may compile there.
 fn lend(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
     for part in ["build", "deps", ".fingerprint"] {
         let ours = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().contains("xtask");
         for entry in walkdir::WalkDir::new(from.join(part)).into_iter().filter_entry(|entry| !ours(entry)) {
-            let entry = entry?;
+            let Ok(entry) = entry else { continue };
             let dest = to.as_std_path().join(entry.path().strip_prefix(from)?);
             if entry.file_type().is_dir() {
                 std::fs::create_dir_all(dest)?;
             } else if entry.file_type().is_file() {
-                std::fs::hard_link(entry.path(), dest)?;
+                match std::fs::hard_link(entry.path(), dest) {
+                    Err(error) if ![ErrorKind::NotFound, ErrorKind::AlreadyExists].contains(&error.kind()) => {
+                        return Err(error.into());
+                    }
+                    _ => {}
+                }
             }
         }
     }

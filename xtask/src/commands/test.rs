@@ -54,8 +54,8 @@ const AT_ONCE: usize = 3;
 pub struct Test {
     /// Suites to run (default: all but `policies` and `soak`)
     pub suites: Vec<Suite>,
-    /// Run only the scenarios of dev, e2e and recovery whose names contain TEXT, each from the current state; or only such runs of faults
-    /// and soak (`rounds`: the rounds of soak without its single faults)
+    /// Run only the scenarios of dev, e2e and recovery whose names contain TEXT, each from the current state; or only such runs
+    /// of faults and soak (`rounds`: the rounds of soak without its single faults)
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// Run every fault of every call in faults, also where calls share them
@@ -248,9 +248,9 @@ impl SuiteRunner<'_> {
     /// Runs the wanted suites of a stage.
     fn run_stage(&self, report: &Report, stage: &[Suite], wanted: &[Suite]) -> Vec<SuiteResult> {
         let suites: Vec<Suite> = stage.iter().copied().filter(|suite| wanted.contains(suite)).collect();
-        // With a private engine, `upgrade` has one of its own. In the user's, `e2e` and `upgrade` would remove each other's
+        // With a private engine, `upgrade` has one of its own. In the user's, it and the other suites would remove each other's
         // images.
-        if suites.len() < 2 || (suites.contains(&Suite::Upgrade) && !self.toolchain.tools.engine.private) {
+        if suites.len() < 2 || !self.toolchain.tools.engine.private {
             let suites = suites.into_iter().take_while(|_| !process::ending());
             return suites.map(|suite| self.run(report, suite)).collect();
         }

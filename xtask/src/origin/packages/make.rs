@@ -18,6 +18,7 @@ use crate::deadlines;
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::minikube;
 use crate::origin::bases::{BaseRecord, Brought};
 use crate::plan::{self, Mode, Step};
@@ -308,6 +309,9 @@ impl<'a> Maker<'a> {
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(&new);
         let ci = ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(deadlines::NPM);
         self.cancellable(ci).run()?;
+        // Until 0.3.0, the folder had no key.
+        files::remove_folder(&self.origin.dir.join("npm").join(name))?;
+        files::remove_folder(&dir)?;
         std::fs::rename(&new, &dir).with_context(|| format!("moving {new} to {dir}"))
     }
 
