@@ -35,7 +35,10 @@ pub fn hung_backend(test_cluster: &TestCluster) -> Result<()> {
     };
     let before = restarts()?;
     // SIGSTOP comes from the node: PID 1 ignores it within its own PID namespace.
-    let find = ["ps", "--name", "^backend$", "--state", "Running", "-q"];
+    // Not a container of the pod that the scenario before this one has deleted.
+    let pod = test_cluster.pods("backend")?.into_iter().next().context("a pod")?;
+    let label = format!("io.kubernetes.pod.uid={pod}");
+    let find = ["ps", "--name", "^backend$", "--label", &label, "--state", "Running", "-q"];
     let node = tools.nodes()?.remove(0);
     let containers = node.crictl(find).read()?;
     let id = containers.lines().next().unwrap_or_default().to_owned();

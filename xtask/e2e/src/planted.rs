@@ -48,11 +48,9 @@ pub fn other_image(test_cluster: &TestCluster) -> Result<()> {
         .expect(8, &[&format!("built -> node: {reference} on node {}", test_cluster.profile)])?;
 
     // A new pod runs the other image. The deploy corrects node and pod.
-    let kubectl = tools.kubectl_here();
     let before = test_cluster.pods("backend")?;
-    let name = "jsonpath={.items[0].metadata.name}";
-    let pod = kubectl.clone().args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", name]).read()?;
-    kubectl.clone().args(["delete", "pod", &pod, "--wait=false"]).run()?;
+    let pod = test_cluster.pod_names("backend")?.into_iter().next().context("a pod")?;
+    tools.kubectl_here().args(["delete", "pod", &pod, "--wait=false"]).run()?;
     test_cluster.until("a pod of the other image", Duration::from_secs(60), || {
         let now = test_cluster.pods("backend")?;
         Ok(now.len() == 2 && now != before)

@@ -250,19 +250,18 @@ impl TestCluster {
     /// Returns the sorted UIDs of the running pods of a component.
     pub fn pods(&self, component: &str) -> Result<Vec<String>> {
         let pods = self.list_pods(component)?;
-        let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
-        let mut uids: Vec<String> =
-            pods.iter().filter(stays).map(|pod| text(pod, "/metadata/uid").to_owned()).collect();
+        let mut uids: Vec<String> = pods.iter().map(|pod| text(pod, "/metadata/uid").to_owned()).collect();
         uids.sort();
         Ok(uids)
     }
 
-    /// Lists the pods of a component, without the evicted ones that Kubernetes keeps. One whose process exited with 0 counts as
-    /// succeeded.
+    /// Lists the pods of a component, without those that are being deleted, and without the evicted ones that Kubernetes keeps. One
+    /// whose process exited with 0 counts as succeeded.
     fn list_pods(&self, component: &str) -> Result<Vec<Value>> {
         let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
         let mut pods = self.tools()?.api()?.select(&kinds::POD, Scope::Namespace, &selector)?;
-        pods.retain(|pod| !["Failed", "Succeeded"].contains(&text(pod, "/status/phase")));
+        let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
+        pods.retain(|pod| stays(pod) && !["Failed", "Succeeded"].contains(&text(pod, "/status/phase")));
         Ok(pods)
     }
 
