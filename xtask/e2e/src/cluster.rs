@@ -25,18 +25,15 @@ pub fn deleted_pod(test_cluster: &TestCluster) -> Result<()> {
 
 pub fn hung_backend(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
+    // Not the pod that the scenario before this one has deleted.
+    let pod = test_cluster.pods("backend")?.into_iter().next().context("a pod")?;
     let restarts = || -> Result<u64> {
-        let path = "jsonpath={range .items[*]}{.status.containerStatuses[0].restartCount}{\"\\n\"}{end}";
-        let text = tools
-            .kubectl_here()
-            .args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", path])
-            .read()?;
-        Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
+        let pods = test_cluster.list_pods("backend")?;
+        let pod = pods.iter().find(|other| other["metadata"]["uid"] == pod.as_str()).context("the pod is gone")?;
+        Ok(pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default())
     };
     let before = restarts()?;
     // SIGSTOP comes from the node: PID 1 ignores it within its own PID namespace.
-    // Not a container of the pod that the scenario before this one has deleted.
-    let pod = test_cluster.pods("backend")?.into_iter().next().context("a pod")?;
     let label = format!("io.kubernetes.pod.uid={pod}");
     let find = ["ps", "--name", "^backend$", "--label", &label, "--state", "Running", "-q"];
     let node = tools.nodes()?.remove(0);

@@ -257,7 +257,7 @@ impl TestCluster {
 
     /// Lists the pods of a component, without those that are being deleted, and without the evicted ones that Kubernetes keeps. One
     /// whose process exited with 0 counts as succeeded.
-    fn list_pods(&self, component: &str) -> Result<Vec<Value>> {
+    pub fn list_pods(&self, component: &str) -> Result<Vec<Value>> {
         let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
         let mut pods = self.tools()?.api()?.select(&kinds::POD, Scope::Namespace, &selector)?;
         let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
