@@ -90,7 +90,8 @@ fn with_database(test_cluster: &TestCluster) -> Result<()> {
     // Another suite may call kubectl for its own cluster.
     let started = |command: &&Vec<u8>| {
         let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
-        let is_elsewhere = |pair: &[&[u8]]| pair[0] == b"--context" && pair[1] != test_cluster.profile.as_bytes();
+        let ours = test_cluster.kubeconfig.as_str().as_bytes();
+        let is_elsewhere = |pair: &[&[u8]]| pair[0] == b"--kubeconfig" && pair[1] != ours;
         words[0] == kubectl.program().as_bytes() && !words.windows(2).any(is_elsewhere)
     };
     if let Some(command) = samples.commands.iter().find(started) {

@@ -30,7 +30,7 @@ pub fn hung_backend(test_cluster: &TestCluster) -> Result<()> {
     let restarts = || -> Result<u64> {
         let pods = test_cluster.list_pods("backend")?;
         let pod = pods.iter().find(|other| other["metadata"]["uid"] == pod.as_str()).context("the pod is gone")?;
-        Ok(pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default())
+        pod["status"]["containerStatuses"][0]["restartCount"].as_u64().context("no restartCount")
     };
     let before = restarts()?;
     // SIGSTOP comes from the node: PID 1 ignores it within its own PID namespace.

@@ -292,7 +292,7 @@ impl TestCluster {
                 bail!("{what}: not within {} s", limit.as_secs());
             }
             std::thread::sleep(Duration::from_millis(500));
-            waited += start.elapsed().mul_f64(xtask::deadlines::machine_speed());
+            waited += machine_time(start.elapsed());
         }
     }
 

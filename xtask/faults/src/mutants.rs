@@ -174,7 +174,11 @@ fn lend(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
     for part in ["build", "deps", ".fingerprint"] {
         let ours = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().contains("xtask");
         for entry in walkdir::WalkDir::new(from.join(part)).into_iter().filter_entry(|entry| !ours(entry)) {
-            let Ok(entry) = entry else { continue };
+            let is_gone = |error: &walkdir::Error| error.io_error().is_some_and(|io| io.kind() == ErrorKind::NotFound);
+            let entry = match entry {
+                Err(error) if is_gone(&error) => continue,
+                entry => entry?,
+            };
             let dest = to.as_std_path().join(entry.path().strip_prefix(from)?);
             if entry.file_type().is_dir() {
                 std::fs::create_dir_all(dest)?;
