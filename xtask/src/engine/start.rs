@@ -31,9 +31,9 @@ const DETACH: &str = r#"exec >>"$1" 2>&1 && echo $$ >"$2" && shift 2 && exec uns
 
 /// In the namespace: the tree becomes the root, with the machine's /proc, /sys, /dev and kernel modules and the engine's
 /// data and run folders in it. With control groups of version 1 the machine may lack hierarchies (hugetlb, net_cls,
-/// perf_event): a node's systemd would mount their roots, which all nodes share, and each kubelet would try for ever to
-/// remove the others' pods from them. Mounted here, each container has a group of its own in them. Then the bridge, which
-/// Docker only makes itself under the name that every engine takes.
+/// perf_event), or have only a folder left of them: a node's systemd would mount their roots, which all nodes share, and each
+/// kubelet would try for ever to remove the others' pods from them. Mounted here, each container has a group of its own in
+/// them. Then the bridge, which Docker only makes itself under the name that every engine takes.
 const ENTER: &str = r#"
 tree=$1 run=$2 data=$3 bridge=$4 address=$5 hierarchies=$6
 shift 6
@@ -56,6 +56,7 @@ if [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ]; then
     for group in /run/cgroup/*; do
         name=${group##*/}
         if [ -L "$group" ]; then cp -P "$group" "/sys/fs/cgroup/$name"; continue; fi
+        mountpoint -q "$group" || continue
         mkdir "/sys/fs/cgroup/$name"
         mount --rbind "$group" "/sys/fs/cgroup/$name"
     done
