@@ -11,18 +11,20 @@ use super::test_cluster::TestCluster;
 use super::{causes, interrupts};
 use xtask::stages::proof::http;
 
-/// Requests per second over all paths.
+/// Requests per second over all paths, for the first [`MANY`] requests.
 const RATE: f64 = 50.0;
+/// Requests per second after those: enough to find a failing rollout, without wasting the machine's time.
+const LATER_RATE: f64 = 10.0;
 /// Most requests in flight.
 const USERS: usize = 16;
 /// A path of each application, and the prefix of the pods that serve it.
 const PATHS: [(&str, &str); 2] = [("/api/v1/health", "todo-backend/"), ("/", "todo-frontend/")];
-/// Least number of requests of [`through_changes`].
+/// Least number of requests of the scenarios that share their load.
 const MANY: u64 = 10_000;
 /// Request number at which a load ends.
 const END: u64 = u64::MAX / 2;
 
-/// Load that requests the paths in turn at a fixed rate, each over a new connection, until it is stopped.
+/// Load that requests the paths in turn, at the times of [`due`], each over a new connection, until it is stopped.
 pub struct Load {
     requests: Arc<Requests>,
     users: Vec<JoinHandle<()>>,
@@ -86,14 +88,19 @@ impl Requests {
     }
 }
 
+/// Returns the time of request `number` after the start.
+fn due(number: u64) -> Duration {
+    let later = number.saturating_sub(MANY);
+    Duration::from_secs_f64((number - later) as f64 / RATE + later as f64 / LATER_RATE)
+}
+
 fn user(address: &str, start: Instant, requests: &Requests) {
     loop {
         let number = requests.next.fetch_add(1, Ordering::Relaxed);
         if number >= END {
             return;
         }
-        let due = start + Duration::from_secs_f64(number as f64 / RATE);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        std::thread::sleep((start + due(number)).saturating_duration_since(Instant::now()));
         let (path, server) = PATHS[number as usize % PATHS.len()];
         match http::get(address, "", path) {
             Ok(answer) if answer.status < 400 && answer.header("X-Served-By").starts_with(server) => {
@@ -138,23 +145,18 @@ impl SharedLoad {
     }
 }
 
-/// No request fails during changes of backend and Secret, and during a failing deploy with its rollback. The requests of the
-/// scenarios before this one count, too.
+/// No request fails during changes of backend and Secret, and during a failing deploy with its rollback.
 pub fn through_changes(test_cluster: &TestCluster) -> Result<()> {
     causes::sound(test_cluster)?;
-    let mut rounds = 0;
-    let answers = loop {
-        rounds += 1;
-        test_cluster.load.during(test_cluster, || deploy_changes(test_cluster))?.0?;
-        let answers = test_cluster.load.answers(test_cluster)?;
-        if answers >= MANY {
-            break answers;
-        }
-    };
-    test_cluster
-        .project
-        .report
-        .note(format!("{answers} requests, none failed; {rounds} rounds of changes in this scenario"));
+    test_cluster.load.during(test_cluster, || deploy_changes(test_cluster))?.0
+}
+
+/// Waits until the load of this and the previous scenarios has made [`MANY`] requests. None may fail.
+pub fn many(test_cluster: &TestCluster) -> Result<()> {
+    let limit = due(MANY).mul_f64(1.5);
+    test_cluster.until("the requests are answered", limit, || Ok(test_cluster.load.answers(test_cluster)? >= MANY))?;
+    let answers = test_cluster.load.answers(test_cluster)?;
+    test_cluster.project.report.note(format!("{answers} requests, none failed"));
     Ok(())
 }
 
@@ -164,4 +166,14 @@ fn deploy_changes(test_cluster: &TestCluster) -> Result<()> {
         test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (AUTH_SECRET)", "is up"])?;
     }
     causes::crash_loop(test_cluster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_lower_after_many_requests() {
+        assert_eq!([0, 50, MANY, MANY + 10].map(|number| due(number).as_secs()), [0, 1, 200, 201]);
+    }
 }

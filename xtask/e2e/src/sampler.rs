@@ -1,6 +1,7 @@
 //! Samples the arguments and the environment of every process while a scenario runs.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -36,9 +37,9 @@ impl Sampler {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
-            let mut samples = Samples::default();
+            let (mut samples, mut last) = (Samples::default(), HashMap::new());
             while !stopped.load(Ordering::Relaxed) {
-                sample_processes(&needles, &mut samples);
+                last = sample_processes(&needles, &last, &mut samples);
                 std::thread::sleep(PAUSE);
             }
             samples
@@ -55,28 +56,33 @@ impl Sampler {
     }
 }
 
-fn sample_processes(needles: &Needles, samples: &mut Samples) {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        let Ok(command) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        let shown = || String::from_utf8_lossy(&command).replace('\0', " ");
-        if needles.are_in(&command) {
-            samples.hits.insert(format!("the arguments of: {}", shown()));
-        }
-        if let Ok(environment) = std::fs::read(entry.path().join("environ")) {
-            samples.environments += 1;
-            if needles.are_in(&environment) {
-                samples.hits.insert(format!("the environment of: {}", shown()));
+/// The command line of each process, by its ID.
+type Commands = HashMap<OsString, Vec<u8>>;
+
+/// Takes a sample, and returns the command lines. A process with the same command line as in the sample before, `last`, has
+/// the same environment: it has not called `exec`.
+fn sample_processes(needles: &Needles, last: &Commands, samples: &mut Samples) -> Commands {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Commands::new() };
+    let is_id = |name: &OsString| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let mut commands = Commands::new();
+    for (id, folder) in entries.flatten().map(|entry| (entry.file_name(), entry.path())).filter(|(id, _)| is_id(id)) {
+        let Ok(command) = std::fs::read(folder.join("cmdline")) else { continue };
+        if last.get(&id) != Some(&command) {
+            let shown = || String::from_utf8_lossy(&command).replace('\0', " ");
+            if needles.are_in(&command) {
+                samples.hits.insert(format!("the arguments of: {}", shown()));
             }
+            if let Ok(environment) = std::fs::read(folder.join("environ")) {
+                samples.environments += 1;
+                if needles.are_in(&environment) {
+                    samples.hits.insert(format!("the environment of: {}", shown()));
+                }
+            }
+            samples.commands.insert(command.clone());
         }
-        if !samples.commands.contains(&command) {
-            samples.commands.insert(command);
-        }
+        commands.insert(id, command);
     }
+    commands
 }
 
 #[cfg(test)]

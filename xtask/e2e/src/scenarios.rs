@@ -129,6 +129,7 @@ const CHANGES: &[Scenario] = &[
 
 /// Causes of a failing rollout, while users send requests, of which none may fail.
 const ROLLOUTS: &[Scenario] = &[
+    ("rollout: no request at 50/s fails while code and Secret change and a deploy fails", load::through_changes),
     ("rollout: an image removed from the node is reported; evidence is saved; rolled back", causes::image_missing),
     ("rollout: a pull policy that asks a registry is reported", causes::image_pull),
     ("rollout: a variable from a missing Secret key is reported with key and Secret", causes::config),
@@ -153,10 +154,7 @@ const ROLLOUTS: &[Scenario] = &[
     ("rollout: a pod that the node evicts is reported", causes::evicted),
     ("rollout: a release that Helm applied only in part is rolled back", causes::refused_half_way),
     ("rollout: a host name that does not resolve is reported", premises::unknown_host),
-    (
-        "rollout: none of 10,000 requests at 50/s fails while code and Secret change and a deploy fails",
-        load::through_changes,
-    ),
+    ("rollout: none of all requests during these scenarios has failed, and there were 10,000", load::many),
 ];
 
 /// Broken premises, neighbours, and kills.
