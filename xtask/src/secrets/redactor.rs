@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use regex::Regex;
+use regex_lite::Regex;
 use serde_json::Value;
 
 use super::Secret;
@@ -35,7 +35,7 @@ static PATTERNS: [Pattern; 4] = [
     (
         |text| text.contains('=') && text.contains(['?', '&']),
         LazyLock::new(|| {
-            rule(r#"([?&](?i-u:[a-z_-]*password|passwd|pwd|[a-z_-]*token|api[_-]?key|secret)=)[^&# \t\r\n"'<>]+"#)
+            rule(r#"([?&](?i:[a-z_-]*password|passwd|pwd|[a-z_-]*token|api[_-]?key|secret)=)[^&# \t\r\n"'<>]+"#)
         }),
         "$1***",
     ),

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use anyhow::Result;
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::text::screen;
 use super::view::View;

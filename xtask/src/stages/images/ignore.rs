@@ -2,7 +2,7 @@
 //! the context, `*` stops at `/`, and the last matching pattern wins.
 
 use anyhow::Result;
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::failure::{Class, Failure};
 
@@ -160,7 +160,7 @@ fn translate(pattern: &str) -> String {
                 kind = PatternKind::General;
             }
             '\\' => {
-                regex.push_str(&regex::escape(&chars.next().unwrap_or('\\').to_string()));
+                regex.push_str(&regex_lite::escape(&chars.next().unwrap_or('\\').to_string()));
                 kind = PatternKind::General;
             }
             '[' | ']' => {
@@ -169,16 +169,16 @@ fn translate(pattern: &str) -> String {
             }
             // Special within brackets. Moby does not escape them elsewhere.
             '^' | '-' => regex.push(c),
-            _ => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+            _ => regex.push_str(&regex_lite::escape(c.encode_utf8(&mut [0; 4]))),
         }
         first = false;
     }
     let regex = match kind {
-        PatternKind::Exact => regex::escape(pattern),
-        PatternKind::Prefix => format!("{}.*", regex::escape(&pattern[..pattern.len() - 2])),
+        PatternKind::Exact => regex_lite::escape(pattern),
+        PatternKind::Prefix => format!("{}.*", regex_lite::escape(&pattern[..pattern.len() - 2])),
         PatternKind::Suffix => match pattern[2..].strip_prefix('/') {
-            Some(rest) => format!("(.*/)?{}", regex::escape(rest)),
-            None => format!(".*{}", regex::escape(&pattern[2..])),
+            Some(rest) => format!("(.*/)?{}", regex_lite::escape(rest)),
+            None => format!(".*{}", regex_lite::escape(&pattern[2..])),
         },
         PatternKind::General => regex,
     };
