@@ -304,7 +304,7 @@ pub const LOCK_POLL: Limit = Limit::milliseconds(20);
 pub const POLL: Limit = Limit::milliseconds(200);
 /// Between two looks at a process or a file of this machine.
 pub const POLL_LOCAL: Limit = Limit::milliseconds(100);
-/// Between two lists, where watches are broken.
+/// Between two snapshots.
 pub const LIST_POLL: Limit = Limit::milliseconds(800);
 /// Between two looks of `deploy --watch` at the sources where the system reports no changes.
 pub const SOURCES_POLL: Limit = Limit::milliseconds(400);

@@ -39,7 +39,7 @@ pub fn uninstall(tools: &Toolbox) -> Result<(Snapshot, ObservedSecrets)> {
         if !all_terminate || start.elapsed() > deadlines::UNINSTALL_WAIT.time() || process::ending() {
             break remaining;
         }
-        std::thread::sleep(tools.api()?.deadlines().poll);
+        std::thread::sleep(deadlines::LIST_POLL.time());
     };
     let what = format!("release {release} is not removed; still there: {}", remaining.join(", "));
     Err(Failure::new(Class::Cluster, what)
