@@ -18,7 +18,7 @@ use crate::report::seconds;
 /// Share of a program's time after which only linking remains.
 const COMPILED: f64 = 0.97;
 /// The work after the last program: the removal of Go's caches, and its duration in seconds.
-pub const REMOVAL: (&str, u64) = ("removal", 13);
+pub const REMOVAL: (&str, u64) = ("removal", 8);
 /// Share of the whole from which the estimate uses this machine's speed instead of the known seconds.
 const ENOUGH: f64 = 0.05;
 
@@ -115,8 +115,8 @@ fn describe<'a>(programs: impl Iterator<Item = &'a Program>, elapsed: Duration) 
     if whole <= 0.0 {
         return String::new();
     }
-    // Rounds the estimate up to ten seconds.
-    let left = Duration::from_secs((left(done, whole, elapsed) / 10.0).ceil() as u64 * 10);
+    let tens = (left(done, whole, elapsed) / 10.0).round().max(1.0);
+    let left = Duration::from_secs(tens as u64 * 10);
     format!("{:.0} % compiled, about {} left", done / whole * 100.0, seconds(left))
 }
 
@@ -191,7 +191,7 @@ mod tests {
         progress.begins("kube", &packages(100)).unwrap();
         assert_eq!(compile(&progress, "kube", 80..90).as_deref(), Some("package 10 of 20"));
         // A tenth of the known time of a program that takes 300 s.
-        assert_eq!(described(&progress, 30), "18 % compiled, about 2 min 20 s left");
+        assert_eq!(described(&progress, 30), "18 % compiled, about 2 min 10 s left");
     }
 
     /// Counts of a recorded first run, in order: seconds since its start, program, started packages and total packages. The
