@@ -145,7 +145,7 @@ impl SharedLoad {
     }
 }
 
-/// No request fails during changes of backend and Secret, and during a failing deploy with its rollback.
+/// No request fails during changes of backend and Secret, and during a deploy that crashes and is rolled back.
 pub fn through_changes(test_cluster: &TestCluster) -> Result<()> {
     causes::sound(test_cluster)?;
     test_cluster.load.during(test_cluster, || deploy_changes(test_cluster))?.0

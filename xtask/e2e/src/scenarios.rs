@@ -136,7 +136,6 @@ const ROLLOUTS: &[Scenario] = &[
     ("rollout: a volume from a missing Secret is reported", causes::mount),
     ("rollout: a program that cannot be started is reported", causes::cannot_start),
     ("rollout: a migration waits for the lock, and its failure is reported with its cause", causes::migration),
-    ("rollout: a crash loop is reported with exit code and log", causes::crash_loop),
     ("rollout: a failing readiness probe is reported with the answer it got", causes::not_ready),
     ("rollout: a memory limit that is too small is reported", causes::out_of_memory),
     (
