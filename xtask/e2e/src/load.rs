@@ -151,7 +151,7 @@ pub fn through_changes(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.load.during(test_cluster, || deploy_changes(test_cluster))?.0
 }
 
-/// Waits until the load of this and the previous scenarios has made [`MANY`] requests. None may fail.
+/// Waits until [`MANY`] requests of the shared load are answered. None may fail.
 pub fn many(test_cluster: &TestCluster) -> Result<()> {
     let limit = due(MANY).mul_f64(1.5);
     test_cluster.until("the requests are answered", limit, || Ok(test_cluster.load.answers(test_cluster)? >= MANY))?;

@@ -68,17 +68,24 @@ fn sample_processes(needles: &Needles, last: &Commands, samples: &mut Samples) -
     for (id, folder) in entries.flatten().map(|entry| (entry.file_name(), entry.path())).filter(|(id, _)| is_id(id)) {
         let Ok(command) = std::fs::read(folder.join("cmdline")) else { continue };
         if last.get(&id) != Some(&command) {
-            let shown = || String::from_utf8_lossy(&command).replace('\0', " ");
-            if needles.are_in(&command) {
-                samples.hits.insert(format!("the arguments of: {}", shown()));
-            }
-            if let Ok(environment) = std::fs::read(folder.join("environ")) {
-                samples.environments += 1;
-                if needles.are_in(&environment) {
-                    samples.hits.insert(format!("the environment of: {}", shown()));
+            let mut check = |place: &str, text: &[u8]| {
+                if needles.are_in(text) {
+                    samples
+                        .hits
+                        .insert(format!("the {place} of: {}", String::from_utf8_lossy(&command).replace('\0', " ")));
                 }
+            };
+            check("arguments", &command);
+            let environment = std::fs::read(folder.join("environ"));
+            if let Ok(environment) = &environment {
+                check("environment", environment);
+                samples.environments += 1;
             }
             samples.commands.insert(command.clone());
+            // The next sample tries again.
+            if environment.is_err() {
+                continue;
+            }
         }
         commands.insert(id, command);
     }

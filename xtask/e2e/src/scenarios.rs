@@ -129,7 +129,10 @@ const CHANGES: &[Scenario] = &[
 
 /// Causes of a failing rollout, while users send requests, of which none may fail.
 const ROLLOUTS: &[Scenario] = &[
-    ("rollout: no request at 50/s fails while code and Secret change and a deploy fails", load::through_changes),
+    (
+        "rollout: no request at 50/s fails while code and Secret change; a crash loop is reported with exit code and log",
+        load::through_changes,
+    ),
     ("rollout: an image removed from the node is reported; evidence is saved; rolled back", causes::image_missing),
     ("rollout: a pull policy that asks a registry is reported", causes::image_pull),
     ("rollout: a variable from a missing Secret key is reported with key and Secret", causes::config),
